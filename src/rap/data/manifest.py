@@ -1,0 +1,91 @@
+"""The manifest: which videos and captions a dataset has, in which split, and what became of each video."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rap.errors import UserError
+from rap.files import atomic
+
+SPLITS = ("train", "val", "test")
+VIDEO_COLUMNS = {
+    "video_id": "string",
+    "path": "string",  # relative to the folder of the dataset's videos
+    "split": "string",
+    "digest": "string",  # SHA-256 of the file; empty if it could not be had
+    "start": "float64",  # seconds into the file; NaN: from its beginning
+    "end": "float64",  # seconds into the file; NaN: to its end
+    "twin": "string",  # the video that shows the same scene in reversed time, or empty
+    "status": "string",  # ok | failed
+    "reason": "string",  # why it failed, in one line; empty if ok
+}
+CAPTION_COLUMNS = {
+    "caption_id": "string",
+    "video_id": "string",
+    "caption": "string",
+    "kind": "string",  # what the caption needs to be understood (demo: the family of its event), or empty
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Videos (one row each, VIDEO_COLUMNS) and captions (one row each, CAPTION_COLUMNS), in a fixed order."""
+
+    videos: pd.DataFrame
+    captions: pd.DataFrame
+
+    @classmethod
+    def build(cls, videos: list[dict], captions: list[dict]) -> "Manifest":
+        """Rows to a checked manifest. Raises UserError naming the first bad row."""
+        return cls(_table(videos, VIDEO_COLUMNS), _table(captions, CAPTION_COLUMNS)).checked()
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Manifest":
+        folder = Path(folder)
+        if not (folder / "captions.parquet").exists():
+            raise UserError(f"{folder}: no manifest here; run `rap download` first")
+        return cls(pd.read_parquet(folder / "videos.parquet"), pd.read_parquet(folder / "captions.parquet"))
+
+    def write(self, folder: str | Path) -> None:
+        for name in ("videos", "captions"):
+            with atomic(Path(folder) / f"{name}.parquet") as path:
+                getattr(self, name).to_parquet(path, index=False)
+
+    def split(self, name: str) -> "Manifest":
+        """The videos of one split and their captions."""
+        videos = self.videos[self.videos.split == name].reset_index(drop=True)
+        return Manifest(videos, self._captions_of(videos))
+
+    def shard(self, index: int, count: int) -> "Manifest":
+        """Every `count`-th video from `index` on, and their captions."""
+        videos = self.videos.iloc[index::count].reset_index(drop=True)
+        return Manifest(videos, self._captions_of(videos))
+
+    def _captions_of(self, videos: pd.DataFrame) -> pd.DataFrame:
+        return self.captions[self.captions.video_id.isin(videos.video_id)].reset_index(drop=True)
+
+    def checked(self) -> "Manifest":
+        """Raises UserError if ids repeat, a split is unknown, a caption is empty or belongs to no video."""
+        videos, captions = self.videos, self.captions
+        _refuse(videos[videos.video_id.duplicated()], "video_id", "this video stands twice; give each video one id")
+        _refuse(videos[~videos.split.isin(SPLITS)], "split", f"unknown split; use one of {', '.join(SPLITS)}")
+        _refuse(captions[captions.caption_id.duplicated()], "caption_id", "this caption id stands twice")
+        _refuse(
+            captions[captions.caption.str.strip() == ""], "caption_id", "empty caption; write one or remove the row"
+        )
+        _refuse(
+            captions[~captions.video_id.isin(videos.video_id)], "caption_id", "caption of a video that is not listed"
+        )
+        return self
+
+
+def _table(rows: list[dict], columns: dict[str, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(columns))
+    texts = [name for name, kind in columns.items() if kind == "string"]
+    return frame.fillna(dict.fromkeys(texts, "")).astype(columns)
+
+
+def _refuse(bad: pd.DataFrame, column: str, why: str) -> None:
+    if len(bad):
+        raise UserError(f"manifest: {column} {bad[column].iloc[0]!r}: {why} ({len(bad)} such rows)")

@@ -1,0 +1,212 @@
+"""params.yaml as typed, validated, frozen objects. Unknown and ill-typed keys are refused with their path."""
+
+import difflib
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rap.errors import UserError
+
+FILE = Path("params.yaml")
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, nothing unknown, no silent conversion (YAML has types of its own)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Demo(Section):
+    train: Positive = 400
+    val: Positive = 40
+    test: Positive = 125
+    seed: int = 0
+
+
+class Dataset(Section):
+    name: Literal["demo", "folder"] = "demo"
+    annotations: str = "src/rap/data/demo"
+    videos: str | None = None
+    max_failed: Fraction = 0.05
+    demo: Demo = Demo()
+
+
+class Backbone(Section):
+    name: str = "demo-vit"
+    pretrained: str | None = None
+    weights: str | None = None
+
+
+class Frames(Section):
+    count: Positive = 8
+    sampler: Literal["uniform", "fps"] = "uniform"
+    fps: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Features(Section):
+    caches: tuple[Annotated[str, Field(pattern=r"^(video|text)-(\d+|all)$")], ...]
+    words: Positive = 32
+    dtype: Literal["float32", "float16"] = "float32"
+    batch: Positive = 32
+
+    model_config = ConfigDict(strict=False)
+
+
+class Train(Section):
+    epochs: Positive = 5
+    batch: Positive = 128
+    lr: Annotated[float, Field(gt=0)] = 1.0e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.2
+    warmup: Fraction = 0.1
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    select: Literal["last", "val", "test"] = "last"
+    checkpoint_every: Positive = 50
+
+
+class Variant(BaseModel):
+    """One row of a table: a method, its options (a group named after each part of it), its training overrides.
+
+    Which groups a method has, and their keys, is the method's own business: `rap.adapters.check` validates them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    adapter: str
+    label: str = ""
+    train: dict[str, Any] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Table(Section):
+    title: str
+    variants: tuple[str, ...]
+    baseline: str
+
+    model_config = ConfigDict(strict=False)
+
+
+class Tracking(Section):
+    uri: str = "sqlite:///mlflow.db"
+
+
+class Runtime(Section):
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Positive = 2
+    workers: Positive = 2
+
+
+class Pretrain(Section):
+    seed: int = 0
+    batch: Positive = 128
+    lr: Annotated[float, Field(gt=0)] = 1.0e-3
+    warm_steps: Positive = 500
+    pair_steps: Positive = 900
+    phrase_steps: Positive = 150
+
+
+class Params(Section):
+    dataset: Dataset
+    backbone: Backbone
+    shards: tuple[int, ...]
+    frames: Frames
+    features: Features
+    train: Train
+    seeds: tuple[int, ...]
+    variants: dict[str, Variant]
+    tables: dict[str, Table]
+    tracking: Tracking = Tracking()
+    runtime: Runtime = Runtime()
+    pretrain: Pretrain = Pretrain()
+
+    model_config = ConfigDict(strict=False)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        if self.shards != tuple(range(len(self.shards))):
+            raise ValueError(f"shards: list them as 0, 1, 2, …; found {list(self.shards)}")
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError(f"seeds: list at least one, each once; found {list(self.seeds)}")
+        for name, table in self.tables.items():
+            for variant in (*table.variants, table.baseline):
+                if variant not in self.variants:
+                    raise ValueError(f"tables.{name}: no variant named {variant!r}{hint(variant, self.variants)}")
+            if table.baseline not in table.variants:
+                raise ValueError(f"tables.{name}.baseline: {table.baseline!r} is not among the table's variants")
+        for name in self.variants:
+            self.training(name)
+        return self
+
+    def training(self, variant: str) -> Train:
+        """The training parameters of a variant: the common ones with the variant's own on top."""
+        own = self.variants[variant].train
+        return parse(Train, {**self.train.model_dump(), **own}, f"variants.{variant}.train", own)
+
+    @property
+    def data(self) -> Path:
+        return Path("data") / self.dataset.name
+
+    @property
+    def backbone_folder(self) -> Path:
+        return Path("data") / "backbones" / self.backbone.name
+
+
+def load(file: str | Path = FILE) -> Params:
+    """Read and validate a parameter file. Raises UserError with the key's path and the nearest valid name."""
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run `rap` in the folder that holds it") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    return parse(Params, values, str(file))
+
+
+def parse(model: type[BaseModel], values: Any, where: str, blame: Any = None) -> Any:
+    """Validate `values` against `model`; the first thing wrong becomes one UserError that names its path."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error.errors()[0], model, where)) from None
+
+
+def hint(name: str, valid) -> str:
+    """`; did you mean 'rank'?`, or the list of what there is."""
+    near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(map(str, valid))}"
+
+
+def _explain(problem: dict, model: type[BaseModel], where: str) -> str:
+    *parents, key = problem["loc"] or ("",)
+    path = ".".join(map(str, problem["loc"]))
+    at = f"{where}: {path}" if path else where
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{at}: unknown key{hint(key, _keys(model, parents))}"
+        case "missing":
+            return f"{at}: missing; add it"
+        case "value_error":
+            return f"{where}: {problem['ctx']['error']}"
+        case _:
+            return f"{at}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {problem['input']!r}"
+
+
+def _keys(model: Any, path: list) -> list[str]:
+    """The keys that the model accepts at a path."""
+    for step in path:
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        elif isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[step].annotation
+        if get_origin(model) in (Union, types.UnionType):
+            model = next(option for option in get_args(model) if option is not type(None))
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""What a similarity matrix is worth: ranks, recalls, twin accuracy."""

@@ -1,0 +1,64 @@
+"""Backbone and adapter as one retrieval model: captions and clips in, a similarity matrix out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rap.adapters import Adapter
+from rap.clip.caches import Batch
+from rap.clip.towers import Clip, Context
+
+
+class Retriever(nn.Module):
+    """A frozen CLIP edited by an adapter. Batches may start at any position that the adapter leaves untouched."""
+
+    def __init__(self, clip: Clip, adapter: Adapter):
+        super().__init__()
+        self.clip = adapter.clip or clip
+        self.adapter = adapter
+        self.conditioned = adapter.video.conditioned <= self.clip.visual.layers
+
+    def text(self, batch: Batch) -> Tensor:
+        """Embeddings of captions, [Q, E], L2-normalised."""
+        tower = self.clip.text
+        x = tower.run(batch.x, batch.position, tower.all, Context(tower, batch.length), self.adapter.text)
+        return F.normalize(x.float(), dim=-1)
+
+    def video(self, batch: Batch) -> Tensor:
+        """Embeddings of clips, [V, E], L2-normalised: one per video, whatever the query."""
+        assert not self.conditioned, "a text-conditioned method has no embedding of a clip alone"
+        context = Context(self.clip.visual, batch.length)
+        return self.pool(self._run(batch.x, batch.position, self.clip.visual.all, context), batch.length)
+
+    def pairs(self, batch: Batch, text: Tensor, chunk: int = 1024) -> Tensor:
+        """Cosine of every caption with every clip encoded for that caption, [Q, V].
+
+        Every clip is encoded once for every text, at most `chunk` pairs at a time: no text is a clip's own.
+        """
+        start = max(batch.position, int(self.adapter.video.conditioned))
+        x = self._run(batch.x, batch.position, start, Context(self.clip.visual, batch.length))
+        queries = max(1, chunk // len(x))
+        return torch.cat([self._pairs(x, start, batch.length, part) for part in text.split(queries)])
+
+    def _pairs(self, x: Tensor, start: int, length: Tensor, text: Tensor) -> Tensor:
+        clips, queries = len(x), len(text)
+        query, length = text.repeat_interleave(clips, dim=0), length.repeat(queries)
+        context = Context(self.clip.visual, length, query)
+        video = self.pool(
+            self._run(x.repeat(queries, *[1] * (x.ndim - 1)), start, self.clip.visual.all, context), length
+        )
+        return (video * query).sum(-1).view(queries, clips)
+
+    def similarity(self, video: Batch, text: Batch) -> Tensor:
+        """Cosines [Q, V] of captions and clips."""
+        queries = self.text(text)
+        return self.pairs(video, queries) if self.conditioned else queries @ self.video(video).T
+
+    @staticmethod
+    def pool(x: Tensor, length: Tensor) -> Tensor:
+        """Frame embeddings [B, T, E] -> the normalised mean of their directions over valid frames (meanP), [B, E]."""
+        valid = torch.arange(x.shape[1], device=x.device) < length[:, None]
+        return F.normalize((F.normalize(x.float(), dim=-1) * valid[..., None]).sum(1), dim=-1)
+
+    def _run(self, x: Tensor, start: int, stop: int, context: Context) -> Tensor:
+        return self.clip.visual.run(x, start, stop, context, self.adapter.video)

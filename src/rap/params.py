@@ -50,7 +50,7 @@ class Frames(Section):
 
 
 class Features(Section):
-    caches: tuple[Annotated[str, Field(pattern=r"^(video|text)-(\d+|all)$")], ...]
+    caches: tuple[Annotated[str, Field(pattern=r"^(video-(\d+|all)|text-(ids|\d+|all))$")], ...]
     words: Positive = 32
     dtype: Literal["float32", "float16"] = "float32"
     batch: Positive = 32

@@ -83,7 +83,8 @@ class Manifest:
 def _table(rows: list[dict], columns: dict[str, str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(columns))
     texts = [name for name, kind in columns.items() if kind == "string"]
-    return frame.fillna(dict.fromkeys(texts, "")).astype(columns)
+    frame[texts] = frame[texts].astype("string").fillna("")
+    return frame.astype(columns)
 
 
 def _refuse(bad: pd.DataFrame, column: str, why: str) -> None:

@@ -1,0 +1,155 @@
+"""ASA: asynchronous self-attention over the patches that respond most (RAP, ACL 2024 Findings).
+
+The paper's public text: a text-conditioned selection picks the most responsive patches; they are warped by a learnable
+patch offset and a learnable temporal offset, and attention models the correlation between them. The equations are our
+reading: see docs/method.md.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+
+from rap.adapters import Adapter, register
+from rap.adapters.lorm import chosen, interpolate, text_tuner
+from rap.clip.towers import Block, Clip, Context, Tuner, VideoTower
+from rap.params import Section
+
+
+class Options(Section):
+    blocks: tuple[int, ...] | Literal["all"] = (-3, -2)  # after the last block nothing reaches the embedding but [CLS]
+    top_k: Annotated[int, Field(gt=0)] = 4
+    query: Literal["frame", "text"] = "frame"
+    position: Literal["none", "bias", "embedding"] = "bias"
+    patch_offset: bool = True
+    time_offset: bool = True
+    text: Literal["scale", "none"] = "scale"
+
+    model_config = ConfigDict(strict=False)
+
+
+class Offsets(nn.Module):
+    """From a selected token, how far to look from it: patches right, patches down, frames later. Zero at step 0."""
+
+    def __init__(self, width: int, options: Options):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.patch = zero_linear(width, 2) if options.patch_offset else None
+        self.time = zero_linear(width, 1) if options.time_offset else None
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [..., D] -> offsets in patches [..., 2] and in frames [...]."""
+        h, zero = self.norm(tokens), tokens.new_zeros(*tokens.shape[:-1], 2)
+        return self.patch(h) if self.patch else zero, (self.time(h) if self.time else zero)[..., 0]
+
+
+def zero_linear(width: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(width, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Exchange(nn.Module):
+    """What one block learns: the offsets, a gate per head, and the temporal position signal."""
+
+    def __init__(self, frames: int, width: int, heads: int, options: Options):
+        super().__init__()
+        self.offsets = Offsets(width, options)
+        self.gate = nn.Parameter(torch.zeros(heads))
+        self.bias = nn.Parameter(torch.zeros(2 * frames - 1, heads)) if options.position == "bias" else None
+        self.embedding = nn.Parameter(torch.zeros(frames, width)) if options.position == "embedding" else None
+
+
+class ASA(Tuner):
+    """All frames attend to the warped responsive patches of the whole clip, with the block's frozen projections."""
+
+    def __init__(self, tower: VideoTower, frames: int, options: Options):
+        super().__init__()
+        blocks = chosen(options.blocks, tower)
+        self.first = min(blocks)
+        self.text = options.query == "text"
+        self.conditioned = self.first if self.text else self.conditioned
+        self.top_k = min(options.top_k, tower.grid**2)
+        make = {str(layer): Exchange(frames, tower.width, tower.heads, options) for layer in blocks}
+        self.exchanges = nn.ModuleDict(make)
+
+    def attend(self, layer: int, block: Block, x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
+        if str(layer) not in self.exchanges:
+            return attended
+        exchange = self.exchanges[str(layer)]
+        patches, frames = x[:, :, 1:], x.shape[1]
+        index = self.select(x, context)
+        tokens = patches.gather(2, index[..., None].expand(-1, -1, -1, x.shape[-1]))
+        patch, delta = exchange.offsets(tokens)
+        last = (context.length - 1)[:, None, None]  # padding is never looked at
+        time = (torch.arange(frames, device=x.device)[:, None] + delta).clamp(min=0).minimum(last)
+        warped = sample(patches, context.tower.grid, index, patch, time).flatten(1, 2)
+        time = time.flatten(1)
+        if exchange.embedding is not None:
+            warped = warped + interpolate(exchange.embedding, relative(time, context.length, len(exchange.embedding)))
+        k, v = block.keys_and_values(warped)
+        mask = self.scores(exchange, time, frames, index.shape[2], context)
+        _batch, _, _heads, count, _ = q.shape
+        merged = q.transpose(1, 2).flatten(2, 3)  # every token of every frame asks: [B, heads, T N, D / heads]
+        mask = mask.repeat_interleave(count, dim=2)
+        found = F.scaled_dot_product_attention(merged, k, v, attn_mask=mask.to(q.dtype))
+        found = found.unflatten(2, (frames, count)).transpose(1, 2)
+        return attended + exchange.gate[:, None, None] * found
+
+    def select(self, x: Tensor, context: Context) -> Tensor:
+        """S_t: for each frame the patches [B, T, k] that respond most, by cosine in CLIP's joint space.
+
+        The query is the text, or the frame's own [CLS]. No gradient passes through the choice.
+        """
+        with torch.no_grad():
+            joint = F.normalize(context.tower.project(x), dim=-1)
+            query = joint[:, :, 0] if context.query is None else context.query[:, None].expand(-1, x.shape[1], -1)
+            response = torch.einsum("btpe,bte->btp", joint[:, :, 1:], query.to(joint.dtype))
+            return response.topk(self.top_k, dim=-1).indices
+
+    def scores(self, exchange: Exchange, time: Tensor, frames: int, k: int, context: Context) -> Tensor:
+        """What is added to the attention of frame t to a warped token: its bias by time apart, -inf if it is padding.
+
+        `time` [B, M] of the warped tokens, in frames. Returns [B, heads, T, M].
+        """
+        clock = torch.arange(frames, device=time.device)
+        padding = torch.where(clock[None] < context.length[:, None], 0.0, -torch.inf).repeat_interleave(k, dim=1)
+        mask = padding[:, None, None, :].expand(-1, len(exchange.gate), frames, -1)
+        if exchange.bias is None:
+            return mask
+        span = len(exchange.bias) // 2
+        apart = (time[:, None] - clock[:, None]) / (context.length[:, None, None] - 1).clamp(min=1)
+        return mask + interpolate(exchange.bias, (apart + 1) * span).movedim(-1, 1)
+
+
+def sample(patches: Tensor, grid: int, index: Tensor, patch: Tensor, time: Tensor) -> Tensor:
+    """Tokens at real-valued places, trilinear between frames and patches, clamped at the borders.
+
+    patches [B, T, grid^2, D]; index [B, T, k] of the selected patches; patch [B, T, k, 2] offsets to the right and
+    down; time [B, T, k] in frames. Returns [B, T, k, D].
+    """
+    frames = patches.shape[1]
+    volume = patches.unflatten(2, (grid, grid)).movedim(-1, 1)
+    right, down = index % grid + patch[..., 0], index // grid + patch[..., 1]
+    sizes = ((right, grid), (down, grid), (time, frames))
+    place = torch.stack([2 * at / max(size - 1, 1) - 1 for at, size in sizes], dim=-1)
+    found = F.grid_sample(volume, place[..., None, :].to(volume.dtype), padding_mode="border", align_corners=True)
+    return found[..., 0].movedim(1, -1)
+
+
+def relative(time: Tensor, length: Tensor, rows: int) -> Tensor:
+    """Frame times [B, M] of clips with `length` [B] frames as positions in a table of `rows` over normalised time."""
+    return (time + 0.5) / length[:, None] * rows - 0.5
+
+
+@register("asa", asa=Options)
+def build(clip: Clip, frames: int, asa: Options) -> Adapter:
+    """ASA alone: asynchronous self-attention over responsive patches (RAP, Cao et al. 2024)
+
+    Parameters a block: 3 (D + 1) for both offsets, a gate per head, and heads (2 T - 1) for the bias or T D for the
+    embedding; and 2 D for each block of the text tower.
+    """
+    return Adapter(ASA(clip.visual, frames, asa), text_tuner(clip, asa.text))

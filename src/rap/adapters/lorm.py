@@ -1,0 +1,129 @@
+"""LoRM: low-rank modulation of the frame features along time (RAP, ACL 2024 Findings).
+
+The paper's public text: a scale and a shift, each from a low-rank decomposition on the temporal dimension, calibrate
+the per-image CLIP features. How they are initialised, where they stand and what the text tower gets is our reading:
+see docs/method.md.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+
+from rap.adapters import Adapter, register
+from rap.adapters.ssf import Channels
+from rap.clip.towers import Clip, Context, Tower, Tuner, VideoTower
+from rap.errors import UserError
+from rap.params import Section
+
+
+class Options(Section):
+    rank: Annotated[int, Field(gt=0)] = 4
+    decompose: Literal["time", "time_space", "time_layer"] = "time"
+    basis: Literal["dct", "random"] = "dct"
+    blocks: tuple[int, ...] | Literal["all"] = "all"
+    sites: tuple[Literal["input", "ln_1", "ln_2"], ...] = ("input",)
+    text: Literal["scale", "none"] = "scale"
+
+    model_config = ConfigDict(strict=False)
+
+
+class Modulation(nn.Module):
+    """One low-rank tensor M over time, tokens or blocks, and channels: M = sum_r A[t, r] U[u, r] B[r, d].
+
+    time: no U. time_space: U over the tokens of a frame. time_layer: U over the blocks, A and B shared by them.
+    B is zero at step 0, and so is M.
+    """
+
+    def __init__(self, frames: int, width: int, options: Options, units: int):
+        super().__init__()
+        self.time = nn.Parameter(basis(frames, options))
+        self.unit = nn.Parameter(torch.ones(units, options.rank)) if units else None
+        self.channel = nn.Parameter(torch.zeros(options.rank, width))
+
+    def forward(self, length: Tensor, frames: int, layer: int | None) -> Tensor:
+        """M for clips of `length` [B] valid frames: [B or 1, T, tokens or 1, D]."""
+        rows = at_frames(self.time, length, frames)[:, :, None]
+        if self.unit is not None:
+            rows = rows * (self.unit if layer is None else self.unit[layer])
+        return rows @ self.channel
+
+
+class LoRM(Tuner):
+    """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D]."""
+
+    def __init__(self, tower: VideoTower, frames: int, options: Options):
+        super().__init__()
+        blocks = chosen(options.blocks, tower)
+        self.first = min(blocks)
+        self.blocks, self.sites = set(blocks), set(options.sites)
+        self.shared = options.decompose == "time_layer"
+        units = {"time": 0, "time_space": tower.grid**2 + 1, "time_layer": tower.layers}[options.decompose]
+        names = options.sites if self.shared else [f"{site}-{layer}" for layer in blocks for site in options.sites]
+        make = {name: (frames, tower.width, options, units) for name in names}
+        self.scale = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
+        self.shift = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        if layer not in self.blocks or site not in self.sites:
+            return x
+        name, unit = (site, layer) if self.shared else (f"{site}-{layer}", None)
+        scale, shift = (part[name](context.length, x.shape[1], unit) for part in (self.scale, self.shift))
+        return torch.addcmul(x + shift.to(x.dtype), x, scale.to(x.dtype))
+
+
+def basis(frames: int, options: Options) -> Tensor:
+    """A [T, r] at step 0: the first r rows of the cosine transform (a constant first), or Gaussian of like norm."""
+    if options.basis == "random":
+        return torch.randn(frames, options.rank) / math.sqrt(2)
+    time = (torch.arange(frames) + 0.5) / frames
+    return torch.cos(math.pi * time[:, None] * torch.arange(options.rank))
+
+
+def at_frames(table: Tensor, length: Tensor, frames: int) -> Tensor:
+    """Rows of a table over time [T, r] for clips with `length` [B] valid frames of `frames`: [B or 1, frames, r].
+
+    A clip with another number of valid frames than the table has rows gets rows interpolated over normalised time
+    (frame i of n stands at (i + 1/2) / n); padded frames repeat the last one and are masked in the head.
+    """
+    if frames == len(table) and bool((length == frames).all()):
+        return table[None]
+    time = (torch.arange(frames, device=table.device) + 0.5) / length[:, None]
+    return interpolate(table, time * len(table) - 0.5)
+
+
+def interpolate(table: Tensor, position: Tensor) -> Tensor:
+    """Rows of `table` [T, r] at real-valued positions [...], linear between rows, constant outside: [..., r]."""
+    position = position.clamp(0, len(table) - 1)
+    low = position.floor().long()
+    weight = (position - low)[..., None]
+    return (1 - weight) * table[low] + weight * table[(low + 1).clamp(max=len(table) - 1)]
+
+
+def chosen(blocks: Iterable[int] | str, tower: Tower) -> list[int]:
+    """Block numbers; negative ones count from the end. Raises UserError for a block that the tower has not."""
+
+    if blocks == "all":
+        return list(range(tower.layers))
+    numbers = [block + tower.layers if block < 0 else block for block in blocks]
+    if not numbers or not all(0 <= number < tower.layers for number in numbers):
+        raise UserError(f"params.yaml: blocks: {list(blocks)}: the tower has blocks 0 to {tower.layers - 1}")
+    return numbers
+
+
+def text_tuner(clip: Clip, kind: str) -> Tuner:
+    """The text tower's part: a scale and a shift per channel at each block's input, or nothing."""
+    return Channels(clip.text, ("input",)) if kind == "scale" else Tuner()
+
+
+@register("lorm", lorm=Options)
+def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
+    """LoRM alone: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
+
+    Parameters, `time`: 2 r (T + D) a block and site; `time_space`: 2 r (T + N + 1 + D) a block and site;
+    `time_layer`: 2 r (T + L + D) a site; and 2 D for each block of the text tower.
+    """
+    return Adapter(LoRM(clip.visual, frames, lorm), text_tuner(clip, lorm.text))

@@ -1,0 +1,10 @@
+"""Nothing: CLIP as it is."""
+
+from rap.adapters import Adapter, register
+from rap.clip.towers import Clip
+
+
+@register("none")
+def build(clip: Clip, frames: int) -> Adapter:
+    """Zero-shot: frozen CLIP, frame embeddings averaged (meanP of CLIP4Clip, Luo et al. 2021)"""
+    return Adapter()

@@ -1,0 +1,18 @@
+"""RAP: LoRM and ASA together."""
+
+from rap.adapters import Adapter, Stack, register
+from rap.adapters.asa import ASA
+from rap.adapters.asa import Options as AsaOptions
+from rap.adapters.lorm import LoRM, text_tuner
+from rap.adapters.lorm import Options as LormOptions
+from rap.clip.towers import Clip
+
+
+@register("rap", lorm=LormOptions, asa=AsaOptions)
+def build(clip: Clip, frames: int, lorm: LormOptions, asa: AsaOptions) -> Adapter:
+    """RAP: low-rank modulation and asynchronous self-attention (Cao et al., ACL 2024 Findings)
+
+    Parameters: those of LoRM and of ASA in the video tower; the text tower's part once, as `lorm.text` says.
+    """
+    video = Stack(LoRM(clip.visual, frames, lorm), ASA(clip.visual, frames, asa))
+    return Adapter(video, text_tuner(clip, lorm.text))

@@ -1,0 +1,108 @@
+"""The `rap` command: parse, call one stage, print its summary. A user's mistake is one line and exit status 2."""
+
+import importlib
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rap.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Text-video retrieval with adapters on a frozen, cached CLIP. Every command reads ./params.yaml.\n\n"
+    "`dvc repro` or `snakemake --cores 8 results/table1.csv` runs all stages in order; each also runs alone.",
+)
+Shard = Annotated[int, typer.Option(help="Which group of videos: an entry of `shards` in params.yaml.")]
+Variant = Annotated[str, typer.Option(help="A name under `variants` in params.yaml.")]
+Seed = Annotated[int, typer.Option(help="Seed of initialisation and of the order of the data.")]
+
+
+@app.command()
+def download() -> None:
+    """Bring the videos and write the manifest: which videos and captions there are, in which split."""
+    _stage("rap.data.download")
+
+
+@app.command()
+def backbone() -> None:
+    """Load the CLIP that params.yaml names and store its weights and config under data/backbones/."""
+    _stage("rap.clip.backbone")
+
+
+@app.command()
+def frames(shard: Shard) -> None:
+    """Decode the videos of a shard and store their frames. Needs: download, backbone."""
+    _stage("rap.data.frames", shard)
+
+
+@app.command()
+def features(
+    cache: Annotated[str, typer.Option(help="What to compute: an entry of `features.caches`, such as video-0.")],
+    shard: Shard,
+) -> None:
+    """Compute what the frozen part of CLIP makes of a shard, once for all variants. Needs: frames, backbone."""
+    _stage("rap.clip.features", cache, shard)
+
+
+@app.command()
+def train(variant: Variant, seed: Seed) -> None:
+    """Train one variant with one seed from the cache; goes on where a killed run stopped. Needs: features."""
+    _stage("rap.training", variant, seed)
+
+
+@app.command()
+def evaluate(variant: Variant, seed: Seed) -> None:
+    """Score the test split with a trained variant: metrics, ranks, similarity matrix. Needs: train."""
+    _stage("rap.evaluation", variant, seed)
+
+
+@app.command()
+def table(table: Annotated[str, typer.Option(help="A name under `tables` in params.yaml, such as table1.")]) -> None:
+    """Write a table over all its variants and seeds: CSV, Markdown, picture, and costs. Needs: evaluate."""
+    _stage("rap.tables", table)
+
+
+@app.command()
+def pretrain() -> None:
+    """Train the demo's small CLIP again, from nothing (about ten minutes; its weights come with the project)."""
+    _stage("rap.clip.pretrain")
+
+
+@app.command()
+def adapters() -> None:
+    """List the methods, and the variants of params.yaml with their trainable parameters. Needs: backbone."""
+    _stage("rap.listing")
+
+
+@app.command()
+def track() -> None:
+    """Log every finished run under results/runs to MLflow; runs that are there already are left alone."""
+    _call("rap.tracking", "log_all")
+
+
+def _stage(module: str, *arguments) -> None:
+    _call(module, "run", *arguments)
+
+
+def _call(module: str, function: str, *arguments) -> None:
+    from rap import adapters, params
+
+    print(getattr(importlib.import_module(module), function)(adapters.check(params.load()), *arguments), flush=True)
+
+
+def main() -> None:
+    """Entry point. 2: the user's to fix, one line on stderr. 130: interrupted."""
+    try:
+        app()
+    except UserError as error:
+        print(f"rap: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("rap: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(141)

@@ -1,0 +1,139 @@
+"""The backbone stage: any ViT CLIP of open_clip, by name and tag or from a local file, as one folder of two files.
+
+weights.safetensors holds open_clip's own parameter names, the text tower's under `text.`; config.json says how to
+build the towers, prepare frames and number words, and gives the digest of the weights. From here on nothing needs
+open_clip, except to tokenize with CLIP's own vocabulary.
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from rap.clip.towers import Clip
+from rap.errors import UserError
+from rap.files import atomic, digest_file, read_json, write_json
+from rap.params import Params, hint
+
+DEMO = "demo-vit"
+VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
+TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs"}
+
+
+def run(params: Params) -> str:
+    """Write data/backbones/NAME/weights.safetensors and config.json.
+
+    Raises UserError if the model is unknown or no ViT, or its weights are absent or another model's.
+    """
+    wanted, folder = params.backbone, params.backbone_folder
+    config = demo_config() if wanted.name == DEMO else _open_clip_config(wanted.name, wanted.pretrained)
+    if wanted.weights:
+        state, source = _read_weights(Path(wanted.weights)), wanted.weights
+    elif wanted.pretrained and wanted.name != DEMO:
+        state, source = _pretrained(wanted.name, wanted.pretrained), f"open_clip tag {wanted.pretrained}"
+    else:
+        raise UserError(
+            f"backbone: {wanted.name} has no weights; set backbone.weights to a file or backbone.pretrained to a tag"
+        )
+    clip = build(config, state, source)
+    with atomic(folder / "weights.safetensors") as path:
+        save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, path)
+    config["digest"] = digest_file(folder / "weights.safetensors")
+    write_json(folder / "config.json", config)
+    count = sum(tensor.numel() for tensor in clip.state_dict().values())
+    return f"{folder}: {wanted.name} from {source}, {count / 1e6:.2f} M parameters, digest {config['digest'][:12]}"
+
+
+def load(folder: str | Path) -> tuple[Clip, dict]:
+    """The frozen backbone of a folder, in float32, and its config."""
+    folder = Path(folder)
+    config = read_config(folder)
+    return build(config, load_file(folder / "weights.safetensors"), str(folder)), config
+
+
+def read_config(folder: str | Path) -> dict:
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise UserError(f"{path}: not there; run `rap backbone` first")
+    return read_json(path)
+
+
+def build(config: dict, state: dict, source: str) -> Clip:
+    """A frozen Clip with the weights `state` (open_clip names). Raises UserError if they are another model's."""
+    clip = Clip(config)
+    own, state = clip.state_dict(), {_our_name(name): tensor for name, tensor in state.items()}
+    state.pop("text.attn_mask", None)
+    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    wrong += [name for name in state if name not in own]
+    if wrong:
+        name = wrong[0]
+        have, need = (str(tuple(s[name].shape)) if name in s else "nothing" for s in (state, own))
+        raise UserError(
+            f"{source}: not the weights of {config['name']}: {name} has {have} where the model has {need}; "
+            "set backbone.name to the model that the file was made from"
+        )
+    clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    return clip.freeze()
+
+
+def demo_config() -> dict:
+    """config.json of the embedded demo's backbone, without a digest."""
+    return json.loads(resources.files("rap.clip").joinpath(f"{DEMO}.json").read_text())
+
+
+def _our_name(name: str) -> str:
+    return name if name.startswith(("visual.", "text.", "logit_")) else f"text.{name}"
+
+
+def _open_clip_config(name: str, pretrained: str | None) -> dict:
+    import open_clip
+
+    model = open_clip.get_model_config(name)
+    if model is None:
+        raise UserError(f"backbone.name: open_clip has no model {name!r}{hint(name, open_clip.list_models())}")
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    strange = [*sorted(set(vision) - VISION_KEYS), *sorted(set(text) - TEXT_KEYS)]
+    if strange or not isinstance(vision["layers"], int):
+        raise UserError(f"backbone.name: {name} is no plain ViT CLIP ({', '.join(strange)}); ViT-B-32 and ViT-B-16 are")
+    tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
+    model["quick_gelu"] = model.get("quick_gelu", False) or tag.get("quick_gelu", False)
+    preprocess = {
+        "size": vision["image_size"],
+        "mean": list(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        "std": list(tag.get("std") or open_clip.OPENAI_DATASET_STD),
+        "interpolation": tag.get("interpolation") or "bicubic",
+        "resize_mode": tag.get("resize_mode") or "shortest",
+    }
+    return {"name": name, "model": model, "preprocess": preprocess, "tokenizer": {"kind": "bpe"}}
+
+
+def _read_weights(path: Path) -> dict:
+    if not path.is_file():
+        raise UserError(f"backbone.weights: {path} is not there; put the weights file there or name another")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint.get("state_dict", checkpoint)
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    except Exception as error:  # each library raises its own kinds for a file that is not what its name says
+        raise UserError(
+            f"backbone.weights: {path} cannot be read as weights: {' '.join(str(error).split())[:200]}"
+        ) from None
+
+
+def _pretrained(name: str, tag: str) -> dict:
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise UserError(f"backbone.pretrained: {name} has no tag {tag!r}{hint(tag, tags)}")
+    try:
+        return open_clip.create_model(name, pretrained=tag).state_dict()
+    except Exception as error:  # the hub's client raises many kinds when it is out of reach
+        raise UserError(
+            f"backbone.pretrained: {name} {tag} could not be had ({' '.join(str(error).split())[:120]}); "
+            "download its weights where there is a network and set backbone.weights to the file"
+        ) from None

@@ -1,0 +1,218 @@
+"""A ViT CLIP whose two towers can be entered and left at any depth, and edited at named sites.
+
+The arithmetic and the parameter names are those of open_clip's CLIP, so its weights load as they are.
+
+Positions along a tower with L blocks: INPUT (-1) pixels or token ids; d in 0..L the tokens after d blocks; ALL (L + 1)
+the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to b; running a..d and then d..b performs
+the very operations of a..b, which is why a cache at d changes nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INPUT = -1
+SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")
+
+
+@dataclass
+class Context:
+    """What an edit may look at beside the tokens: `length` [B] valid frames or words, `query` [B, E] a text."""
+
+    tower: "Tower"
+    length: Tensor
+    query: Tensor | None = None
+
+
+class Tuner(nn.Module):
+    """What a method does inside one tower. This one does nothing.
+
+    `first` is the lowest block it touches (math.inf: none); everything below is frozen and can be cached.
+    `conditioned` is the lowest block whose result depends on the query (math.inf: none).
+    """
+
+    first: float = math.inf
+    conditioned: float = math.inf
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        """The value that goes on from a site; `source` is the input of the linear layer at qkv, out, fc and proj."""
+        return x
+
+    def attend(self, layer: int, block: "Block", x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
+        """What attention gives, [B, ..., heads, tokens, width / heads], from block input `x` and queries `q`."""
+        return attended
+
+
+class Block(nn.Module):
+    """One residual attention block on tokens [..., N, D]."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: nn.Module, eps: float):
+        super().__init__()
+        self.heads = heads
+        self.ln_1 = nn.LayerNorm(width, eps=eps)
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.ln_2 = nn.LayerNorm(width, eps=eps)
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.ModuleDict(
+            {"c_fc": nn.Linear(width, hidden), "gelu": activation, "c_proj": nn.Linear(hidden, width)}
+        )
+
+    def forward(self, x: Tensor, layer: int, tuner: Tuner, context: Context, mask: Tensor | None) -> Tensor:
+        def edit(site: str, x: Tensor, source: Tensor | None = None) -> Tensor:
+            return tuner.edit(layer, site, x, source, context)
+
+        x = edit("input", x)
+        h = edit("ln_1", self.ln_1(x))
+        q, k, v = map(
+            self.split, edit("qkv", F.linear(h, self.attn.in_proj_weight, self.attn.in_proj_bias), h).chunk(3, -1)
+        )
+        a = self.merge(tuner.attend(layer, self, x, q, attention(q, k, v, mask), context))
+        x = x + edit("out", self.attn.out_proj(a), a)
+        h = edit("ln_2", self.ln_2(x))
+        h = self.mlp["gelu"](edit("fc", self.mlp["c_fc"](h), h))
+        return x + edit("proj", self.mlp["c_proj"](h), h)
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's own keys and values of further tokens [..., M, D], [..., heads, M, D / heads] each."""
+        width = x.shape[-1]
+        kv = F.linear(self.ln_1(x), self.attn.in_proj_weight[width:], self.attn.in_proj_bias[width:])
+        k, v = kv.chunk(2, -1)
+        return self.split(k), self.split(v)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        return x.transpose(-3, -2).flatten(-2)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention; leading dimensions are flattened because the fast kernels take four."""
+    lead = q.shape[:-3]
+    q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+    mask = None if mask is None else mask.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, lead)
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Transformer(nn.Module):
+    def __init__(self, blocks: list[Block]):
+        super().__init__()
+        self.resblocks = nn.ModuleList(blocks)
+
+
+class Tower(nn.Module):
+    """`embed` makes tokens of the input, blocks transform them, `head` makes embeddings of them."""
+
+    transformer: Transformer
+
+    @property
+    def layers(self) -> int:
+        return len(self.transformer.resblocks)
+
+    @property
+    def all(self) -> int:
+        return self.layers + 1
+
+    def run(self, x: Tensor, start: int, stop: int, context: Context, tuner: Tuner) -> Tensor:
+        """Go from position `start` to position `stop`."""
+        if start == INPUT and stop > INPUT:
+            x, start = self.embed(x), 0
+        for layer in range(start, min(stop, self.layers)):
+            x = self.transformer.resblocks[layer](x, layer, tuner, context, self.mask(x))
+        return self.head(x, context) if stop == self.all and start < stop else x
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """What is added to the attention scores of tokens x; None: every token sees every other."""
+        return None
+
+
+class VideoTower(Tower):
+    """Frames [B, T, size, size, 3] uint8 -> tokens [B, T, 1 + patches, D] -> frame embeddings [B, T, E]."""
+
+    def __init__(self, embed_dim: int, vision: dict, preprocess: dict, activation: nn.Module):
+        super().__init__()
+        width, patch = vision["width"], vision["patch_size"]
+        self.grid = vision["image_size"] // patch
+        self.width = width
+        self.heads = width // vision.get("head_width", 64)
+        eps = (vision.get("norm_kwargs") or {}).get("eps", 1e-5)
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.zeros(width))
+        self.positional_embedding = nn.Parameter(torch.zeros(self.grid**2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width, eps=eps)
+        ratio = vision.get("mlp_ratio", 4.0)
+        self.transformer = Transformer(
+            [Block(width, self.heads, ratio, activation, eps) for _ in range(vision["layers"])]
+        )
+        self.ln_post = nn.LayerNorm(width, eps=eps)
+        self.proj = nn.Parameter(torch.zeros(width, embed_dim))
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(preprocess[name]).view(3, 1, 1), persistent=False)
+
+    def embed(self, x: Tensor) -> Tensor:
+        batch, frames = x.shape[:2]
+        x = x.flatten(0, 1).movedim(-1, 1).to(self.mean.dtype).div(255)
+        x = self.conv1(x.sub(self.mean).div(self.std)).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        return self.ln_pre(x + self.positional_embedding.to(x.dtype)).unflatten(0, (batch, frames))
+
+    def head(self, x: Tensor, context: Context) -> Tensor:
+        return self.project(x[..., 0, :])
+
+    def project(self, x: Tensor) -> Tensor:
+        """Tokens [..., D] into the joint space, [..., E]."""
+        return self.ln_post(x) @ self.proj
+
+
+class TextTower(Tower):
+    """Token ids [B, W] -> tokens [B, W, D] -> text embeddings [B, E], read at the end token (position length - 1)."""
+
+    def __init__(self, embed_dim: int, text: dict, activation: nn.Module):
+        super().__init__()
+        width = text["width"]
+        self.width, self.heads = width, text["heads"]
+        eps = (text.get("norm_kwargs") or {}).get("eps", 1e-5)
+        self.token_embedding = nn.Embedding(text["vocab_size"], width)
+        self.positional_embedding = nn.Parameter(torch.zeros(text["context_length"], width))
+        ratio = text.get("mlp_ratio", 4.0)
+        self.transformer = Transformer(
+            [Block(width, self.heads, ratio, activation, eps) for _ in range(text["layers"])]
+        )
+        self.ln_final = nn.LayerNorm(width, eps=eps)
+        self.text_projection = nn.Parameter(torch.zeros(width, embed_dim))
+        causal = torch.full((text["context_length"],) * 2, -math.inf).triu(1)
+        self.register_buffer("causal", causal, persistent=False)
+
+    def mask(self, x: Tensor) -> Tensor:
+        return self.causal[: x.shape[1], : x.shape[1]]
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.token_embedding(x.long()) + self.positional_embedding[: x.shape[1]]
+
+    def head(self, x: Tensor, context: Context) -> Tensor:
+        end = self.ln_final(x[torch.arange(len(x), device=x.device), context.length - 1])
+        return end @ self.text_projection
+
+
+class Clip(nn.Module):
+    """Both towers and the logit scale, built from an open_clip model config and preprocessing (config.json)."""
+
+    def __init__(self, config: dict):
+        super().__init__()
+        model = config["model"]
+        activation = QuickGELU() if model.get("quick_gelu") else nn.GELU()
+        self.visual = VideoTower(model["embed_dim"], model["vision_cfg"], config["preprocess"], activation)
+        self.text = TextTower(model["embed_dim"], model["text_cfg"], activation)
+        self.embed_dim = model["embed_dim"]
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def freeze(self) -> "Clip":
+        return self.requires_grad_(False).eval()

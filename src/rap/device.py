@@ -1,0 +1,25 @@
+"""The device and the number of threads of a job: results depend on both, so both are fixed by params.yaml."""
+
+import os
+
+import torch
+
+from rap.errors import UserError
+from rap.params import Runtime
+
+
+def setup(runtime: Runtime) -> torch.device:
+    """Fix threads and determinism of this process; the device to use. Raises UserError if it is not there."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(runtime.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("params.yaml: runtime.device: cuda is asked for and there is no GPU; use auto or cpu")
+    gpu = runtime.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def autocast(runtime: Runtime, device: torch.device) -> torch.autocast:
+    """Mixed precision where it is asked for or, on `auto`, where the device has it: bfloat16 on a GPU."""
+    wanted = {"auto": device.type == "cuda", "bfloat16": True, "float32": False}[runtime.precision]
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

@@ -1,0 +1,86 @@
+"""The evaluate stage: a trained adapter against the test split, both directions, every query's rank kept."""
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file
+
+from rap import tracking
+from rap.errors import UserError
+from rap.experiment import Experiment, Split
+from rap.files import atomic, read_json, write_json
+from rap.params import Params
+from rap.retrieval import metrics, twins
+from rap.retrieval.scoring import score
+
+SPLIT = "test"
+
+
+def run(params: Params, variant: str, seed: int) -> str:
+    """Write metrics.json, ranks.parquet and similarity.npy of one run.
+
+    similarity.npy: float32 [captions, videos], rows and columns in the manifest's order.
+    """
+    experiment = Experiment(params, variant, seed)
+    load_adapter(experiment)
+    split = experiment.split(SPLIT)
+    captions = split.captions.caption_id.tolist()
+    similarity = score(
+        experiment.model, experiment.video, experiment.text, split.videos, captions, params.features.batch
+    )
+    figures, ranks = assess(similarity, split, experiment.manifest.videos)
+    with atomic(experiment.folder / "similarity.npy") as path, path.open("wb") as file:
+        np.save(file, similarity)
+    with atomic(experiment.folder / "ranks.parquet") as path:
+        ranks.to_parquet(path, index=False)
+    write_json(experiment.folder / "metrics.json", {"variant": variant, "seed": seed, "split": SPLIT, **figures})
+    tracking.log_run(params, variant, seed, "evaluate")
+    twin = f", twin accuracy {figures['twin']['all']:.1f} %" if "twin" in figures else ""
+    return (
+        f"{experiment.folder}: {len(split.videos)} of {split.total} videos, {len(captions)} queries, "
+        f"t2v R@1 {figures['t2v']['R@1']:.1f} %{twin}"
+    )
+
+
+def load_adapter(experiment: Experiment) -> None:
+    """The trained weights of a run. Raises UserError if they are absent, or not what params.yaml asks for."""
+    path = experiment.folder / "adapter.safetensors"
+    again = f"run `rap train --variant {experiment.variant} --seed {experiment.seed}`"
+    if not path.exists() or not (experiment.folder / "run.json").exists():
+        raise UserError(f"{path}: no finished training here; {again}")
+    if read_json(experiment.folder / "run.json")["digests"] != experiment.digests:
+        raise UserError(f"{path}: trained with other parameters, data, weights or code than the present ones; {again}")
+    experiment.adapter.load_state_dict(load_file(path, device=str(experiment.device)))
+
+
+def assess(similarity: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
+    """The figures of metrics.json and the rank of every query, from a similarity matrix [captions, videos]."""
+    columns = {id: column for column, id in enumerate(split.videos)}
+    owner = split.captions.video_id.map(columns).to_numpy(int)
+    kind = split.captions.kind.to_numpy(object)
+    t2v, v2t = metrics.text_to_video(similarity, owner), metrics.video_to_text(similarity, owner)
+    figures = {
+        "videos": len(split.videos),
+        "videos_total": split.total,
+        "queries": len(owner),
+        "t2v": metrics.summary(t2v),
+        "v2t": metrics.summary(v2t),
+        "by_kind": {name: metrics.summary(t2v.only(kind == name)) for name in sorted(set(kind) - {""})},
+    }
+    twin_of = videos.set_index("video_id").twin
+    partner = twins.partners(split.videos, [twin_of[id] for id in split.videos])
+    accuracy, pairs = twins.accuracy(similarity, owner, partner, kind)
+    if accuracy:
+        figures |= {"twin": accuracy, "twin_pairs": pairs}
+    return figures, pd.concat(
+        [
+            table("t2v", split.captions.caption_id.to_numpy(object), t2v, kind),
+            table("v2t", np.array(split.videos, dtype=object), v2t, np.full(len(split.videos), "")),
+        ],
+        ignore_index=True,
+    )
+
+
+def table(direction: str, ids: np.ndarray, ranks: metrics.Ranks, kind: np.ndarray) -> pd.DataFrame:
+    """One row per query: direction, id, kind, above, ties, expected rank."""
+    columns = {"direction": direction, "id": ids[ranks.query], "kind": kind[ranks.query]}
+    return pd.DataFrame({**columns, "above": ranks.above, "ties": ranks.ties, "expected": ranks.expected})

@@ -1,0 +1,103 @@
+"""One run: a variant and a seed, with its model, its caches, its captions and the digests of all that it depends on."""
+
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from rap import adapters, retrieval
+from rap import clip as clip_package
+from rap.clip import backbone
+from rap.clip.caches import Cache, choose
+from rap.data.manifest import Manifest
+from rap.device import setup
+from rap.errors import UserError
+from rap.files import digest, digest_file
+from rap.params import Params, hint
+from rap.retrieval.model import Retriever
+
+
+@dataclass(frozen=True)
+class Split:
+    """What of a split can be used: `captions` (rows of the manifest) of `videos` (ids), of `total` videos listed."""
+
+    videos: list[str]
+    captions: pd.DataFrame
+    total: int
+
+
+class Experiment:
+    """Opens what a run reads. The adapter is fresh, initialised from the seed."""
+
+    def __init__(self, params: Params, variant: str, seed: int):
+        if variant not in params.variants:
+            raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, params.variants)}")
+        self.params, self.variant, self.seed = params, variant, seed
+        self.device = setup(params.runtime)
+        self.train = params.training(variant)
+        self.folder = run_folder(variant, seed)
+        clip, self.config = backbone.load(params.backbone_folder)
+        torch.manual_seed(seed)
+        adapter = adapters.build(clip, params, variant)
+        self.model = Retriever(clip, adapter).to(self.device)
+        self.names = {
+            "video": choose(params, "video", clip.visual, adapter.video.first),
+            "text": choose(params, "text", clip.text, adapter.text.first),
+        }
+        self.video = Cache(params, self.names["video"], clip.visual)
+        self.text = Cache(params, self.names["text"], clip.text)
+        self.manifest = Manifest.read(params.data / "manifest")
+
+    @property
+    def adapter(self) -> adapters.Adapter:
+        return self.model.adapter
+
+    def split(self, name: str) -> Split:
+        """The videos of a split that were had and decoded, and their captions."""
+        part = self.manifest.split(name)
+        videos = [id for id in part.videos.video_id if id in self.video]
+        captions = part.captions[part.captions.video_id.isin(videos)].reset_index(drop=True)
+        if captions.empty:
+            raise UserError(f"{self.params.data / 'manifest'}: no usable video with a caption in split {name!r}")
+        return Split(videos, captions, len(part.videos))
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """What the run depends on: its parameters, the cached rows and captions, the weights, the code."""
+        rows = {"video": self.video.keys, "text": self.text.keys, "splits": self.manifest.videos.split.tolist()}
+        return {
+            "params": params_digest(self.params, self.variant, self.seed),
+            "data": digest(rows),
+            "backbone": self.config["digest"],
+            "code": code_digest(),
+        }
+
+
+def run_folder(variant: str, seed: int) -> Path:
+    return Path("results/runs") / variant / f"seed-{seed}"
+
+
+def params_digest(params: Params, variant: str, seed: int) -> str:
+    """Digest of the parameters that a run's results depend on, with defaults filled in."""
+    groups = adapters.options(variant, params.variants[variant])
+    return digest(
+        {
+            "adapter": params.variants[variant].adapter,
+            "options": {name: group.model_dump(mode="json") for name, group in groups.items()},
+            "train": params.training(variant).model_dump(mode="json"),
+            "runtime": params.runtime.model_dump(mode="json"),
+            "seed": seed,
+        }
+    )
+
+
+def code_digest() -> str:
+    """Digest of the source that turns caches into adapters: towers, adapters, model, training."""
+    from rap import training
+
+    packages = [Path(inspect.getfile(package)).parent for package in (clip_package, adapters, retrieval)]
+    files = [Path(inspect.getfile(training)), *(file for package in packages for file in sorted(package.glob("*.py")))]
+    return digest({f"{file.parent.name}/{file.name}": digest_file(file) for file in files})

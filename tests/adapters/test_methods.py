@@ -1,0 +1,142 @@
+"""Properties of every registered method: an identity at step 0, exact training from the cache, the stated size."""
+
+import pytest
+import tiny
+import torch
+
+from rap import adapters
+from rap.adapters import METHODS
+from rap.clip import features
+from rap.clip.caches import FRAMES, Cache, choose
+from rap.params import Variant
+from rap.retrieval.loss import info_nce
+from rap.retrieval.model import Retriever
+
+T, D, W, L, TEXT_L, N = 4, 24, 16, 3, 2, 16  # of the tiny backbone: frames, widths, blocks, patches
+TEXT = 2 * W * TEXT_L  # the text tower's scale and shift
+COUNTS = {
+    "none": 0,
+    "full": sum(p.numel() for p in tiny.clip().parameters()) - 1,
+    "lora": 8 * (L * ((D + 3 * D) + 2 * D) + TEXT_L * ((W + 3 * W) + 2 * W)),
+    "ssf": 22 * (L * D + TEXT_L * W),
+    "lorm": L * 2 * 4 * (T + D) + TEXT,
+    "asa": 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
+    "rap": L * 2 * 4 * (T + D) + 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
+}
+OPTIONS = [  # choices that change the arithmetic, each of which must keep what the defaults promise
+    ("lorm", {"lorm": {"decompose": "time_space"}}),
+    ("lorm", {"lorm": {"decompose": "time_layer", "sites": ["ln_1", "ln_2"]}}),
+    ("lorm", {"lorm": {"basis": "random", "blocks": [-1], "text": "none"}}),
+    ("asa", {"asa": {"position": "embedding", "blocks": "all"}}),
+    ("asa", {"asa": {"position": "none", "patch_offset": False, "time_offset": False}}),
+    ("asa", {"asa": {"query": "text", "blocks": [1], "text": "none"}}),
+    ("lora", {"lora": {"targets": ["qkv", "out", "fc", "proj"]}}),
+    ("rap", {"lorm": {"blocks": [1, 2]}, "asa": {"query": "text"}}),
+]
+CASES = [(name, {}) for name in METHODS] + OPTIONS
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A tiny project with all its caches, made by the features stage itself."""
+    folder = tmp_path_factory.mktemp("methods")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        settings = tiny.project(folder)
+        for cache in settings.features.caches:
+            for shard in settings.shards:
+                features.run(settings, cache, shard)
+        yield settings
+
+
+def make(settings, name, options, perturb=0.0):
+    """The model of a method, its adapter moved off the identity by noise of size `perturb`."""
+    variant = Variant(adapter=name, **options)
+    clip = tiny.clip()
+    torch.manual_seed(0)
+    adapter = METHODS[name].build(clip, settings.frames.count, **adapters.options(name, variant))
+    for weight in adapter.parameters():
+        weight.data += perturb * torch.randn(weight.shape)
+    return clip, Retriever(clip, adapter)
+
+
+def losses(settings, model, clip, video, text):
+    videos = [f"v{i}" for i in range(8)]
+    clips = Cache(settings, video, clip.visual).batch(videos)
+    captions = Cache(settings, text, clip.text).batch([f"{id}#1" for id in videos])
+    loss = info_nce(model.similarity(clips, captions), clip.logit_scale, torch.eye(8, dtype=torch.bool))
+    weights = [p for p in model.adapter.parameters() if p.requires_grad]
+    return loss, torch.autograd.grad(loss, weights, allow_unused=True) if weights else ()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_training_from_the_cache_equals_training_from_frames_to_the_bit(project, name, options):
+    clip, model = make(project, name, options, perturb=0.1)
+    video = choose(project, "video", clip.visual, model.adapter.video.first)
+    text = choose(project, "text", clip.text, model.adapter.text.first)
+    cached, cached_gradients = losses(project, model, clip, video, text)
+    plain, gradients = losses(project, model, clip, FRAMES, "text-ids")
+    assert torch.equal(cached, plain)
+    for a, b in zip(cached_gradients, gradients, strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+    assert name in ("none", "full") or any(g is not None and g.abs().max() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_method_is_the_identity_at_step_0(project, name, options):
+    clip, model = make(project, name, options)
+    _, zero_shot = make(project, "none", {})
+    videos = [f"v{i}" for i in range(8)]
+    clips = Cache(project, FRAMES, clip.visual).batch(videos)
+    captions = Cache(project, "text-ids", clip.text).batch([f"{id}#0" for id in videos])
+    torch.testing.assert_close(
+        model.similarity(clips, captions), zero_shot.similarity(clips, captions), rtol=0, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_parameter_count_is_the_closed_form(project, name):
+    assert make(project, name, {})[1].adapter.count == COUNTS[name]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_parameter_learns(project, name, options):
+    """Off the identity, each trainable tensor gets a gradient: nothing is trained that has no effect."""
+    clip, model = make(project, name, options, perturb=0.1)
+    _, gradients = losses(project, model, clip, FRAMES, "text-ids")
+    names = [key for key, p in model.adapter.named_parameters() if p.requires_grad]
+    dead = [key for key, g in zip(names, gradients, strict=True) if g is None or not g.abs().max() > 0]
+    assert not dead
+
+
+def test_padded_frames_change_nothing(project):
+    """v5 has two valid frames: other pixels in its padding give the same embedding."""
+    clip, model = make(project, "rap", {}, perturb=0.1)
+    batch = Cache(project, FRAMES, clip.visual).batch(["v5"])
+    changed = batch.x.clone()
+    changed[:, 2:] = 255 - changed[:, 2:]
+    other = type(batch)(changed, batch.length, batch.position)
+    assert model.video(batch).allclose(model.video(other), atol=1e-6)
+
+
+@pytest.mark.parametrize("query", ["frame", "text"])
+def test_no_caption_leaks_into_its_own_video(project, query):
+    """Permuting which captions belong to which videos permutes the similarity matrix and changes no entry."""
+    clip, model = make(project, "rap", {"asa": {"query": query}}, perturb=0.3)
+    ids = [f"v{i}" for i in range(8)]
+    clips = Cache(project, FRAMES, clip.visual).batch(ids)
+    order = [3, 1, 7, 0, 2, 6, 4, 5]
+    straight = model.similarity(clips, Cache(project, "text-ids", clip.text).batch([f"{id}#0" for id in ids]))
+    permuted = model.similarity(clips, Cache(project, "text-ids", clip.text).batch([f"{ids[i]}#0" for i in order]))
+    torch.testing.assert_close(permuted, straight[order], rtol=0, atol=1e-6)
+
+
+def test_the_text_steers_what_a_video_is_encoded_as(project):
+    """With asa.query: text no single embedding per video explains its cosines with many queries."""
+    clip, model = make(project, "asa", {"asa": {"query": "text", "top_k": 1}}, perturb=0.5)
+    clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(8)])
+    queries = torch.nn.functional.normalize(torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    with torch.no_grad():
+        cosines = model.pairs(clips, queries)
+    best = torch.linalg.lstsq(queries, cosines).solution
+    assert (queries @ best - cosines).abs().max() > 1e-3

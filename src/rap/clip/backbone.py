@@ -28,7 +28,7 @@ def run(params: Params) -> str:
     Raises UserError if the model is unknown or no ViT, or its weights are absent or another model's.
     """
     wanted, folder = params.backbone, params.backbone_folder
-    config = demo_config() if wanted.name == DEMO else _open_clip_config(wanted.name, wanted.pretrained)
+    config = demo_config() if wanted.name == DEMO else open_clip_config(wanted.name, wanted.pretrained)
     if wanted.weights:
         state, source = _read_weights(Path(wanted.weights)), wanted.weights
     elif wanted.pretrained and wanted.name != DEMO:
@@ -87,7 +87,7 @@ def _our_name(name: str) -> str:
     return name if name.startswith(("visual.", "text.", "logit_")) else f"text.{name}"
 
 
-def _open_clip_config(name: str, pretrained: str | None) -> dict:
+def open_clip_config(name: str, pretrained: str | None) -> dict:
     import open_clip
 
     model = open_clip.get_model_config(name)

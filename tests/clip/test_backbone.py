@@ -1,0 +1,74 @@
+"""The backbone stage on real files: what it accepts, what it refuses, in one line each."""
+
+import open_clip
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from rap.clip import backbone
+from rap.errors import UserError
+from rap.files import digest_file
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+    def configure(**wanted):
+        return tiny.project(tmp_path, backbone={"pretrained": None, "weights": None} | wanted)
+
+    return configure
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_local_file_of_open_clip_loads_unchanged(project, tmp_path, suffix):
+    torch.manual_seed(0)
+    state = open_clip.create_model("ViT-B-32").state_dict()
+    file = tmp_path / f"weights.{suffix}"
+    if suffix == "pt":
+        torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, file)
+    else:
+        save_file(state, file)
+    params = project(name="ViT-B-32", weights=str(file))
+    assert "151.28 M" in backbone.run(params)
+    folder = params.backbone_folder
+    clip, config = backbone.load(folder)
+    assert config["digest"] == digest_file(folder / "weights.safetensors")
+    assert config["preprocess"]["size"] == 224 and config["tokenizer"] == {"kind": "bpe"}
+    stored = {name.removeprefix("text."): value for name, value in load_file(folder / "weights.safetensors").items()}
+    assert all(torch.equal(stored[name], value) for name, value in state.items())
+    assert not any(p.requires_grad for p in clip.parameters())
+
+
+def test_weights_of_another_model_are_refused(project, tmp_path):
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("ViT-B-32").state_dict(), tmp_path / "b32.safetensors")
+    params = project(name="ViT-B-16", weights="b32.safetensors")
+    before = digest_file(params.backbone_folder / "weights.safetensors")
+    with pytest.raises(UserError, match=r"b32.safetensors: not the weights of ViT-B-16: .* set backbone.name"):
+        backbone.run(params)
+    assert digest_file(params.backbone_folder / "weights.safetensors") == before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"name": "ViT-B-23"}, "no model 'ViT-B-23'; did you mean 'ViT-B-32'?"),
+        ({"name": "RN50", "weights": "w.pt"}, "RN50 is no plain ViT CLIP"),
+        ({"name": "ViT-B-32"}, "ViT-B-32 has no weights; set backbone.weights to a file or backbone.pretrained"),
+        ({"name": "ViT-B-32", "weights": "absent.pt"}, "absent.pt is not there; put the weights file there"),
+        ({"name": "ViT-B-32", "weights": "text.pt"}, "text.pt cannot be read as weights"),
+        ({"name": "ViT-B-32", "weights": "list.pt"}, "list.pt cannot be read as weights"),
+        ({"name": "ViT-B-32", "pretrained": "openia"}, "no tag 'openia'; did you mean 'openai'?"),
+        ({"name": "ViT-B-32", "pretrained": "openai"}, "could not be had .* set backbone.weights to the file"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(project, tmp_path, wanted, message):
+    (tmp_path / "text.pt").write_text("no weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(UserError, match=message) as error:
+        backbone.run(project(**wanted))
+    assert "\n" not in str(error.value)

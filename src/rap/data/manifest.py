@@ -47,7 +47,14 @@ class Manifest:
             raise UserError(f"{folder}: no manifest here; run `rap download` first")
         return cls(pd.read_parquet(folder / "videos.parquet"), pd.read_parquet(folder / "captions.parquet"))
 
+    @staticmethod
+    def remove(folder: str | Path) -> None:
+        """Take the manifest away; captions.parquet, the last to be written, is what says that there is one."""
+        for name in ("captions", "videos"):
+            (Path(folder) / f"{name}.parquet").unlink(missing_ok=True)
+
     def write(self, folder: str | Path) -> None:
+        self.remove(folder)
         for name in ("videos", "captions"):
             with atomic(Path(folder) / f"{name}.parquet") as path:
                 getattr(self, name).to_parquet(path, index=False)

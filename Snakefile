@@ -1,0 +1,16 @@
+# The pipeline, for `snakemake --cores 8 results/table1.csv`: dvc.yaml's graph, its jobs side by side.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/{table}.csv", table=PARAMS.tables),

@@ -1,0 +1,77 @@
+"""From videos to cached features: what all variants share."""
+
+
+rule download:
+    input:
+        annotations=files_in(PARAMS.dataset.annotations),
+        code=code("download"),
+        pin=pin("download"),
+    output:
+        MANIFEST,
+    log:
+        "logs/download.log",
+    conda:
+        "rap"
+    threads: PARAMS.runtime.workers
+    resources:
+        mem_mb=2000,
+    shell:
+        "rap download > {log} 2>&1"
+
+
+rule backbone:
+    input:
+        code=code("backbone"),
+        pin=pin("backbone"),
+    output:
+        WEIGHTS,
+    log:
+        "logs/backbone.log",
+    conda:
+        "rap"
+    resources:
+        mem_mb=4000,
+    shell:
+        "rap backbone > {log} 2>&1"
+
+
+rule frames:
+    input:
+        MANIFEST,
+        config=f"{BACKBONE}/config.json",
+        code=code("frames"),
+        pin=pin("frames", shard=PARAMS.shards),
+    output:
+        update(f"{DATA}/frames/shard-{{shard}}.npy"),
+        update(f"{DATA}/frames/shard-{{shard}}.parquet"),
+    log:
+        "logs/frames-{shard}.log",
+    conda:
+        "rap"
+    threads: PARAMS.runtime.workers
+    resources:
+        mem_mb=2000,
+    shell:
+        "rap frames --shard {wildcards.shard} > {log} 2>&1"
+
+
+rule features:
+    input:
+        MANIFEST,
+        WEIGHTS,
+        frames=multiext(f"{DATA}/frames/shard-{{shard}}", ".npy", ".parquet"),
+        code=code("features"),
+        pin=pin("features", cache=PARAMS.features.caches, shard=PARAMS.shards),
+    output:
+        update(f"{DATA}/features/{{cache}}/shard-{{shard}}.npy"),
+        update(f"{DATA}/features/{{cache}}/shard-{{shard}}.parquet"),
+    log:
+        "logs/features-{cache}-{shard}.log",
+    conda:
+        "rap"
+    threads: PARAMS.runtime.threads
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    shell:
+        "rap features --cache {wildcards.cache} --shard {wildcards.shard} > {log} 2>&1"

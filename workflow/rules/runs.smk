@@ -1,0 +1,52 @@
+"""A variant with one seed: training, then evaluation."""
+
+
+rule train:
+    input:
+        MANIFEST,
+        WEIGHTS,
+        FRAMES,
+        FEATURES,
+        code=code("train"),
+        pin=pin("train", variant=PARAMS.variants, seed=PARAMS.seeds),
+    output:
+        update(f"{RUN}/adapter.safetensors"),
+        update(f"{RUN}/history.csv"),
+        update(f"{RUN}/costs.json"),
+        update(f"{RUN}/run.json"),
+    log:
+        "logs/train-{variant}-{seed}.log",
+    conda:
+        "rap"
+    threads: PARAMS.runtime.threads
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    shell:
+        "rap train --variant {wildcards.variant} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule evaluate:
+    input:
+        MANIFEST,
+        WEIGHTS,
+        FRAMES,
+        FEATURES,
+        adapter=f"{RUN}/adapter.safetensors",
+        run=f"{RUN}/run.json",
+        code=code("evaluate"),
+        pin=pin("evaluate", variant=PARAMS.variants, seed=PARAMS.seeds),
+    output:
+        f"{RUN}/metrics.json",
+        f"{RUN}/ranks.parquet",
+        f"{RUN}/similarity.npy",
+    log:
+        "logs/evaluate-{variant}-{seed}.log",
+    conda:
+        "rap"
+    threads: PARAMS.runtime.threads
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    shell:
+        "rap evaluate --variant {wildcards.variant} --seed {wildcards.seed} > {log} 2>&1"

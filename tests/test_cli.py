@@ -1,0 +1,58 @@
+"""The `rap` command as a user types it: help that teaches, one line for a mistake, exit status 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+COMMANDS = ["download", "backbone", "frames", "features", "train", "evaluate", "table", "pretrain", "adapters", "track"]
+
+
+def rap(*arguments, cwd=tiny.ROOT):
+    command = Path(sys.executable).with_name("rap")
+    return subprocess.run([command, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_help_names_every_stage_and_says_what_it_does():
+    found = rap("--help")
+    assert found.returncode == 0
+    assert all(command in found.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["features", "train"])
+def test_each_stage_has_help_of_its_own(command):
+    found = rap(command, "--help")
+    assert found.returncode == 0 and "Needs:" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--variant", "rpa", "--seed", "0"), "variants: there is no 'rpa'; did you mean 'rap'?"),
+        (("train", "--variant", "rap", "--seed", "0"), "run `rap backbone` first"),
+        (("evaluate", "--variant", "rap", "--seed", "0"), "run `rap backbone` first"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(tmp_path, arguments, message):
+    (tmp_path / "params.yaml").write_text((tiny.ROOT / "params.yaml").read_text())
+    found = rap(*arguments, cwd=tmp_path)
+    assert found.returncode == 2
+    assert message in found.stderr and found.stderr.count("\n") == 1 and found.stdout == ""
+
+
+def test_no_params_file_is_one_line(tmp_path):
+    found = rap("adapters", cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (
+        2,
+        "rap: params.yaml: not found; run `rap` in the folder that holds it\n",
+    )
+
+
+def test_adapters_lists_methods_and_counts(tmp_path):
+    settings = tiny.project(tmp_path)
+    found = rap("adapters", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert all(name in found.stdout for name in settings.variants)
+    assert "Cao et al." in found.stdout and "100." not in found.stdout.split("zero_shot")[0]

@@ -1,0 +1,83 @@
+"""params.yaml: what ships is valid and commented; what is wrong is refused with its path and the nearest name."""
+
+import copy
+import re
+
+import pytest
+import tiny
+import yaml
+
+from rap import adapters, params
+from rap.errors import UserError
+
+FILE = tiny.ROOT / "params.yaml"
+SHIPPED = yaml.safe_load(FILE.read_text())
+
+
+def test_the_shipped_file_is_valid_and_every_section_stands_in_it():
+    settings = adapters.check(params.load(FILE))
+    assert set(SHIPPED) == set(type(settings).model_fields)
+    for name, field in type(settings).model_fields.items():
+        if isinstance(SHIPPED[name], dict) and name not in ("variants", "tables"):
+            assert set(SHIPPED[name]) == set(field.annotation.model_fields), name
+
+
+def test_every_key_is_commented():
+    bare = []
+    for line in FILE.read_text().split("\nvariants:")[0].splitlines():
+        group = re.match(r"^\w+:\s*$", line)
+        if line.strip() and not line.startswith("#") and not group and "#" not in line:
+            bare.append(line)
+    assert not bare
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trian", {}, r"trian: unknown key; did you mean 'train'\?"),
+        ("train.epoch", 3, r"train.epoch: unknown key; did you mean 'epochs'\?"),
+        ("train.epochs", "3", "train.epochs: input should be a valid integer; found '3'"),
+        ("train.epochs", 0, "train.epochs: input should be greater than 0; found 0"),
+        ("train.warmup", 2.0, "train.warmup: .* less than or equal to 1"),
+        ("frames.sampler", "unifrm", "frames.sampler: input should be 'uniform' or 'fps'; found 'unifrm'"),
+        ("features.caches", ["vid-0"], r"features.caches.0: .*vid-0"),
+        ("shards", [0, 2], "shards: list them as 0, 1, 2"),
+        ("seeds", [1, 1], "seeds: list at least one, each once"),
+        ("dataset.demo.tran", 1, r"dataset.demo.tran: unknown key; did you mean 'train'\?"),
+        ("tables.table1.baseline", "sff", r"tables.table1: no variant named 'sff'; did you mean 'ssf'\?"),
+        ("variants.lora.train", {"lrr": 1.0}, r"variants.lora.train: lrr: unknown key; did you mean 'lr'\?"),
+        ("variants.lora.adapter", "lorra", r"variants.lora.adapter: no method 'lorra'; did you mean 'lora'\?"),
+        ("variants.lora.lroa", {}, r"variants.lora.lroa: unknown key; did you mean 'lora'\?"),
+        ("variants.rap.lorm", {"rnak": 2}, r"variants.rap.lorm: rnak: unknown key; did you mean 'rank'\?"),
+        ("variants.rap.lorm", {"rank": 0}, "variants.rap.lorm: rank: input should be greater than 0"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_path(tmp_path, path, value, message):
+    values = copy.deepcopy(SHIPPED)
+    *parents, key = path.split(".")
+    place = values
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=message) as error:
+        adapters.check(params.load(tmp_path / "params.yaml"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "not found"), ("a: [", "not valid YAML"), ("train: 3", "dataset: missing")]
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        params.load(tmp_path / "params.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_variant_overrides_training_and_keeps_the_rest():
+    settings = params.load(FILE)
+    assert settings.training("full").lr == 3e-4
+    assert settings.training("full").batch == settings.train.batch
+    assert settings.training("rap") == settings.train

@@ -12,6 +12,7 @@ from rap.errors import UserError
 # Containers that hold the video themselves. Playlists, concat scripts and image sequences name other files: not here.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 PROTOCOLS = "file,pipe"
+CURE = "install the imageio-ffmpeg wheel or the system's ffmpeg, or set IMAGEIO_FFMPEG_EXE to one"
 
 
 class VideoError(Exception):
@@ -21,21 +22,20 @@ class VideoError(Exception):
 @cache
 def binary() -> str:
     """The ffmpeg executable: IMAGEIO_FFMPEG_EXE, the one of the imageio-ffmpeg wheel, or the system's."""
-    cure = "install the imageio-ffmpeg wheel or the system's ffmpeg, or set IMAGEIO_FFMPEG_EXE to one"
     try:
         name = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
-        raise UserError(f"ffmpeg: not found; {cure}") from None
+        raise UserError(f"ffmpeg: not found; {CURE}") from None
     path = shutil.which(name)
     if path is None:
-        raise UserError(f"ffmpeg: {name} is no program that can be run; {cure}")
+        raise UserError(f"ffmpeg: {name} is no program that can be run; {CURE}")
     return path
 
 
 @cache
 def version() -> str:
     """The words by which ffmpeg names its version: another version may decode or scale to other pixels."""
-    words = run([binary(), "-version"], timeout=60).split(b"\n", 1)[0].split()
+    words = run([binary(), "-version"]).split(b"\n", 1)[0].split()
     return words[2].decode() if words[:2] == [b"ffmpeg", b"version"] else "unknown"
 
 
@@ -44,14 +44,14 @@ def url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-def run(command: list[str], timeout: float) -> bytes:
+def run(command: list[str], timeout: float = 60) -> bytes:
     """What the command writes to stdout. Raises VideoError if it fails, or says anything at level error."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise VideoError(f"ffmpeg did not finish in {timeout:.0f} s") from None
     except OSError as error:
-        raise UserError(f"ffmpeg: {command[0]} cannot be run: {error.strerror}") from None
+        raise UserError(f"ffmpeg: {command[0]} cannot be run ({error.strerror}); {CURE}") from None
     if done.returncode or done.stderr.strip():
         raise VideoError(f"ffmpeg: {last_words(done.stderr)} (exit status {done.returncode})")
     return done.stdout

@@ -74,7 +74,7 @@ def run(params: Params, shard: int) -> str:
     _stop_if_too_many(params, failed, elsewhere, len(manifest.videos), stem)
     return (
         f"{stem}: {len(keys) - len(failed)} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px "
-        f"each; {computed} decoded now, {len(failed)} failed"
+        f"each; {computed} made now, {len(failed)} failed"
     )
 
 
@@ -119,13 +119,13 @@ def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = mat
     if not begin < stop:
         raise VideoError(f"its clip starts at {begin:.2f} s, but its pictures end at {span.end:.2f} s")
     count = frame_count(recipe.frames, stop - begin)
-    seek = begin if span.indexed and begin > span.start else 0.0
-    command = _command(path, recipe, seek, begin - seek, (stop - begin) / count, count)
-    raw = tool.run(command, timeout=60 + 10 * span.end)
-    bytes_each = recipe.size * recipe.size * 3
-    if len(raw) != count * bytes_each:
-        raise VideoError(f"ffmpeg: gave {len(raw) // bytes_each} of {count} frames")
-    return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
+    cut = partial(_cut, path, recipe, begin, (stop - begin) / count, count, timeout=60 + 10 * span.end)
+    if not (span.indexed and begin > span.start):
+        return cut(seek=0.0)
+    try:
+        return cut(seek=begin)
+    except VideoError:  # the pictures at a key frame may refer to ones before it: decode from the start
+        return cut(seek=0.0)
 
 
 def frame_count(frames: Frames, seconds: float) -> int:
@@ -133,6 +133,17 @@ def frame_count(frames: Frames, seconds: float) -> int:
     if frames.sampler == "uniform":
         return frames.count
     return min(frames.count, max(1, round(seconds * frames.fps)))
+
+
+def _cut(
+    path: Path, recipe: Recipe, start: float, segment: float, count: int, seek: float, timeout: float
+) -> np.ndarray:
+    """`count` frames from `start` seconds on, one for each `segment` seconds, decoding from `seek` seconds on."""
+    raw = tool.run(_command(path, recipe, seek, start - seek, segment, count), timeout)
+    bytes_each = recipe.size * recipe.size * 3
+    if len(raw) != count * bytes_each:
+        raise VideoError(f"ffmpeg: gave {len(raw) // bytes_each} of {count} frames")
+    return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
 
 
 def _command(path: Path, recipe: Recipe, seek: float, start: float, segment: float, count: int) -> list[str]:
@@ -144,14 +155,17 @@ def _command(path: Path, recipe: Recipe, seek: float, start: float, segment: flo
     # fps with round=near gives, for segment n, the last picture that comes before the segment's middle.
     clip = clip.filter("settb", "AVTB")
     clip = clip.filter("fps", f"1/{segment:.9f}", start_time=f"{start + TICK:.6f}", round="near")
-    clip = clip.filter("scale", **_shortest_side(size), **_with(KERNELS[recipe.interpolation]))
-    clip = clip.filter("format", "rgb24").filter("crop", size, size, _middle("iw", size), _middle("ih", size))
+    # To RGB at full size, then to the backbone's: PIL does it in this order, and chroma is subsampled.
+    clip = clip.filter("scale", flags="bicubic" + EXACT).filter("format", "gbrp")
+    clip = clip.filter("scale", **_shortest_side(size), **_kernel(recipe.interpolation)).filter("format", "gbrp")
+    clip = clip.filter("crop", size, size, _middle("iw", size), _middle("ih", size))
     output = {"format": "rawvideo", "pix_fmt": "rgb24", "fps_mode": "passthrough", "frames:v": count, "threads": 1}
-    quiet = ("-nostdin", "-v", "error", "-filter_complex_threads", "1")
-    return clip.output("pipe:", **output).global_args(*quiet).compile(cmd=tool.binary())
+    strict = ("-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1")
+    return clip.output("pipe:", **output).global_args(*strict).compile(cmd=tool.binary())
 
 
-def _with(kernel: dict) -> dict:
+def _kernel(interpolation: str) -> dict:
+    kernel = KERNELS[interpolation]
     return {**kernel, "flags": kernel["flags"] + EXACT}
 
 
@@ -186,6 +200,6 @@ def _stop_if_too_many(params: Params, failed, elsewhere: int, total: int, stem: 
         return
     first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
     raise UserError(
-        f"{stem}: {count} of {total} videos failed, more than dataset.max_failed ({params.dataset.max_failed:g}) allows; "
+        f"{stem}: {count} of {total} videos failed; dataset.max_failed ({params.dataset.max_failed:g}) allows fewer; "
         f"the first here is {first}; {stem}.parquet has the reasons: mend those videos, or raise the limit"
     )

@@ -55,6 +55,10 @@ def build(
     """
     old = _reusable(stem, keys, shape, dtype)
     missing = [id for id in keys if id not in old]
+    if old and not missing and list(Shard.read(stem).index.id) == list(keys):
+        for end in ("npy", "parquet"):
+            Path(f"{stem}.{end}").touch()  # for engines that go by dates
+        return Shard.read(stem), 0
     position = {id: row for row, id in enumerate(keys)}
     index = pd.DataFrame({"id": list(keys), "key": list(keys.values()), "length": 0, "reason": ""})
     index = index.astype({"id": "string", "key": "string", "length": "int64", "reason": "string"})

@@ -1,0 +1,94 @@
+"""Fixtures of all tests: short clips of known content made by ffmpeg, and a project folder to run stages in."""
+
+import copy
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rap.data import ffmpeg
+from rap.files import write_json
+from rap.params import Params, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTER = "nullsrc=s=96x64:r=25:d=4,geq=lum=16+2*N:cb=128:cr=128"  # picture n is a plain grey: see `number`
+PICTURE = "testsrc2=s=322x241:r=25:d=1"  # odd sides, sharp edges, all colours
+H264 = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "10", "-pix_fmt", "yuv420p", "-threads", "1")
+VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-crf", "10", "-b:v", "0", "-threads", "1")
+SPARSE = ("-vf", "select='if(lt(t,2),1,not(mod(n,10)))'", "-fps_mode", "vfr")  # 25 pictures a second, then 2.5
+
+
+def film(path: Path, source: str, *options: str) -> Path:
+    """Encode a lavfi source to `path`."""
+    ffmpeg.run([ffmpeg.binary(), "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", source, *options, str(path)])
+    return path
+
+
+def recode(path: Path, source: Path, *options: str, before: tuple = ()) -> Path:
+    """Copy or encode a file into another."""
+    ffmpeg.run([ffmpeg.binary(), "-nostdin", "-v", "error", "-y", *before, "-i", str(source), *options, str(path)])
+    return path
+
+
+def number(frames):
+    """Which picture of COUNTER each frame shows: [T] int."""
+    return ((frames.mean(axis=(1, 2, 3)) * 219 / 255) / 2).round().astype(int)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """A folder of good clips: do not write into it."""
+    folder = tmp_path_factory.mktemp("clips")
+    steady = film(folder / "steady.mp4", COUNTER, *H264, "-movflags", "+faststart")
+    film(folder / "steady.webm", COUNTER, *VP9)
+    film(folder / "sparse.mp4", COUNTER, *SPARSE, *H264)
+    film(folder / "sparse.webm", COUNTER, *SPARSE, *VP9)
+    film(folder / "open.mp4", COUNTER, *H264, "-x264-params", "open-gop=1:keyint=12:bframes=3")
+    film(folder / "open.mkv", COUNTER, *H264, "-x264-params", "open-gop=1:keyint=12:bframes=3")
+    recode(folder / "stream.ts", steady, "-c", "copy")
+    film(folder / "picture.mp4", PICTURE, *H264)
+    film(folder / "portrait.mp4", "testsrc2=s=120x214:r=10:d=1", *H264)
+    film(folder / "one.mp4", PICTURE, *H264, "-frames:v", "1")
+    film(folder / "one.webm", PICTURE, *VP9, "-frames:v", "1")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project folder as the working directory, with a backbone's config.json; returns `configure`.
+
+    `configure(frames={"count": 4}, …)` gives the repository's parameters with changes; the dataset is `folder`, with
+    videos/ and list.csv.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    preprocess = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    write_json("data/backbones/demo-vit/config.json", {"preprocess": {**preprocess, "resize_mode": "shortest"}})
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["dataset"] |= {"name": "folder", "annotations": "list.csv", "videos": "videos"}
+
+    def configure(**changes: dict) -> Params:
+        mine = copy.deepcopy(values)
+        for section, keys in changes.items():
+            mine[section] = mine[section] | keys if isinstance(keys, dict) else keys
+        return parse(Params, mine, "params.yaml")
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> list[Path]:
+    """Real clips of the field, if there are any: RAP_SHARED, or a folder `shared` beside the repository."""
+    folder = Path(os.environ.get("RAP_SHARED", ROOT.parent / "shared")) / "videos"
+    found = sorted(folder.glob("*.mp4"))
+    if not found:
+        pytest.skip(f"no real clips: set RAP_SHARED to a folder with videos/*.mp4 (looked in {folder})")
+    return found
+
+
+def put(clips: Path, *names: str) -> None:
+    """Copy clips into the project's folder of videos."""
+    for name in names:
+        shutil.copy(clips / name, Path("videos") / name)

@@ -1,0 +1,64 @@
+import pandas as pd
+import pytest
+
+from rap.data.manifest import CAPTION_COLUMNS, VIDEO_COLUMNS, Manifest
+from rap.errors import UserError
+
+
+def rows(count=6):
+    videos = [{"video_id": f"v{i}", "path": f"v{i}.mp4", "split": ("train", "test")[i % 2]} for i in range(count)]
+    captions = [{"caption_id": f"c{i}", "video_id": f"v{i // 2}", "caption": f"text {i}"} for i in range(2 * count)]
+    return videos, captions
+
+
+def test_a_manifest_comes_back_as_it_was_written_and_its_bytes_repeat(tmp_path):
+    manifest = Manifest.build(*rows())
+    manifest.write(tmp_path)
+    bytes_before = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
+    back = Manifest.read(tmp_path)
+    back.write(tmp_path)
+    assert bytes_before == [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
+    assert list(back.videos) == list(VIDEO_COLUMNS) and list(back.captions) == list(CAPTION_COLUMNS)
+    pd.testing.assert_frame_equal(back.videos, manifest.videos)
+    assert back.videos.start.isna().all() and (back.videos.twin == "").all()
+
+
+def test_splits_and_shards_part_the_videos_and_take_their_captions_along():
+    manifest = Manifest.build(*rows())
+    for parts in ([manifest.split("train"), manifest.split("test")], [manifest.shard(k, 4) for k in range(4)]):
+        assert sorted(id for part in parts for id in part.videos.video_id) == list(manifest.videos.video_id)
+        assert sum(len(part.captions) for part in parts) == len(manifest.captions)
+        for part in parts:
+            assert set(part.captions.video_id) == set(part.videos.video_id)
+            assert list(part.videos.index) == list(range(len(part.videos)))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "words"),
+    [
+        (0, {"video_id": "v0"}, "stands twice"),
+        (0, {"split": "dev"}, "unknown split"),
+        (1, {"caption": "  "}, "empty caption"),
+        (1, {"video_id": "v9"}, "not listed"),
+        (1, {"caption_id": "c0"}, "stands twice"),
+    ],
+)
+def test_a_bad_row_is_refused_by_name(table, change, words):
+    tables = rows()
+    tables[table][-1] |= change
+    with pytest.raises(UserError, match=words):
+        Manifest.build(*tables)
+
+
+def test_a_manifest_that_is_half_written_is_none(tmp_path, monkeypatch):
+    Manifest.build(*rows()).write(tmp_path)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Manifest.build(*rows(4)).write(tmp_path)
+    with pytest.raises(UserError, match="run `rap download` first"):
+        Manifest.read(tmp_path)
+    assert list(tmp_path.iterdir()) == []

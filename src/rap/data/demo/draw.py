@@ -45,36 +45,41 @@ def paint(background: str, layers: list[Layer], frames: int, pixels: int = PIXEL
     """Layers over a background, the first lowest, as uint8 [frames, pixels, pixels, 3]."""
     picture = np.repeat(_background(background, pixels)[None], frames, 0)
     for one in layers:
-        _shade(picture, np.zeros(3, np.float32), 0.30 * _cover(one, pixels, SHADOW, 0.05)[..., None])
-        _shade(picture, _lit(one, pixels), _cover(one, pixels)[..., None])
+        rows, columns = (_reach(centre, one.radius, pixels) for centre in (one.y, one.x))
+        part, x, y = picture[:, rows, columns], _centres(columns, pixels), _centres(rows, pixels)
+        part -= part * 0.30 * _cover(one, x - SHADOW[0], y - SHADOW[1], 0.05)[..., None]
+        part += (_lit(one, x, y) - part) * _cover(one, x, y, 1 / pixels)[..., None]
     return np.rint(picture).clip(0, 255).astype(np.uint8)
 
 
-def _shade(picture: np.ndarray, colour: np.ndarray, cover: np.ndarray) -> None:
-    picture += (colour - picture) * cover
+def _reach(centre: np.ndarray, radius: np.ndarray, pixels: int) -> slice:
+    """The pixels, along one axis, that a layer or its shadow may touch in any frame."""
+    margin = 1.2 * radius + 0.06
+    low, high = (centre - margin).min() * pixels, (centre + margin).max() * pixels
+    return slice(max(0, int(low)), min(pixels, int(high) + 2))
 
 
-def _cover(one: Layer, pixels: int, offset=(0.0, 0.0), blur: float = 0.0) -> np.ndarray:
-    """How much of each pixel a layer covers, float32 [frames, pixels, pixels]; its edge is `blur` wide, or a pixel."""
-    x, y = _local(one, pixels, offset)
-    distance = SHAPES[one.shape](x, y) * one.radius[:, None, None]
-    edge = np.clip(0.5 - distance / max(blur, 1 / pixels), 0, 1)
-    return edge * one.opacity[:, None, None]
+def _centres(part: slice, pixels: int) -> np.ndarray:
+    return (np.arange(part.start, part.stop, dtype=np.float32) + 0.5) / pixels
 
 
-def _lit(one: Layer, pixels: int) -> np.ndarray:
-    """The colour of a layer, lighter towards the top left, float32 [frames, pixels, pixels, 3]."""
-    x, y = _local(one, pixels)
+def _cover(one: Layer, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
+    """How much of each pixel a layer covers, float32 [frames, rows, columns]; its outline is `edge` wide."""
+    distance = SHAPES[one.shape](*_local(one, x, y)) * one.radius[:, None, None]
+    return np.clip(0.5 - distance / edge, 0, 1) * one.opacity[:, None, None]
+
+
+def _lit(one: Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The colour of a layer, lighter towards the top left, float32 [frames, rows, columns, 3]."""
+    x, y = _local(one, x, y)
     light = np.clip(-0.10 * (x + 1.4 * y), -0.16, 0.16)[..., None]
     colour = one.colour[:, None, None, :]
     return colour + light * np.where(light > 0, 255 - colour, colour)
 
 
-def _local(one: Layer, pixels: int, offset=(0.0, 0.0)) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres in the layer's own coordinates, where its radius is 1."""
-    centres = (np.arange(pixels, dtype=np.float32) + 0.5) / pixels
-    x = ((centres - offset[0]) - one.x[:, None])[:, None, :]
-    y = ((centres - offset[1]) - one.y[:, None])[:, :, None]
+def _local(one: Layer, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places x [columns] and y [rows] of the frame in the layer's own coordinates, where its radius is 1."""
+    x, y = (x - one.x[:, None])[:, None, :], (y - one.y[:, None])[:, :, None]
     sine, cosine, scale = np.float32(np.sin(one.tilt)), np.float32(np.cos(one.tilt)), one.radius[:, None, None]
     return (cosine * x + sine * y) / scale, (cosine * y - sine * x) / scale
 

@@ -31,7 +31,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     write_json(
         folder / "metrics.json",
         {
-            **{"variant": variant, "seed": seed, "split": "test", "digests": about},
+            **{"variant": variant, "seed": seed, "split": "test", "test_set": "t", "digests": about},
             **{"videos": 9, "videos_total": 10, "queries": 18, "t2v": figures, "v2t": figures},
             **{"twin": {"all": 50.0 + seed, "move": 40.0 + level}, "twin_pairs": {"all": 18, "move": 9}},
         },

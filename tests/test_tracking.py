@@ -34,6 +34,7 @@ def write_run(variant: str, seed: int, loss: float = 1.0, steps: int = 3) -> Pat
     folder = tracking.RUNS / variant / f"seed-{seed}"
     digests = {name: name[0] * 64 for name in ("params", "data", "backbone", "code")}
     run = {"variant": variant, "adapter": "lorm", "seed": seed, "parameters": 5, "options": {"lorm": {"rank": 4}}}
+    run |= {"dataset": "demo", "frames": {"count": 8}}
     caches = {"video": "video-0", "text": "text-ids"}
     write_json(
         folder / "run.json", {**run, "train": {"lr": 0.1}, "caches": caches, "backbone": "tiny", "digests": digests}

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from rap import tracking
 from rap.errors import UserError
 from rap.experiment import Experiment, Split
-from rap.files import atomic, read_json, write_json
+from rap.files import atomic, digest, read_json, write_json
 from rap.params import Params
 from rap.retrieval import metrics, twins
 from rap.retrieval.scoring import score
@@ -32,7 +32,9 @@ def run(params: Params, variant: str, seed: int) -> str:
         np.save(file, similarity)
     with atomic(experiment.folder / "ranks.parquet") as path:
         ranks.to_parquet(path, index=False)
-    write_json(experiment.folder / "metrics.json", {"variant": variant, "seed": seed, "split": SPLIT, **figures})
+    about = {"variant": variant, "seed": seed, "split": SPLIT, "digests": experiment.digests}
+    about["test_set"] = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
+    write_json(experiment.folder / "metrics.json", {**about, **figures})
     tracking.log_run(params, variant, seed, "evaluate")
     twin = f", twin accuracy {figures['twin']['all']:.1f} %" if "twin" in figures else ""
     return (

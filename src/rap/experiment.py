@@ -80,13 +80,18 @@ def run_folder(variant: str, seed: int) -> Path:
     return Path("results/runs") / variant / f"seed-{seed}"
 
 
+def options(params: Params, variant: str) -> dict[str, dict]:
+    """A variant's option groups, defaults filled in."""
+    groups = adapters.options(variant, params.variants[variant])
+    return {name: group.model_dump(mode="json") for name, group in groups.items()}
+
+
 def params_digest(params: Params, variant: str, seed: int) -> str:
     """Digest of the parameters that a run's results depend on, with defaults filled in."""
-    groups = adapters.options(variant, params.variants[variant])
     return digest(
         {
             "adapter": params.variants[variant].adapter,
-            "options": {name: group.model_dump(mode="json") for name, group in groups.items()},
+            "options": options(params, variant),
             "train": params.training(variant).model_dump(mode="json"),
             "runtime": params.runtime.model_dump(mode="json"),
             "seed": seed,

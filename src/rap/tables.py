@@ -23,7 +23,7 @@ PROTOCOLS = {
     "val": "best epoch on val",
     "test": "best epoch on test (optimistic: the peers' habit)",
 }
-TEST_SET = ("split", "videos", "videos_total", "queries", "backbone")  # one table, one value of each
+TEST_SET = ("split", "test_set", "videos", "videos_total", "queries", "backbone")  # one table, one value of each
 
 
 def run(params: Params, table: str) -> str:
@@ -133,7 +133,7 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         raise UserError(
             f"{folder / 'run.json'}: made with other parameters than those of params.yaml; {again['train']}"
         )
-    if figures.get("digests", about["digests"]) != about["digests"]:
+    if figures["digests"] != about["digests"]:
         raise UserError(f"{folder / 'metrics.json'}: not of the present training of this run; {again['evaluate']}")
     return {
         "variant": variant,
@@ -141,7 +141,7 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         "parameters": about["parameters"],
         "protocol": PROTOCOLS[about["selected"]] if about["steps"] else "no training",
         "backbone": about["digests"]["backbone"],
-        **{name: figures[name] for name in ("split", "videos", "videos_total", "queries")},
+        **{name: figures[name] for name in ("split", "test_set", "videos", "videos_total", "queries")},
         **{f"{d}_{measure}": figures[d][measure] for d in DIRECTIONS for measure in MEASURES},
         **{f"twin_{kind}": share for kind, share in figures.get("twin", {}).items()},
         **files["costs"],

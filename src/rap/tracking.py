@@ -78,7 +78,7 @@ def ui(params: Params) -> str:
 
 
 class _Store:
-    """A client on an experiment of its own, `rap-DATASET`. One lock for all jobs of a machine.
+    """A client; every data set is an experiment of its own, `rap-DATASET`. One lock for all jobs of a machine.
 
     MLflow fails when several processes set up one new database, and has no atomic search-then-create.
     """
@@ -86,7 +86,6 @@ class _Store:
     def __init__(self, params: Params):
         self.uri = uri(params)
         self.database = _database(self.uri)
-        self.experiment = f"rap-{params.dataset.name}"
         beside = Path(f"{self.database}.lock") if self.database else Path(tempfile.gettempdir(), digest(self.uri)[:16])
         beside.parent.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(beside, timeout=PATIENCE)
@@ -98,7 +97,7 @@ class _Store:
         files = {name: digest_file(folder / name) for name in FILES[stage] if name != "costs.json"}  # times vary
         contents = digest({**content, "files": files})
         with self.lock:
-            client, experiment = self._open()
+            client, experiment = self._open(f"rap-{content['params']['dataset']}")
             old = client.search_runs([experiment], f"tags.`rap.key` = '{key}'")
             if len(old) == 1 and old[0].data.tags.get("rap.contents") == contents:
                 return False
@@ -113,24 +112,26 @@ class _Store:
             client.set_terminated(run)
         return True
 
-    def _open(self) -> tuple["MlflowClient", str]:
+    def _open(self, experiment: str) -> tuple["MlflowClient", str]:
         _prepare()
         from mlflow import MlflowClient
 
         client = MlflowClient(self.uri)
-        found = client.get_experiment_by_name(self.experiment)
+        found = client.get_experiment_by_name(experiment)
         if found:
             return client, found.experiment_id
-        artifacts = self.database and (self.database.parent / "mlartifacts" / self.experiment).as_uri()
+        artifacts = self.database and (self.database.parent / "mlartifacts" / experiment).as_uri()
         note = "Compare a table: filter tags.table1 = 'yes' and tags.stage = 'evaluate', then group by variant."
-        return client, client.create_experiment(self.experiment, artifacts, {"mlflow.note.content": note})
+        return client, client.create_experiment(experiment, artifacts, {"mlflow.note.content": note})
 
 
 def _content(params: Params, folder: Path, stage: Stage) -> dict[str, dict[str, str]]:
     """Params and tags of a run: all that is known of how it was made, except the state of git."""
     about = read_json(folder / "run.json")
-    facts = {name: about[name] for name in ("variant", "adapter", "seed", "backbone", "caches", "train")}
-    chosen = facts | about["options"] | {"dataset": params.dataset.name}
+    facts = {
+        name: about[name] for name in ("dataset", "variant", "adapter", "seed", "backbone", "frames", "caches", "train")
+    }
+    chosen = facts | about["options"]
     tables = [name for name, table in params.tables.items() if about["variant"] in table.variants]
     tags = {name: str(about[name]) for name in ("variant", "adapter", "seed")} | dict.fromkeys(tables, "yes")
     digests = {f"digest.{name}": value for name, value in about["digests"].items()}

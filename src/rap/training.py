@@ -18,7 +18,7 @@ from rap import tracking
 from rap.clip.caches import Batch
 from rap.device import autocast
 from rap.errors import UserError
-from rap.experiment import Experiment, Split
+from rap.experiment import Experiment, Split, options
 from rap.files import atomic, read_json, write_json
 from rap.params import Params, Train
 from rap.retrieval import metrics
@@ -205,10 +205,12 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
     if state.best is not None:
         experiment.adapter.load_state_dict(state.best[2])
     weights = {name: tensor.contiguous() for name, tensor in experiment.adapter.state_dict().items()}
-    variant = experiment.params.variants[experiment.variant]
-    about = {"adapter": variant.adapter, "options": variant.options, "backbone": experiment.config["digest"]}
+    params, adapter = experiment.params, experiment.params.variants[experiment.variant].adapter
+    method = {"adapter": adapter, "options": options(params, experiment.variant)}
+    method["frames"] = params.frames.model_dump(mode="json")
+    header = {**method, "backbone": experiment.config["digest"]}
     with atomic(experiment.folder / FILES[0]) as path:
-        save_file(weights, path, metadata={"rap": json.dumps(about, sort_keys=True)})
+        save_file(weights, path, metadata={"rap": json.dumps(header, sort_keys=True)})
     with atomic(experiment.folder / FILES[1]) as path:
         pd.DataFrame(state.history, columns=COLUMNS).to_csv(path, index=False, lineterminator="\n")
     write_json(
@@ -224,10 +226,10 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
         experiment.folder / FILES[3],
         {
             "variant": experiment.variant,
-            "adapter": variant.adapter,
             "seed": experiment.seed,
+            "dataset": params.dataset.name,
             "parameters": experiment.adapter.count,
-            "options": variant.options,
+            **method,
             "train": experiment.train.model_dump(mode="json"),
             "caches": experiment.names,
             "backbone": experiment.config["name"],

@@ -46,7 +46,7 @@ def test_good_videos_get_their_digest_and_bad_ones_a_reason(project, clips, caps
     listed("steady.mp4", "steady.webm", "stream.ts", *bad)
 
     summary = download.run(project(dataset={"max_failed": 0.9}))
-    assert "14 videos (train 14), 14 captions, 11 failed" in summary
+    assert "14 videos (train 14, val 0, test 0), 14 captions, 11 failed" in summary
     table = Manifest.read("data/folder/manifest").videos.set_index("path")
     assert list(table.status) == ["ok"] * 3 + ["failed"] * len(bad)
     for name, reason in bad.items():

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from rap.data import datasets
 from rap.data.ffmpeg import VideoError
-from rap.data.manifest import VIDEO_COLUMNS, Manifest
+from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
 from rap.data.probe import probe
 from rap.errors import UserError
 from rap.files import digest_file
@@ -35,16 +35,19 @@ def run(params: Params) -> str:
             "mend them, remove their rows, or raise the limit"
         )
     Manifest(videos, manifest.captions).write(folder)
-    splits = ", ".join(f"{name} {count}" for name, count in videos.split.value_counts(sort=False).items())
+    splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     return f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
 
 
 def look_at(videos: pd.DataFrame, folder: Path, workers: int) -> pd.DataFrame:
     """Fill in digest, status and reason; a file is read once, however many clips it has."""
     paths = list(dict.fromkeys(videos.path))
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         seen = pool.map(lambda path: _examine(folder / path), paths)
         found = dict(zip(paths, tqdm(seen, desc="look at videos", total=len(paths), unit="video"), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
     for path, (_, reason) in found.items():
         if reason:
             tqdm.write(f"failed: {path}: {reason}", file=sys.stderr)

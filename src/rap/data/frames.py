@@ -6,6 +6,7 @@ CLIP's own transform does it with PIL. docs/frames.md says how close the two are
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -27,14 +28,16 @@ from rap.errors import UserError
 from rap.files import digest, digest_file, read_json
 from rap.params import Frames, Params
 
-RECIPE = 1  # raise it when the filters below change: every frame is then decoded anew
+RECIPE = 2  # raise it when the filters below change: every frame is then decoded anew
 # PIL's bicubic is Keys' with a = -0.5, so B = 0 and C = 0.5; swscale's own default is C = 0.6.
 KERNELS = {
     "bicubic": {"flags": "bicubic", "param0": 0, "param1": 0.5},
     "bilinear": {"flags": "bilinear"},
 }
 EXACT = "+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-TICK = 2e-6  # seconds; ffmpeg counts microseconds here, so an instant that is a picture's first may round below it
+# Seconds by which each segment is shortened at either end. An instant at which one picture gives way to the next is
+# thereby drawn to the middle of the clip: a clip and its reversal give the same pictures. ffmpeg counts microseconds.
+TICK = 2e-6
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,8 @@ def _command(path: Path, recipe: Recipe, seek: float, start: float, segment: flo
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
     clip = ffmpeg.input(tool.url(path), **whitelists, **jump, threads=1)["V:0"]
     # fps with round=near gives, for segment n, the last picture that comes before the segment's middle.
-    clip = clip.filter("settb", "AVTB")
-    clip = clip.filter("fps", f"1/{segment:.9f}", start_time=f"{start + TICK:.6f}", round="near")
+    rate, first = 1 / (segment - 2 * TICK), start + count * TICK
+    clip = clip.filter("settb", "AVTB").filter("fps", f"{rate:.12f}", start_time=f"{first:.6f}", round="near")
     # To RGB at full size, then to the backbone's: PIL does it in this order, and chroma is subsampled.
     clip = clip.filter("scale", flags="bicubic" + EXACT).filter("format", "gbrp")
     clip = clip.filter("scale", **_shortest_side(size), **_kernel(recipe.interpolation)).filter("format", "gbrp")
@@ -189,7 +192,10 @@ def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Ite
     try:
         done: Iterator[Future] = as_completed({pool.submit(cut, videos[id]) for id in ids})
         for future in tqdm(done, desc=title, total=len(ids), unit="video"):
-            yield future.result()
+            item: shards.Item = future.result()
+            if item.reason:
+                tqdm.write(f"failed: {item.id}: {item.reason}", file=sys.stderr)
+            yield item
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -219,6 +219,16 @@ def test_videos_that_fail_keep_a_reason_and_too_many_stop_the_run_with_the_shard
     assert "2 made now, 1 failed" in frames.run(strict, 0)
 
 
+def test_real_clips_run_through_both_stages_as_a_folder(project, real_clips):
+    rows = [f"{path.name},what it shows,{('train', 'test')[i % 2]}\n" for i, path in enumerate(real_clips)]
+    Path("list.csv").write_text("path,caption,split\n" + "".join(rows))
+    params = project(dataset={"videos": str(real_clips[0].parent), "max_failed": 0.0})
+    assert "0 failed" in download.run(params)
+    for shard in params.shards:
+        assert "0 failed" in frames.run(params, shard)
+        assert all(array.std() > 10 for array in made(shard).array)
+
+
 def test_an_absent_ffmpeg_or_backbone_is_the_users_to_mend(project, clips, monkeypatch):
     fill(clips)
     download.run(project())

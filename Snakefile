@@ -14,3 +14,4 @@ rule all:
     default_target: True
     input:
         expand("results/{table}.csv", table=PARAMS.tables),
+        expand(f"{RUN}/metrics.json", variant=PARAMS.variants, seed=PARAMS.seeds),

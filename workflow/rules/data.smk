@@ -11,7 +11,7 @@ rule download:
     log:
         "logs/download.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     threads: PARAMS.runtime.workers
     resources:
         mem_mb=2000,
@@ -28,7 +28,7 @@ rule backbone:
     log:
         "logs/backbone.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     resources:
         mem_mb=4000,
     shell:
@@ -47,7 +47,7 @@ rule frames:
     log:
         "logs/frames-{shard}.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     threads: PARAMS.runtime.workers
     resources:
         mem_mb=2000,
@@ -68,7 +68,7 @@ rule features:
     log:
         "logs/features-{cache}-{shard}.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
     resources:
         mem_mb=4000,

@@ -17,7 +17,7 @@ rule train:
     log:
         "logs/train-{variant}-{seed}.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
     resources:
         mem_mb=4000,
@@ -43,7 +43,7 @@ rule evaluate:
     log:
         "logs/evaluate-{variant}-{seed}.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
     resources:
         mem_mb=4000,

@@ -19,7 +19,7 @@ rule table:
     log:
         "logs/table{number}.log",
     conda:
-        "rap"
+        "../envs/rap.yaml"
     resources:
         mem_mb=2000,
     shell:

@@ -1,0 +1,37 @@
+# make demo   install what is needed into .venv, then run the whole job on the embedded demo: results/table1.csv
+# make test   install, then run the tests
+# make sync   bring DVC and Snakemake in step after one of them ran
+# make lint   check style, of Python and of the Snakefiles
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo install test sync lint
+
+demo: install
+	dvc repro
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is absent or older than Python 3.11; name a newer one: make demo PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	uv pip install --python $(VENV)/bin/python --compile-bytecode -r requirements.lock
+	uv pip install --python $(VENV)/bin/python --no-deps --editable .
+	touch $@
+
+test: install
+	pytest
+
+sync: install
+	python workflow/scripts/sync.py
+
+lint: install
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint

@@ -1,0 +1,69 @@
+"""Bring DVC and Snakemake in step after one of them ran: `make sync`.
+
+DVC knows results by their contents, Snakemake by their times. The engine that ran says that it has nothing left to
+do; the other is then told to take the files as they are. If neither says so, nothing is touched: a changed parameter
+must be run, never blessed.
+"""
+
+import json
+import subprocess
+import sys
+from typing import NoReturn
+
+ADVICE = "run `dvc repro`, or `snakemake --cores 8`, to its end; then `make sync` again"
+
+
+def main() -> None:
+    changes = dvc_changes()
+    done = snakemake_has_nothing_to_do()
+    if changes and not done:
+        refuse(f"neither engine is up to date (dvc: {first(changes)}); {ADVICE}")
+    if changes:
+        if suspects := [stage for stage, change in changes.items() if is_suspect(change)]:
+            refuse(f"{first(suspects)}: parameters changed, results did not; run `dvc repro`, then `make sync` again")
+        call("dvc", "commit", "--force", "--quiet")
+    if changes or not done:
+        call("snakemake", "--cores", "1", "--touch", "--forceall", "all")
+        if dvc_changes() or not snakemake_has_nothing_to_do():
+            refuse(f"the engines still differ; {ADVICE}")
+    print("sync: DVC and Snakemake are both up to date")
+
+
+def dvc_changes() -> dict[str, list]:
+    """What DVC would run again, by stage, with its reasons."""
+    return json.loads(call("dvc", "status", "--json"))
+
+
+def snakemake_has_nothing_to_do() -> bool:
+    return "Nothing to be done" in call("snakemake", "--cores", "1", "--dry-run")
+
+
+def is_suspect(change: list) -> bool:
+    """Whether a stage's outputs are still those that DVC made with other parameters, as after `dvc checkout --force`.
+
+    A parameter that does not matter to its stage looks the same; then `dvc repro` is quick.
+    """
+    kinds = {kind: files for reason in change if isinstance(reason, dict) for kind, files in reason.items()}
+    return "params.yaml" in kinds.get("changed deps", {}) and "changed outs" not in kinds
+
+
+def first(names) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def call(*command: str) -> str:
+    """Run a command; its output, both streams. A failure ends the program with the command's last words."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        words = (result.stderr or result.stdout).strip().splitlines() or [f"exit status {result.returncode}"]
+        refuse(f"`{' '.join(command)}` failed: {words[-1]}")
+    return result.stdout if "--json" in command else result.stdout + result.stderr
+
+
+def refuse(why: str) -> NoReturn:
+    sys.exit(f"sync: {why}")
+
+
+if __name__ == "__main__":
+    print(main())

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import ffmpeg
 import numpy as np
@@ -48,7 +48,7 @@ class Recipe:
     size: int
     interpolation: str
 
-    def key(self, video: SimpleNamespace) -> str:
+    def key(self, video: NamedTuple) -> str:
         sampler = {"name": self.frames.sampler, "count": self.frames.count}
         if self.frames.sampler == "fps":
             sampler["fps"] = self.frames.fps
@@ -94,7 +94,7 @@ def read_recipe(params: Params) -> Recipe:
     return Recipe(params.frames, wanted["size"], wanted["interpolation"])
 
 
-def cut_clip(video: SimpleNamespace, recipe: Recipe, folder: Path) -> shards.Item:
+def cut_clip(video: NamedTuple, recipe: Recipe, folder: Path) -> shards.Item:
     """Decode the frames of one row of the manifest's videos."""
     if video.status != "ok":
         return shards.Item(video.video_id, reason=video.reason)

@@ -1,5 +1,6 @@
 """What a video's container says, read packet by packet without decoding: from when to when it shows pictures."""
 
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -51,32 +52,26 @@ def _span(container: av.container.InputContainer) -> Span:
     if video is None:
         raise VideoError("no video stream")
     zero = (container.start_time or 0) / av.time_base
-    starts, ends, every = [], [], [0.0]
+    first, last, latest = math.inf, -math.inf, 0.0
     for packet in container.demux():
         if packet.is_corrupt:
             raise VideoError("cut short: its last packet is not whole")
         if packet.pts is None or packet.is_discard:
             continue
         start = float(packet.pts * packet.time_base) - zero
-        every.append(start)
+        end = start + float((packet.duration or 0) * packet.time_base)
+        latest = max(latest, end)
         if packet.stream_index == video.index:
-            starts.append(start)
-            ends.append(start + _lasts(packet, video))
-    if not starts:
+            first = min(first, start)
+            last = max(last, end if packet.duration else start + 1 / float(video.average_rate or GUESSED_RATE))
+    if first == math.inf:
         raise VideoError("its video stream has no pictures")
     indexed = container.format.name.split(",")[0] in INDEXED
     stated = (container.duration or 0) / av.time_base
-    if indexed and max(*every, *ends) < SHORT * stated:
-        raise VideoError(f"cut short: it ends after {max(*every, *ends):.2f} s of {stated:.2f} s")
-    return Span(min(starts), max(ends), indexed)
+    if indexed and latest < SHORT * stated:
+        raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
+    return Span(first, last, indexed)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _lasts(packet: av.Packet, video: av.VideoStream) -> float:
-    """Seconds that the packet's picture is shown."""
-    return (
-        float(packet.duration * packet.time_base) if packet.duration else 1 / float(video.average_rate or GUESSED_RATE)
-    )

@@ -15,7 +15,9 @@ from rap.files import atomic, digest
 
 RATE = 12  # frames per second
 CODE = hashlib.sha256(b"".join(Path(__file__).with_name(f"{n}.py").read_bytes() for n in ("draw", "film"))).hexdigest()
-ENCODER = {"vcodec": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p", "threads": 1}
+# Every frame is coded by itself, at a fixed quality: a clip and its twin decode to the very same pictures, so that not
+# even the traces of compression tell the direction of time.
+ENCODER = {"vcodec": "libx264", "preset": "veryfast", "qp": 22, "g": 1, "pix_fmt": "yuv420p", "threads": 1}
 # nothing of the machine or the moment may enter the file
 EXACT = {"fflags": "+bitexact", "flags:v": "+bitexact", "map_metadata": -1}
 

@@ -18,7 +18,7 @@ install: $(INSTALLED)
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $(PYTHON) is absent or older than Python 3.11; name a newer one: make demo PYTHON=python3.11" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	uv pip install --python $(VENV)/bin/python --compile-bytecode -r requirements.lock
 	uv pip install --python $(VENV)/bin/python --no-deps --editable .

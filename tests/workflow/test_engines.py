@@ -1,0 +1,162 @@
+"""Both engines to the end on a small demo, in a clone each: same bytes, in step after `make sync`, nothing missed."""
+
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from clones import clone, edit, kill, run, start
+from workflow_graphs import planned
+
+TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
+RUNS = [f"results/runs/lorm/seed-0/{name}" for name in ("adapter.safetensors", "run.json", "metrics.json")]
+LORM = {"train@lorm-0", "evaluate@lorm-0", "table@1"}
+CHECKPOINT = "results/runs/lorm/seed-0/checkpoint.pt"
+PORT = "50712"
+NOTHING = {"dvc": set(), "snakemake": set()}
+INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
+pytestmark = pytest.mark.xdist_group("engines")
+
+
+@pytest.fixture(scope="module")
+def ran_dvc(tmp_path_factory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("dvc"))
+    run(folder, "make", "demo", *INSTALLED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran_snakemake(tmp_path_factory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("snakemake"))
+    run(folder, "snakemake", "--cores", "8", "results/table1.csv")
+    return folder
+
+
+def sync(folder: Path, fails: bool = False) -> str:
+    return run(folder, "make", "sync", *INSTALLED, fails=fails)
+
+
+def set_rank(folder: Path, rank: int) -> None:
+    """A parameter of one variant; it is another object than the options that rap shares with it."""
+    edit(
+        folder,
+        lambda params: params["variants"]["lorm"].update(lorm={**params["variants"]["lorm"]["lorm"], "rank": rank}),
+    )
+
+
+def wait_for(address: str, server: subprocess.Popen) -> bytes:
+    """What a server answers as soon as it does."""
+    while server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return answer.read()
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    raise AssertionError("the server ended")
+
+
+def contents(folder: Path, names: list[str]) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in names]
+
+
+def test_both_engines_make_the_same_bytes(ran_dvc, ran_snakemake):
+    assert contents(ran_dvc, TABLE + RUNS) == contents(ran_snakemake, TABLE + RUNS)
+
+
+def test_a_second_run_has_nothing_to_do(ran_dvc, ran_snakemake):
+    assert planned(ran_dvc)["dvc"] == planned(ran_snakemake)["snakemake"] == set()
+
+
+def test_results_can_be_looked_at(ran_dvc):
+    assert "rap" in run(ran_dvc, "rap", "adapters")
+    assert "results/runs/lorm/seed-0/metrics.json" in run(ran_dvc, "dvc", "metrics", "show")
+    address = ("--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", PORT)
+    server = start(ran_dvc, "mlflow", "ui", *address)
+    try:
+        assert wait_for(f"http://127.0.0.1:{PORT}/health", server) == b"OK"
+    finally:
+        kill(server)
+
+
+def test_snakemake_takes_over_what_dvc_made_and_sees_a_changed_parameter(ran_dvc):
+    sync(ran_dvc)
+    assert planned(ran_dvc) == NOTHING
+    set_rank(ran_dvc, 2)
+    assert planned(ran_dvc) == {"dvc": LORM, "snakemake": LORM}
+    assert "neither engine is up to date" in sync(ran_dvc, fails=True)
+    set_rank(ran_dvc, 4)
+    assert planned(ran_dvc)["dvc"] == set()
+
+
+def test_dvc_takes_over_what_snakemake_made_and_sees_a_changed_parameter(ran_snakemake):
+    assert planned(ran_snakemake)["dvc"] > LORM
+    sync(ran_snakemake)
+    assert planned(ran_snakemake) == NOTHING
+    set_rank(ran_snakemake, 2)
+    assert planned(ran_snakemake) == {"dvc": LORM, "snakemake": LORM}
+    set_rank(ran_snakemake, 4)
+    assert planned(ran_snakemake)["dvc"] == set()
+
+
+def test_a_parameter_that_goes_there_and_back_is_not_missed(ran_dvc):
+    """DVC runs with another value, unseen by Snakemake, and the value is put back: the files are the other value's."""
+    sync(ran_dvc)
+    before = contents(ran_dvc, TABLE + RUNS)
+    set_rank(ran_dvc, 2)
+    run(ran_dvc, "dvc", "repro")
+    assert contents(ran_dvc, RUNS) != before[len(TABLE) :]
+    set_rank(ran_dvc, 4)
+    assert planned(ran_dvc) == {"dvc": LORM, "snakemake": LORM}
+    sync(ran_dvc, fails=True)
+    run(ran_dvc, "snakemake", "--cores", "2")
+    assert contents(ran_dvc, TABLE + RUNS) == before
+    sync(ran_dvc)
+    assert planned(ran_dvc) == NOTHING
+
+
+def test_results_of_other_parameters_are_not_recorded(ran_snakemake):
+    """Snakemake made the new results, `dvc checkout --force` put the old ones back: sync must not call them new."""
+    sync(ran_snakemake)
+    set_rank(ran_snakemake, 3)
+    run(ran_snakemake, "snakemake", "--cores", "2")
+    run(ran_snakemake, "dvc", "checkout", "--force")
+    assert "parameters changed, results did not" in sync(ran_snakemake, fails=True)
+    set_rank(ran_snakemake, 4)
+    run(ran_snakemake, "dvc", "repro")
+    sync(ran_snakemake)
+    assert planned(ran_snakemake) == NOTHING
+
+
+def test_a_killed_run_ends_with_the_same_bytes(ran_dvc, ran_snakemake):
+    """DVC trains in peace; Snakemake is killed with its job in the middle of training, unlocked, and run again."""
+    for folder in (ran_dvc, ran_snakemake):
+        edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
+    run(ran_dvc, "dvc", "repro")
+    killed = start(ran_snakemake, "snakemake", "--cores", "2")
+    while not (ran_snakemake / CHECKPOINT).exists():
+        assert killed.poll() is None, "the run ended before there was a checkpoint"
+        time.sleep(0.01)
+    kill(killed)
+    run(ran_snakemake, "snakemake", "--unlock")
+    run(ran_snakemake, "snakemake", "--cores", "2")
+    assert contents(ran_snakemake, TABLE + RUNS) == contents(ran_dvc, TABLE + RUNS)
+
+
+def test_a_fresh_clone_has_nothing_to_do_after_pull_and_sync(ran_dvc, tmp_path):
+    """What git keeps and what DVC keeps are together the whole result, the tables included."""
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
+    run(ran_dvc, "dvc", "remote", "add", "--force", "--default", "--local", "store", str(tmp_path / "store"))
+    run(ran_dvc, "dvc", "push", "--quiet")
+    run(ran_dvc, *git, "add", "--all")
+    run(ran_dvc, *git, "commit", "--quiet", "--message", "Results")
+    fresh = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "--quiet", str(ran_dvc), str(fresh))
+    assert contents(fresh, TABLE) == contents(ran_dvc, TABLE)
+    shutil.copy(ran_dvc / ".dvc/config.local", fresh / ".dvc/config.local")
+    run(fresh, "dvc", "pull", "--quiet")
+    assert contents(fresh, RUNS) == contents(ran_dvc, RUNS)
+    sync(fresh)
+    assert planned(fresh) == NOTHING

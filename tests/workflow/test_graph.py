@@ -1,0 +1,78 @@
+"""The two descriptions of the pipeline: that they agree, miss nothing that a stage reads, and refuse bad parameters."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from clones import ROOT, clone, edit, run
+from workflow_graphs import by_dvc, by_snakemake, imported
+
+MODULES = {
+    "download": "rap.data.download",
+    "backbone": "rap.clip.backbone",
+    "frames": "rap.data.frames",
+    "features": "rap.clip.features",
+    "train": "rap.training",
+    "evaluate": "rap.evaluation",
+    "table": "rap.tables",
+}
+PLUMBING = {"errors.py", "files.py", "tracking.py"}  # say, write and report; what a result is does not depend on them
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """The project with the parameters that it ships with."""
+    return clone(tmp_path_factory.mktemp("project"), small=False)
+
+
+@pytest.fixture(scope="module")
+def graphs(project):
+    return by_dvc(project), by_snakemake(project)
+
+
+def covers(path: str, name: str) -> bool:
+    """Whether DVC's dependency `path`, a file or a folder, holds the file `name`."""
+    return name == path or name.startswith(path.rstrip("/") + "/")
+
+
+def test_both_engines_have_the_same_jobs(graphs):
+    dvc, snakemake = graphs
+    assert dvc.keys() == snakemake.keys()
+    for command, job in dvc.items():
+        assert job.outputs == snakemake[command].outputs, command
+        assert job.keys == snakemake[command].keys, command
+
+
+def test_both_engines_wait_for_the_same_files(graphs):
+    dvc, snakemake = graphs
+    for command, job in dvc.items():
+        files = snakemake[command].inputs
+        assert [file for file in files if not any(covers(path, file) for path in job.inputs)] == [], command
+        assert [path for path in job.inputs if not any(covers(path, file) for file in files)] == [], command
+
+
+def test_every_module_that_a_stage_imports_is_among_its_inputs(graphs):
+    for command, job in graphs[1].items():
+        stage = command.split()[1]
+        read = imported(MODULES[stage], ROOT / "src")
+        needed = {str(file.relative_to(ROOT)) for file in read if file.name not in PLUMBING and file.stat().st_size}
+        assert needed <= job.inputs, f"add to dvc.yaml: stages.{stage}.deps"
+
+
+def test_every_table_has_its_job_in_both_engines(graphs):
+    tables = {f"rap table --table {name}" for name in yaml.safe_load((ROOT / "params.yaml").read_text())["tables"]}
+    for graph in graphs:
+        assert {command for command in graph if "table" in command} == tables, "dvc.yaml: stages.table.matrix.number"
+
+
+def test_snakefiles_are_linted_and_formatted(project):
+    assert "good condition" in run(project, "snakemake", "--lint")
+    run(project, "snakefmt", "--check", "Snakefile", "workflow/rules")
+
+
+def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(project, tmp_path):
+    typo = clone(tmp_path)
+    edit(typo, lambda params: params["train"].update(epoch=3))
+    said = run(typo, "snakemake", "--dry-run", fails=True)
+    assert "params.yaml: train.epoch: unknown key; did you mean 'epochs'?" in said
+    assert "Traceback" not in said

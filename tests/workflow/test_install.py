@@ -1,0 +1,69 @@
+"""What is said about installing is one thing said in several places: they agree, and name nobody's host."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from clones import ROOT
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def locked(python: str) -> dict[str, str]:
+    """The lock's versions by name, for Linux and a version of Python."""
+    lines = (line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(r"\w", line))
+    pins = [Requirement(line) for line in lines]
+    here = default_environment() | {"python_version": python, "python_full_version": f"{python}.0"}
+    chosen = [pin for pin in pins if pin.marker is None or pin.marker.evaluate(here)]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in chosen}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_satisfies_every_range_of_pyproject(python):
+    pins = locked(python)
+    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), f"{wanted}: make the lock again"
+
+
+@pytest.mark.parametrize(("file", "root"), [("environment.yml", "."), ("workflow/envs/rap.yaml", "../..")])
+def test_conda_environments_agree_with_pyproject(file, root):
+    *packages, pip = yaml.safe_load((ROOT / file).read_text())["dependencies"]
+    python = next(name.partition("=")[2] for name in packages if name.startswith("python="))
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
+    assert python in PYTHONS and "pip" in packages
+    options = [line.split() for line in pip["pip"]]
+    base = (ROOT / file).parent
+    assert [option for option, _ in options] == ["-r", "-e"]
+    assert (base / options[0][1]).samefile(ROOT / "requirements.lock")
+    assert (base / root).samefile(base / options[1][1]) and (base / root).samefile(ROOT)
+
+
+def test_the_lock_names_no_host():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text and "index" not in re.sub(r"^\s*#.*", "", text, flags=re.M)
+
+
+def test_an_old_python_is_one_clear_line(tmp_path: Path):
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    command = ["make", "install", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and not (tmp_path / "venv").exists()
+    assert f"{old} is absent or older than Python 3.11" in result.stderr.splitlines()[0]
+
+
+def test_ci_runs_the_command_of_the_readme():
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text().splitlines() and "make test" in (ROOT / "README.md").read_text()

@@ -1,0 +1,86 @@
+"""The pipeline's graph as each engine gives it: for every job its command, inputs, outputs and parameter keys."""
+
+import ast
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clones import run
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+
+BLOCK = re.compile(
+    r"^(?:local)?rule (?P<rule>\w+):\n(?P<fields>(?:    .*\n)+)(?:Shell command: (?P<command>.*)\n)?", re.M
+)
+FIELD = re.compile(r"^    (\w+): (.*)$", re.M)
+
+
+@dataclass(frozen=True)
+class Job:
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+    keys: frozenset[str]  # of params.yaml
+
+
+def by_dvc(folder: Path) -> dict[str, Job]:
+    """The jobs by command, from dvc.yaml as DVC resolves it."""
+    jobs = {}
+    with Repo(str(folder)) as repo:
+        for stage in repo.index.stages:
+            inputs = frozenset(dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency))
+            keys = frozenset(key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params)
+            jobs[stage.cmd] = Job(inputs, frozenset(out.def_path for out in stage.outs), keys)
+    return jobs
+
+
+def by_snakemake(folder: Path) -> dict[str, Job]:
+    """The jobs by command without its log, from what a dry run prints; a pin stands for parameter keys."""
+    printed = run(folder, "snakemake", "--dry-run", "--forceall", "--printshellcmds", "--cores", "1")
+    jobs = {}
+    for block in BLOCK.finditer(printed):
+        if block["rule"] == "all":
+            continue
+        fields = dict(FIELD.findall(block["fields"]))
+        inputs = set(fields["input"].split(", "))
+        (pin,) = (name for name in inputs if name.startswith("workflow/pins/"))
+        outputs = frozenset(fields["output"].replace(" (update)", "").split(", "))
+        keys = frozenset(json.loads((folder / pin).read_text())["params"])
+        command = block["command"].removesuffix(f" > {fields['log']} 2>&1")
+        jobs[command] = Job(frozenset(inputs - {pin}), outputs, keys)
+    return jobs
+
+
+def planned(folder: Path) -> dict[str, set[str]]:
+    """The jobs that each engine would run now, by DVC's names for them, such as train@lorm-0."""
+    with Repo(str(folder)) as repo:
+        names = {stage.cmd: stage.addressing for stage in repo.index.stages}
+    printed = run(folder, "snakemake", "--dry-run", "--printshellcmds", "--cores", "1")
+    commands = {block["command"].partition(" > ")[0] for block in BLOCK.finditer(printed) if block["rule"] != "all"}
+    return {
+        "dvc": set(json.loads(run(folder, "dvc", "status", "--json"))),
+        "snakemake": {names[command] for command in commands},
+    }
+
+
+def imported(start: str, source: Path) -> set[Path]:
+    """Files of the module `start` and of the modules that it imports, at once or later, under `source`."""
+    found, waiting = set(), [start]
+    while waiting:
+        name = waiting.pop()
+        place = source.joinpath(*name.split("."))
+        file = next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists()), None)
+        if file and file not in found:
+            found.add(file)
+            waiting += _imports(file)
+    return found
+
+
+def _imports(file: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names

@@ -11,7 +11,7 @@ def run(params: Params) -> str:
     """Two tables: methods with their option groups; variants with trainable parameters, also as a share of CLIP."""
     clip, config = load(params.backbone_folder)
     whole = sum(p.numel() for p in clip.parameters())
-    methods = [(m.name, ", ".join(m.groups) or "-", m.about) for m in adapters.METHODS.values()]
+    methods = [(m.name, ", ".join(m.groups) or "-", m.about) for _, m in sorted(adapters.METHODS.items())]
     variants = []
     for name, variant in params.variants.items():
         count = adapters.build(clip, params, name).count

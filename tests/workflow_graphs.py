@@ -54,7 +54,7 @@ def by_snakemake(folder: Path) -> dict[str, Job]:
 def planned(folder: Path) -> dict[str, set[str]]:
     """The jobs that each engine would run now, by DVC's names for them, such as train@lorm-0."""
     with Repo(str(folder)) as repo:
-        names = {stage.cmd: stage.addressing for stage in repo.index.stages}
+        names = {stage.cmd: stage.name for stage in repo.index.stages}
     printed = run(folder, "snakemake", "--dry-run", "--printshellcmds", "--cores", "1")
     commands = {block["command"].partition(" > ")[0] for block in BLOCK.finditer(printed) if block["rule"] != "all"}
     return {

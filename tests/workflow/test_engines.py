@@ -130,21 +130,6 @@ def test_results_of_other_parameters_are_not_recorded(ran_snakemake):
     assert planned(ran_snakemake) == NOTHING
 
 
-def test_a_killed_run_ends_with_the_same_bytes(ran_dvc, ran_snakemake):
-    """DVC trains in peace; Snakemake is killed with its job in the middle of training, unlocked, and run again."""
-    for folder in (ran_dvc, ran_snakemake):
-        edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
-    run(ran_dvc, "dvc", "repro")
-    killed = start(ran_snakemake, "snakemake", "--cores", "2")
-    while not (ran_snakemake / CHECKPOINT).exists():
-        assert killed.poll() is None, "the run ended before there was a checkpoint"
-        time.sleep(0.01)
-    kill(killed)
-    run(ran_snakemake, "snakemake", "--unlock")
-    run(ran_snakemake, "snakemake", "--cores", "2")
-    assert contents(ran_snakemake, TABLE + RUNS) == contents(ran_dvc, TABLE + RUNS)
-
-
 def test_a_fresh_clone_has_nothing_to_do_after_pull_and_sync(ran_dvc, tmp_path):
     """What git keeps and what DVC keeps are together the whole result, the tables included."""
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
@@ -160,3 +145,18 @@ def test_a_fresh_clone_has_nothing_to_do_after_pull_and_sync(ran_dvc, tmp_path):
     assert contents(fresh, RUNS) == contents(ran_dvc, RUNS)
     sync(fresh)
     assert planned(fresh) == NOTHING
+
+
+def test_a_killed_training_ends_with_the_same_bytes(ran_dvc, ran_snakemake):
+    """DVC trains in peace; Snakemake is killed with its job in the middle of training, unlocked, and run again."""
+    for folder in (ran_dvc, ran_snakemake):
+        edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
+    run(ran_dvc, "dvc", "repro", "train@lorm-0")
+    killed = start(ran_snakemake, "snakemake", "--cores", "2", RUNS[1])
+    while not (ran_snakemake / CHECKPOINT).exists():
+        assert killed.poll() is None, "the run ended before there was a checkpoint"
+        time.sleep(0.01)
+    kill(killed)
+    run(ran_snakemake, "snakemake", "--unlock")
+    run(ran_snakemake, "snakemake", "--cores", "2", RUNS[1])
+    assert contents(ran_snakemake, RUNS[:2]) == contents(ran_dvc, RUNS[:2])

@@ -66,4 +66,4 @@ def refuse(why: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    print(main())
+    main()

@@ -110,8 +110,8 @@ class Pretrain(Section):
     batch: Positive = 128
     lr: Annotated[float, Field(gt=0)] = 1.0e-3
     warm_steps: Positive = 500
-    pair_steps: Positive = 900
-    phrase_steps: Positive = 150
+    pair_steps: Positive = 600
+    phrase_steps: Positive = 200
 
 
 class Params(Section):

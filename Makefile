@@ -25,7 +25,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 test: install
-	pytest
+	pytest --numprocesses 2 --dist loadgroup
 
 sync: install
 	python workflow/scripts/sync.py

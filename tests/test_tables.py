@@ -23,6 +23,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     about = {"params": params_digest(project, variant, seed), "data": "d", "backbone": "b", "code": "c"}
     folder = run_folder(variant, seed)
     run = {"variant": variant, "seed": seed, "parameters": parameters, "selected": "last", "steps": parameters}
+    run |= {"dataset": "demo", "backbone": "demo-vit"}
     write_json(folder / "run.json", {**run, "digests": about})
     write_json(
         folder / "costs.json",

@@ -124,6 +124,19 @@ def test_selection_keeps_the_best_epoch_of_the_split_that_it_names(project):
     assert run["selected"] == "test" and 0 <= run["selected_epoch"] < 4
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_an_epoch_holds_every_pair_once_and_twins_share_its_batches(project, together):
+    experiment = Experiment(project(train={"twins": together, "batch": 2}), "ssf", 0)
+    data = training.Pairs(experiment.split("train"), experiment)
+    order = [row for unit in data.units for row in unit]
+    assert sorted(order) == list(range(len(data.captions)))
+    scenes = [{int(data.owners[row][1:]) // 2 for row in unit} for unit in data.units]
+    assert all(len(scene) == 1 for scene in scenes)
+    assert {len(unit) for unit in data.units} == ({2} if together else {1})
+    if together:
+        assert all(data.captions[a].split("#")[1] == data.captions[b].split("#")[1] for a, b in data.units)
+
+
 def test_too_few_videos_is_one_line(project, tmp_path):
     params = project()
     tiny.manifest(1).write(params.data / "manifest")

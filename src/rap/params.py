@@ -65,6 +65,7 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.2
     warmup: Fraction = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    twins: bool = True
     select: Literal["last", "val", "test"] = "last"
     checkpoint_every: Positive = 50
 

@@ -23,7 +23,7 @@ PROTOCOLS = {
     "val": "best epoch on val",
     "test": "best epoch on test (optimistic: the peers' habit)",
 }
-TEST_SET = ("split", "test_set", "videos", "videos_total", "queries", "backbone")  # one table, one value of each
+TEST_SET = ("split", "test_set", "videos", "videos_total", "queries", "weights")  # one table, one value of each
 
 
 def run(params: Params, table: str) -> str:
@@ -51,13 +51,12 @@ def run(params: Params, table: str) -> str:
 def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, in order of appearance: what it rests on, then mean and std of every metric over seeds."""
     groups = runs.groupby("variant", sort=False)
-    facts = ["label", "parameters", "videos", "videos_total", "queries", "protocol"]
+    facts = ["label", "dataset", "backbone", "parameters", "videos", "videos_total", "queries", "protocol"]
     rows = groups[facts].first().assign(seeds=groups.size())
     figures = {}
     for metric in _metrics(runs):
         figures |= {f"{metric}_mean": groups[metric].mean(), f"{metric}_std": groups[metric].std(ddof=1)}
-    columns = ["variant", "label", "parameters", "seeds", "videos", "videos_total", "queries", "protocol"]
-    return rows.assign(**figures).reset_index()[[*columns, *figures]]
+    return rows.assign(**figures).reset_index()[["variant", *facts, "seeds", *figures]]
 
 
 def markdown(rows: pd.DataFrame, layout: Table) -> str:
@@ -78,7 +77,8 @@ def _caption(rows: pd.DataFrame) -> str:
     protocols = rows[rows.protocol != "no training"].groupby("protocol", sort=False).label.apply(", ".join)
     chosen = [f"{name} ({labels})" if len(protocols) > 1 else name for name, labels in protocols.items()]
     lines = [
-        f"Evaluated {first.videos:,} of {first.videos_total:,} videos with {first.queries:,} queries.",
+        f"Test split of {first.dataset}, backbone {first.backbone}:",
+        f"evaluated {first.videos:,} of {first.videos_total:,} videos with {first.queries:,} queries.",
         f"Checkpoint: {'; '.join(chosen) or 'no training'}.",
         "R@k and twin accuracy in percent; MdR and MnR are ranks, lower is better. The best mean is bold.",
         "Ties get the expected rank: equal scores count as if put in random order.",
@@ -140,7 +140,9 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         "label": params.variants[variant].label or variant,
         "parameters": about["parameters"],
         "protocol": PROTOCOLS[about["selected"]] if about["steps"] else "no training",
-        "backbone": about["digests"]["backbone"],
+        "dataset": about["dataset"],
+        "backbone": about["backbone"],
+        "weights": about["digests"]["backbone"],
         **{name: figures[name] for name in ("split", "test_set", "videos", "videos_total", "queries")},
         **{f"{d}_{measure}": figures[d][measure] for d in DIRECTIONS for measure in MEASURES},
         **{f"twin_{kind}": share for kind, share in figures.get("twin", {}).items()},

@@ -62,6 +62,7 @@ class Pairs:
 
     def __init__(self, split: Split, experiment: Experiment):
         self.captions, self.owners = split.captions.caption_id.tolist(), split.captions.video_id.tolist()
+        self.units = units(split.captions, experiment.manifest.videos, experiment.train.twins)
         self.videos = len(split.videos)
         self.video, self.text, self.seed = experiment.video, experiment.text, experiment.seed
         self.batch = min(experiment.train.batch, len(self.captions))
@@ -82,11 +83,22 @@ class Pairs:
         for step in range(start, self.steps):
             epoch, number = divmod(step, self.per_epoch)
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = torch.randperm(len(self.captions), generator=generator)
-            chosen = order[number * self.batch : (number + 1) * self.batch].tolist()
+            order = [row for unit in torch.randperm(len(self.units), generator=generator) for row in self.units[unit]]
+            chosen = order[number * self.batch : (number + 1) * self.batch]
             owners = [self.owners[i] for i in chosen]
             same = torch.tensor([[a == b for b in owners] for a in owners])
             yield step, self.video.batch(owners), self.text.batch([self.captions[i] for i in chosen]), same
+
+
+def units(captions: pd.DataFrame, videos: pd.DataFrame, twins: bool) -> list[list[int]]:
+    """Rows of `captions` that stand side by side in every epoch's order: each alone or, with `twins`, the n-th caption
+    of a clip and the n-th of its twin. A clip and its reversal in one batch are each other's hardest negatives."""
+    if not twins:
+        return [[row] for row in range(len(captions))]
+    twin = videos.set_index("video_id").twin
+    scene = captions.video_id.map(lambda id: min(id, twin[id] or id))
+    number = captions.groupby("video_id").cumcount()
+    return [rows.tolist() for rows in captions.groupby([scene, number]).indices.values()]
 
 
 @dataclass

@@ -3,9 +3,12 @@
 import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 
 from rap import training
 from rap.clip import features
@@ -108,6 +111,19 @@ def test_training_lowers_the_loss_and_leaves_the_backbone(project):
     loss = [float(row.split(",")[3]) for row in rows]
     assert sum(loss[-4:]) < 0.8 * sum(loss[:4])
     assert digest_file(params.backbone_folder / "weights.safetensors") == before
+
+
+@pytest.mark.parametrize("variant", ["full", "lora", "ssf", "rap"])
+def test_mixed_precision_follows_float32(project, variant):
+    """The same steps under bfloat16 autocast: other bits, nearly the same losses, weights still in float32."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        training.run(project(runtime={"precision": precision}), variant, 0)
+        losses[precision] = pd.read_csv(run_folder(variant, 0) / "history.csv").loss.to_numpy()
+        weights = load_file(run_folder(variant, 0) / "adapter.safetensors")
+        assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
+    assert (losses["float32"] != losses["bfloat16"]).any()
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
 
 
 def test_zero_shot_trains_nothing(project):

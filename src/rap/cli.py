@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -75,23 +76,25 @@ def pretrain() -> None:
 @app.command()
 def adapters() -> None:
     """List the methods, and the variants of params.yaml with their trainable parameters. Needs: backbone."""
-    _stage("rap.listing")
+    print(_call("rap.listing", "run"))
 
 
 @app.command()
 def track() -> None:
     """Log every finished run under results/runs to MLflow; runs that are there already are left alone."""
-    _call("rap.tracking", "log_all")
+    print(_call("rap.tracking", "log_all"))
 
 
 def _stage(module: str, *arguments) -> None:
-    _call(module, "run", *arguments)
+    began = time.perf_counter()
+    summary = _call(module, "run", *arguments)
+    print(f"{summary}; {time.perf_counter() - began:.1f} s", flush=True)
 
 
-def _call(module: str, function: str, *arguments) -> None:
+def _call(module: str, function: str, *arguments) -> str:
     from rap import adapters, params
 
-    print(getattr(importlib.import_module(module), function)(adapters.check(params.load()), *arguments), flush=True)
+    return getattr(importlib.import_module(module), function)(adapters.check(params.load()), *arguments)
 
 
 def main() -> None:

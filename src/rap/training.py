@@ -48,7 +48,7 @@ def run(params: Params, variant: str, seed: int) -> str:
     last = f", loss {state.history[-1][3]:.3f}" if state.history else ""
     return (
         f"{experiment.folder}: {experiment.adapter.count:,} trainable parameters, {data.steps} steps on "
-        f"{len(data.captions)} pairs from {experiment.names['video']}{last}, {state.seconds:.1f} s"
+        f"{len(data.captions)} pairs from {experiment.names['video']}{last}"
     )
 
 

@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -25,7 +26,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 test: install
-	pytest --numprocesses 2 --dist loadgroup
+	pytest $(SIDE_BY_SIDE)
 
 sync: install
 	python workflow/scripts/sync.py

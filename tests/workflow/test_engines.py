@@ -19,7 +19,6 @@ CHECKPOINT = "results/runs/lorm/seed-0/checkpoint.pt"
 PORT = "50712"
 NOTHING = {"dvc": set(), "snakemake": set()}
 INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
-pytestmark = pytest.mark.xdist_group("engines")
 
 
 @pytest.fixture(scope="module")

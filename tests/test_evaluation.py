@@ -10,7 +10,7 @@ import tiny
 from rap import evaluation, training
 from rap.clip import features
 from rap.data.manifest import Manifest
-from rap.data.shards import Item, build
+from rap.data.shards import Item, Shard, build
 from rap.errors import UserError
 from rap.experiment import run_folder
 
@@ -91,6 +91,24 @@ def test_a_failed_test_video_is_counted_and_never_scored(project):
     assert (figures["videos"], figures["videos_total"], figures["queries"]) == (3, 4, 6)
     assert similarity.shape == (6, 3)
     assert figures["twin_pairs"]["all"] == 4, "v3 has lost its twin and is no pair any more"
+
+
+def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
+    """Summed in another order, the same frames give other last bits; that must not look like a sense of time."""
+    frames = [Shard.read(project.data / f"frames/shard-{shard}") for shard in project.shards]
+    rows = {
+        row.id: np.array(a) for shard in frames for row, a in zip(shard.index.itertuples(), shard.array, strict=True)
+    }
+    for number, shard in enumerate(frames):
+        items = {id: Item(id, rows[f"v{int(id[1:]) & ~1}"][:: 1 - 2 * (int(id[1:]) % 2)], 4) for id in shard.index.id}
+        stem = project.data / f"frames/shard-{number}"
+        build(
+            stem, dict.fromkeys(items, "new"), rows["v0"].shape, "uint8", lambda ids, items=items: map(items.get, ids)
+        )
+    cache(project)
+    for variant in ("zero_shot", "ssf"):
+        assert evaluate(project, variant)[0]["twin"] == {"all": 50.0, "move": 50.0}
+    assert evaluate(project, "rap")[0]["twin"]["all"] != 50.0
 
 
 def test_a_text_conditioned_variant_scores_pairs(project):

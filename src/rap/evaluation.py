@@ -13,12 +13,13 @@ from rap.retrieval import metrics, twins
 from rap.retrieval.scoring import score
 
 SPLIT = "test"
+DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh, and must come out as ties
 
 
 def run(params: Params, variant: str, seed: int) -> str:
     """Write metrics.json, ranks.parquet and similarity.npy of one run.
 
-    similarity.npy: float32 [captions, videos], rows and columns in the manifest's order.
+    similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order.
     """
     experiment = Experiment(params, variant, seed)
     load_adapter(experiment)
@@ -26,7 +27,7 @@ def run(params: Params, variant: str, seed: int) -> str:
     captions = split.captions.caption_id.tolist()
     similarity = score(
         experiment.model, experiment.video, experiment.text, split.videos, captions, params.features.batch
-    )
+    ).round(DIGITS)
     figures, ranks = assess(similarity, split, experiment.manifest.videos)
     with atomic(experiment.folder / "similarity.npy") as path, path.open("wb") as file:
         np.save(file, similarity)

@@ -112,7 +112,7 @@ class Pretrain(Section):
     lr: Annotated[float, Field(gt=0)] = 1.0e-3
     warm_steps: Positive = 500
     pair_steps: Positive = 600
-    phrase_steps: Positive = 200
+    event_steps: Positive = 250
 
 
 class Params(Section):

@@ -21,6 +21,7 @@ class Job:
     inputs: frozenset[str]
     outputs: frozenset[str]
     keys: frozenset[str]  # of params.yaml
+    watched: frozenset[str] = frozenset()  # in Snakemake: its keys, and those of the jobs before it
 
 
 def by_dvc(folder: Path) -> dict[str, Job]:
@@ -35,20 +36,26 @@ def by_dvc(folder: Path) -> dict[str, Job]:
 
 
 def by_snakemake(folder: Path) -> dict[str, Job]:
-    """The jobs by command without its log, from what a dry run prints; a pin stands for parameter keys."""
+    """The jobs by command without its log, from what a dry run prints; its own pin stands for parameter keys."""
     printed = run(folder, "snakemake", "--dry-run", "--forceall", "--printshellcmds", "--cores", "1")
     jobs = {}
     for block in BLOCK.finditer(printed):
         if block["rule"] == "all":
             continue
         fields = dict(FIELD.findall(block["fields"]))
-        inputs = set(fields["input"].split(", "))
-        (pin,) = (name for name in inputs if name.startswith("workflow/pins/"))
-        outputs = frozenset(fields["output"].replace(" (update)", "").split(", "))
-        keys = frozenset(json.loads((folder / pin).read_text())["params"])
+        inputs, outputs = (names(fields[kind]) for kind in ("input", "output"))
+        pins = {name for name in inputs if name.startswith("workflow/pins/")}
+        (pin,) = (name for name in pins if re.match(rf"workflow/pins/{block['rule']}[@.]", name))
+        keys = {name: frozenset(json.loads((folder / name).read_text())["params"]) for name in pins}
         command = block["command"].removesuffix(f" > {fields['log']} 2>&1")
-        jobs[command] = Job(frozenset(inputs - {pin}), outputs, keys)
+        jobs[command] = Job(inputs - pins, outputs, keys[pin], frozenset().union(*keys.values()))
     return jobs
+
+
+def names(printed: str) -> frozenset[str]:
+    """Files as a dry run lists them, less the empty ones by which Snakemake marks a job as done."""
+    files = printed.replace(" (update)", "").split(", ")
+    return frozenset(file for file in files if not file.startswith("workflow/done/"))
 
 
 def planned(folder: Path) -> dict[str, set[str]]:

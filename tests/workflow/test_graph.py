@@ -37,6 +37,19 @@ def covers(path: str, name: str) -> bool:
     return name == path or name.startswith(path.rstrip("/") + "/")
 
 
+def before(command: str, graph: dict) -> set[str]:
+    """A job and all that must be done before it."""
+    found, waiting = set(), {command}
+    while waiting:
+        found |= waiting
+        read = {path for name in waiting for path in graph[name].inputs}
+        made_by = {
+            name for name, job in graph.items() if any(covers(path, out) for path in read for out in job.outputs)
+        }
+        waiting = made_by - found
+    return found
+
+
 def test_both_engines_have_the_same_jobs(graphs):
     dvc, snakemake = graphs
     assert dvc.keys() == snakemake.keys()
@@ -46,11 +59,23 @@ def test_both_engines_have_the_same_jobs(graphs):
 
 
 def test_both_engines_wait_for_the_same_files(graphs):
+    """In Snakemake, a job also has the source files of the jobs before it as inputs."""
     dvc, snakemake = graphs
     for command, job in dvc.items():
         files = snakemake[command].inputs
-        assert [file for file in files if not any(covers(path, file) for path in job.inputs)] == [], command
         assert [path for path in job.inputs if not any(covers(path, file) for file in files)] == [], command
+        extra = {file for file in files if not any(covers(path, file) for path in job.inputs)}
+        source = {path for name in before(command, dvc) for path in dvc[name].inputs if path.startswith("src/")}
+        assert [file for file in extra if not any(covers(path, file) for path in source)] == [], command
+
+
+def test_a_job_of_snakemake_sees_what_every_job_before_it_sees(graphs):
+    """So that a failed job leaves nothing behind it that looks up to date."""
+    dvc, snakemake = graphs
+    for command, job in snakemake.items():
+        for name in before(command, dvc):
+            assert {file for file in snakemake[name].inputs if file.startswith("src/")} <= job.inputs, (command, name)
+            assert snakemake[name].keys <= job.watched, (command, name)
 
 
 def test_every_module_that_a_stage_imports_is_among_its_inputs(graphs):

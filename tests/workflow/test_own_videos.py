@@ -33,6 +33,10 @@ def test_own_videos_become_a_table_and_a_broken_one_is_counted(clips, tmp_path):
     assert (row.videos, row.videos_total, row.queries) == (3, 4, 3)
     assert "broken.mp4" in (folder / "logs/download.log").read_text()
 
-    edit(folder, lambda params: params["dataset"].update(max_failed=0.0))
+    # Another video breaks, one too many; what was there before must not pass for the result of the new parameters.
+    (folder / "my-videos/picture.mp4").write_bytes(b"no video")
+    edit(folder, lambda params: params["frames"].update(count=4))
     said = run(folder, "snakemake", "--cores", "2", "results/table1.csv", fails=True)
-    assert "1 of 9 videos failed, more than dataset.max_failed allows" in said
+    assert "2 of 9 videos failed" in said and "picture.mp4: changed since the manifest was made" in said
+    assert (folder / "data/folder/frames/shard-0.parquet").exists()
+    assert "rap frames" in run(folder, "snakemake", "--dry-run", "--printshellcmds", "results/table1.csv")

@@ -3,9 +3,8 @@
 
 rule download:
     input:
-        annotations=files_in(PARAMS.dataset.annotations),
         code=code("download"),
-        pin=pin("download"),
+        pins=pins("download"),
     output:
         MANIFEST,
     log:
@@ -22,7 +21,7 @@ rule download:
 rule backbone:
     input:
         code=code("backbone"),
-        pin=pin("backbone"),
+        pins=pins("backbone"),
     output:
         WEIGHTS,
     log:
@@ -40,10 +39,11 @@ rule frames:
         MANIFEST,
         config=f"{BACKBONE}/config.json",
         code=code("frames"),
-        pin=pin("frames", shard=PARAMS.shards),
+        pins=pins("frames"),
     output:
         update(f"{DATA}/frames/shard-{{shard}}.npy"),
         update(f"{DATA}/frames/shard-{{shard}}.parquet"),
+        touch(FRAMES_DONE),
     log:
         "logs/frames-{shard}.log",
     conda:
@@ -59,12 +59,14 @@ rule features:
     input:
         MANIFEST,
         WEIGHTS,
+        FRAMES_DONE,
         frames=multiext(f"{DATA}/frames/shard-{{shard}}", ".npy", ".parquet"),
         code=code("features"),
-        pin=pin("features", cache=PARAMS.features.caches, shard=PARAMS.shards),
+        pins=pins("features"),
     output:
         update(f"{DATA}/features/{{cache}}/shard-{{shard}}.npy"),
         update(f"{DATA}/features/{{cache}}/shard-{{shard}}.parquet"),
+        touch(FEATURES_DONE),
     log:
         "logs/features-{cache}-{shard}.log",
     conda:

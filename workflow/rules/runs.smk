@@ -8,12 +8,13 @@ rule train:
         FRAMES,
         FEATURES,
         code=code("train"),
-        pin=pin("train", variant=PARAMS.variants, seed=PARAMS.seeds),
+        pins=pins("train"),
     output:
         update(f"{RUN}/adapter.safetensors"),
         update(f"{RUN}/history.csv"),
         update(f"{RUN}/costs.json"),
         update(f"{RUN}/run.json"),
+        touch(TRAIN_DONE),
     log:
         "logs/train-{variant}-{seed}.log",
     conda:
@@ -32,10 +33,11 @@ rule evaluate:
         WEIGHTS,
         FRAMES,
         FEATURES,
+        TRAIN_DONE,
         adapter=f"{RUN}/adapter.safetensors",
         run=f"{RUN}/run.json",
         code=code("evaluate"),
-        pin=pin("evaluate", variant=PARAMS.variants, seed=PARAMS.seeds),
+        pins=pins("evaluate"),
     output:
         f"{RUN}/metrics.json",
         f"{RUN}/ranks.parquet",

@@ -10,7 +10,7 @@ rule table:
             file=("run", "costs", "metrics"),
         ),
         code=code("table"),
-        pin=pin("table", number=[name.removeprefix("table") for name in PARAMS.tables]),
+        pins=pins("table"),
     output:
         table="results/table{number}.csv",
         text="results/table{number}.md",

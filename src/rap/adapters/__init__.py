@@ -10,19 +10,33 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rap.clip.towers import Clip, Tuner
 from rap.errors import UserError
 from rap.params import Params, Section, Variant, hint, parse
 
 
-class Adapter(nn.Module):
-    """What a method trains: edits of the video tower, edits of the text tower, or a `clip` of its own instead."""
+class Head(nn.Module):
+    """What a method does with frame embeddings [B, T, E] of clips with `length` [B] frames. This one: nothing."""
 
-    def __init__(self, video: Tuner | None = None, text: Tuner | None = None, clip: Clip | None = None):
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        return x
+
+
+class Adapter(nn.Module):
+    """What a method trains: edits of the towers, a `head` on the frame embeddings, or a `clip` of its own instead."""
+
+    def __init__(
+        self,
+        video: Tuner | None = None,
+        text: Tuner | None = None,
+        clip: Clip | None = None,
+        head: Head | None = None,
+    ):
         super().__init__()
-        self.video, self.text, self.clip = video or Tuner(), text or Tuner(), clip
+        self.video, self.text, self.clip, self.head = video or Tuner(), text or Tuner(), clip, head or Head()
 
     @property
     def count(self) -> int:
@@ -39,10 +53,19 @@ class Stack(Tuner):
         self.first = min((t.first for t in tuners), default=math.inf)
         self.conditioned = min((t.conditioned for t in tuners), default=math.inf)
 
+    def block(self, layer, block):
+        for tuner in self.tuners:
+            block = tuner.block(layer, block)
+        return block
+
     def edit(self, layer, site, x, source, context):
         for tuner in self.tuners:
             x = tuner.edit(layer, site, x, source, context)
         return x
+
+    def prompts(self, layer, context):
+        found = [p for p in (tuner.prompts(layer, context) for tuner in self.tuners) if p is not None]
+        return torch.cat(found, dim=-2) if found else None
 
     def attend(self, layer, block, x, q, attended, context):
         for tuner in self.tuners:

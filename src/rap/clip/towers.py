@@ -15,12 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 INPUT = -1
-SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")
+SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
+ENDS = ("post", "joint")  # of the head, whose layer number is L: after its norm, and after the projection
 
 
 @dataclass
 class Context:
-    """What an edit may look at beside the tokens: `length` [B] valid frames or words, `query` [B, E] a text."""
+    """What an edit may look at beside the tokens: `length` [B] valid frames or words, `query` [B, E] a text.
+
+    An edit that puts words or frames in, or merges them, sets `length` to what there is then.
+    """
 
     tower: "Tower"
     length: Tensor
@@ -37,9 +41,20 @@ class Tuner(nn.Module):
     first: float = math.inf
     conditioned: float = math.inf
 
+    def block(self, layer: int, block: "Block") -> "Block":
+        """The block to run as number `layer`."""
+        return block
+
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
-        """The value that goes on from a site; `source` is the input of the linear layer at qkv, out, fc and proj."""
+        """The value that goes on from a site; `source` is the input of the linear map at qkv, out, fc, proj and joint.
+
+        At `input` the number of tokens and of frames may change.
+        """
         return x
+
+    def prompts(self, layer: int, context: Context) -> Tensor | None:
+        """Tokens [1 or B, (1 or T,) P, D] that the block's attention sees beside the block's own, at its input."""
+        return None
 
     def attend(self, layer: int, block: "Block", x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
         """What attention gives, [B, ..., heads, tokens, width / heads], from block input `x` and queries `q`."""
@@ -64,11 +79,13 @@ class Block(nn.Module):
         def edit(site: str, x: Tensor, source: Tensor | None = None) -> Tensor:
             return tuner.edit(layer, site, x, source, context)
 
-        x = edit("input", x)
         h = edit("ln_1", self.ln_1(x))
         q, k, v = map(
             self.split, edit("qkv", F.linear(h, self.attn.in_proj_weight, self.attn.in_proj_bias), h).chunk(3, -1)
         )
+        prompts = tuner.prompts(layer, context)
+        if prompts is not None:
+            k, v, mask = self.extend(k, v, mask, prompts)
         a = self.merge(tuner.attend(layer, self, x, q, attention(q, k, v, mask), context))
         x = x + edit("out", self.attn.out_proj(a), a)
         h = edit("ln_2", self.ln_2(x))
@@ -81,6 +98,12 @@ class Block(nn.Module):
         kv = F.linear(self.ln_1(x), self.attn.in_proj_weight[width:], self.attn.in_proj_bias[width:])
         k, v = kv.chunk(2, -1)
         return self.split(k), self.split(v)
+
+    def extend(self, k: Tensor, v: Tensor, mask: Tensor | None, prompts: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values with those of `prompts` in front, which every token sees."""
+        front = [x.expand(*k.shape[:-2], -1, -1) for x in self.keys_and_values(prompts)]
+        mask = None if mask is None else F.pad(mask, (prompts.shape[-2], 0))
+        return torch.cat([front[0], k], dim=-2), torch.cat([front[1], v], dim=-2), mask
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
@@ -109,9 +132,11 @@ class Transformer(nn.Module):
 
 
 class Tower(nn.Module):
-    """`embed` makes tokens of the input, blocks transform them, `head` makes embeddings of them."""
+    """`embed` makes tokens of the input, blocks transform them, `read` picks what stands for frame or text, normed."""
 
     transformer: Transformer
+    width: int
+    projection: Tensor
 
     @property
     def layers(self) -> int:
@@ -126,8 +151,15 @@ class Tower(nn.Module):
         if start == INPUT and stop > INPUT:
             x, start = self.embed(x), 0
         for layer in range(start, min(stop, self.layers)):
-            x = self.transformer.resblocks[layer](x, layer, tuner, context, self.mask(x))
-        return self.head(x, context) if stop == self.all and start < stop else x
+            x = tuner.edit(layer, "input", x, None, context)
+            block = tuner.block(layer, self.transformer.resblocks[layer])
+            x = block(x, layer, tuner, context, self.mask(x))
+        return self.head(x, context, tuner) if stop == self.all and start < stop else x
+
+    def head(self, x: Tensor, context: Context, tuner: Tuner) -> Tensor:
+        """Tokens after all blocks -> embeddings in the joint space."""
+        h = tuner.edit(self.layers, "post", self.read(x, context), None, context)
+        return tuner.edit(self.layers, "joint", h @ self.projection, h, context)
 
     def mask(self, x: Tensor) -> Tensor | None:
         """What is added to the attention scores of tokens x; None: every token sees every other."""
@@ -164,8 +196,12 @@ class VideoTower(Tower):
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         return self.ln_pre(x + self.positional_embedding.to(x.dtype)).unflatten(0, (batch, frames))
 
-    def head(self, x: Tensor, context: Context) -> Tensor:
-        return self.project(x[..., 0, :])
+    def read(self, x: Tensor, context: Context) -> Tensor:
+        return self.ln_post(x[..., 0, :])
+
+    @property
+    def projection(self) -> Tensor:
+        return self.proj
 
     def project(self, x: Tensor) -> Tensor:
         """Tokens [..., D] into the joint space, [..., E]."""
@@ -197,9 +233,12 @@ class TextTower(Tower):
     def embed(self, x: Tensor) -> Tensor:
         return self.token_embedding(x.long()) + self.positional_embedding[: x.shape[1]]
 
-    def head(self, x: Tensor, context: Context) -> Tensor:
-        end = self.ln_final(x[torch.arange(len(x), device=x.device), context.length - 1])
-        return end @ self.text_projection
+    def read(self, x: Tensor, context: Context) -> Tensor:
+        return self.ln_final(x[torch.arange(len(x), device=x.device), context.length - 1])
+
+    @property
+    def projection(self) -> Tensor:
+        return self.text_projection
 
 
 class Clip(nn.Module):

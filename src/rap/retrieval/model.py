@@ -27,8 +27,7 @@ class Retriever(nn.Module):
     def video(self, batch: Batch) -> Tensor:
         """Embeddings of clips, [V, E], L2-normalised: one per video, whatever the query."""
         assert not self.conditioned, "a text-conditioned method has no embedding of a clip alone"
-        context = Context(self.clip.visual, batch.length)
-        return self.pool(self._run(batch.x, batch.position, self.clip.visual.all, context), batch.length)
+        return self._embed(batch.x, batch.position, Context(self.clip.visual, batch.length))
 
     def pairs(self, batch: Batch, text: Tensor, chunk: int = 1024) -> Tensor:
         """Cosine of every caption with every clip encoded for that caption, [Q, V].
@@ -36,17 +35,16 @@ class Retriever(nn.Module):
         Every clip is encoded once for every text, at most `chunk` pairs at a time: no text is a clip's own.
         """
         start = max(batch.position, int(self.adapter.video.conditioned))
-        x = self._run(batch.x, batch.position, start, Context(self.clip.visual, batch.length))
+        context = Context(self.clip.visual, batch.length)
+        x = self.clip.visual.run(batch.x, batch.position, start, context, self.adapter.video)
         queries = max(1, chunk // len(x))
-        return torch.cat([self._pairs(x, start, batch.length, part) for part in text.split(queries)])
+        return torch.cat([self._pairs(x, start, context.length, part) for part in text.split(queries)])
 
     def _pairs(self, x: Tensor, start: int, length: Tensor, text: Tensor) -> Tensor:
         clips, queries = len(x), len(text)
         query, length = text.repeat_interleave(clips, dim=0), length.repeat(queries)
         context = Context(self.clip.visual, length, query)
-        video = self.pool(
-            self._run(x.repeat(queries, *[1] * (x.ndim - 1)), start, self.clip.visual.all, context), length
-        )
+        video = self._embed(x.repeat(queries, *[1] * (x.ndim - 1)), start, context)
         return (video * query).sum(-1).view(queries, clips)
 
     def similarity(self, video: Batch, text: Batch) -> Tensor:
@@ -60,5 +58,6 @@ class Retriever(nn.Module):
         valid = torch.arange(x.shape[1], device=x.device) < length[:, None]
         return F.normalize((F.normalize(x.float(), dim=-1) * valid[..., None]).sum(1), dim=-1)
 
-    def _run(self, x: Tensor, start: int, stop: int, context: Context) -> Tensor:
-        return self.clip.visual.run(x, start, stop, context, self.adapter.video)
+    def _embed(self, x: Tensor, start: int, context: Context) -> Tensor:
+        frames = self.clip.visual.run(x, start, self.clip.visual.all, context, self.adapter.video)
+        return self.pool(self.adapter.head(frames, context.length), context.length)

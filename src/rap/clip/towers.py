@@ -99,7 +99,9 @@ class Block(nn.Module):
         k, v = kv.chunk(2, -1)
         return self.split(k), self.split(v)
 
-    def extend(self, k: Tensor, v: Tensor, mask: Tensor | None, prompts: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def extend(
+        self, k: Tensor, v: Tensor, mask: Tensor | None, prompts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Keys and values with those of `prompts` in front, which every token sees."""
         front = [x.expand(*k.shape[:-2], -1, -1) for x in self.keys_and_values(prompts)]
         mask = None if mask is None else F.pad(mask, (prompts.shape[-2], 0))

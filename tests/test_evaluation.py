@@ -12,7 +12,6 @@ from rap.clip import features
 from rap.data.manifest import Manifest
 from rap.data.shards import Item, Shard, build
 from rap.errors import UserError
-from rap.experiment import run_folder
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def cache(params):
 def evaluate(params, variant="rap"):
     training.run(params, variant, 0)
     evaluation.run(params, variant, 0)
-    folder = run_folder(variant, 0)
+    folder = tiny.run_folder(variant, 0)
     return (
         json.loads((folder / "metrics.json").read_text()),
         np.load(folder / "similarity.npy"),
@@ -59,7 +58,7 @@ def test_figures_are_those_of_the_matrix(project):
 @pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
 def test_two_evaluations_give_the_same_bytes(project, variant):
     evaluate(project, variant)
-    folder = run_folder(variant, 0)
+    folder = tiny.run_folder(variant, 0)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     evaluation.run(project, variant, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
 import yaml
 
 from rap import params, tables
 from rap.errors import UserError
-from rap.experiment import params_digest, run_folder
+from rap.experiment import params_digest
 from rap.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +22,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     recall = level + 2 * seed * (parameters > 0)
     figures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
     about = {"params": params_digest(project, variant, seed), "data": "d", "backbone": "b", "code": "c"}
-    folder = run_folder(variant, seed)
+    folder = tiny.run_folder(variant, seed)
     run = {"variant": variant, "seed": seed, "parameters": parameters, "selected": "last", "steps": parameters}
     run |= {"dataset": "demo", "backbone": "demo-vit"}
     write_json(folder / "run.json", {**run, "digests": about})
@@ -42,6 +43,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> params.Params:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables.tracking, "log", lambda *_: None)  # these runs are too bare; test_tracking has real ones
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["seeds"] = [0, 1, 2]
     values["variants"] = {name: values["variants"][name] for name in VARIANTS}
@@ -88,7 +90,7 @@ def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
     names = ["table1.csv", "table1.md", "table1.png"]
     tables.run(project, "table1")
     before = [(Path("results") / name).read_bytes() for name in names]
-    costs = run_folder("lorm", 1) / "costs.json"
+    costs = tiny.run_folder("lorm", 1) / "costs.json"
     write_json(costs, read_json(costs) | {"train_seconds": 400.0, "peak_memory_bytes": 99, "device": "GPU"})
     tables.run(project, "table1")
     assert before == [(Path("results") / name).read_bytes() for name in names]
@@ -113,7 +115,7 @@ def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
 @pytest.mark.parametrize("name, stage", [("run", "train"), ("costs", "train"), ("metrics", "evaluate")])
 @pytest.mark.parametrize("damage", ["missing", "cut short"])
 def test_a_missing_or_partial_run_is_named_with_the_command_that_makes_it(project, name, stage, damage):
-    path = run_folder("ssf", 2) / f"{name}.json"
+    path = tiny.run_folder("ssf", 2) / f"{name}.json"
     path.unlink() if damage == "missing" else path.write_text('{"variant"')
     with pytest.raises(UserError, match=rf"ssf/seed-2/{name}.json: not .*`rap {stage} --variant ssf --seed 2`"):
         tables.run(project, "table1")
@@ -128,7 +130,7 @@ def test_a_run_of_other_parameters_is_refused(project):
 
 
 def test_metrics_of_an_earlier_training_are_refused(project):
-    path = run_folder("lorm", 1) / "metrics.json"
+    path = tiny.run_folder("lorm", 1) / "metrics.json"
     figures = read_json(path)
     write_json(path, figures | {"digests": figures["digests"] | {"data": "older"}})
     with pytest.raises(UserError, match=r"lorm/seed-1/metrics\.json: not of the present training"):
@@ -136,7 +138,7 @@ def test_metrics_of_an_earlier_training_are_refused(project):
 
 
 def test_different_test_sets_do_not_share_a_table(project):
-    path = run_folder("ssf", 0) / "metrics.json"
+    path = tiny.run_folder("ssf", 0) / "metrics.json"
     write_json(path, read_json(path) | {"videos": 8})
     with pytest.raises(UserError, match="lorm and ssf differ in videos: 9 and 8"):
         tables.run(project, "table1")
@@ -144,7 +146,7 @@ def test_different_test_sets_do_not_share_a_table(project):
 
 def test_protocols_that_differ_are_told_apart_by_method(project):
     for seed in project.seeds:
-        path = run_folder("ssf", seed) / "run.json"
+        path = tiny.run_folder("ssf", seed) / "run.json"
         write_json(path, read_json(path) | {"selected": "test"})
     tables.run(project, "table1")
     assert (

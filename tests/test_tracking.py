@@ -13,9 +13,9 @@ from rap.files import read_json, write_json, write_text
 
 ROOT = Path(__file__).parents[1]
 JOB = """
-import sys
+import pathlib, sys
 from rap import params, tracking
-tracking.log_run(params.load(), sys.argv[1], int(sys.argv[2]), "train")
+tracking.log(params.load(), [pathlib.Path(sys.argv[1])])
 """
 
 
@@ -31,7 +31,7 @@ def project(tmp_path, monkeypatch) -> params.Params:
 
 
 def write_run(variant: str, seed: int, loss: float = 1.0, steps: int = 3) -> Path:
-    folder = tracking.RUNS / variant / f"seed-{seed}"
+    folder = tracking.RESULTS / "runs" / variant / f"seed-{seed}"
     digests = {name: name[0] * 64 for name in ("params", "data", "backbone", "code")}
     run = {"variant": variant, "adapter": "lorm", "seed": seed, "parameters": 5, "options": {"lorm": {"rank": 4}}}
     run |= {"dataset": "demo", "frames": {"count": 8}}
@@ -66,16 +66,17 @@ def runs(project, everything: bool = False) -> list:
 
 def test_eight_processes_at_once_into_a_new_store(project):
     jobs = [("lorm", 0), ("lorm", 1), ("lorm", 2), ("ssf", 0), ("ssf", 1), ("ssf", 2), ("rap", 0), ("rap", 0)]
-    for job in jobs:
-        write_run(*job)
+    folders = [write_run(*job) for job in jobs]
     started = [
-        subprocess.Popen([sys.executable, "-c", JOB, variant, str(seed)], stderr=subprocess.PIPE, text=True)
-        for variant, seed in jobs
+        subprocess.Popen([sys.executable, "-c", JOB, str(folder)], stderr=subprocess.PIPE, text=True)
+        for folder in folders
     ]
     assert [process.communicate()[1] for process in started] == [""] * 8
     assert [process.returncode for process in started] == [0] * 8
     found = runs(project, everything=True)
-    assert sorted(run.data.tags["rap.key"] for run in found) == sorted(f"train/{v}/{s}" for v, s in set(jobs))
+    assert sorted(run.data.tags["rap.key"] for run in found) == sorted(
+        f"{stage}/{v}/{s}" for v, s in set(jobs) for stage in ("train", "evaluate")
+    )
     assert all(run.info.status == "FINISHED" for run in found)
 
 
@@ -92,20 +93,19 @@ def test_a_run_is_logged_once_and_other_contents_supersede_it(project):
 
 
 def test_a_run_that_was_cut_off_is_superseded(project):
-    write_run("lorm", 0)
-    tracking.log_run(project, "lorm", 0, "train")
+    folder = write_run("lorm", 0)
+    (folder / "metrics.json").unlink()
+    tracking.log(project, [folder])
     [run] = runs(project)
     from mlflow import MlflowClient
 
     MlflowClient(tracking.uri(project)).delete_tag(run.info.run_id, "rap.contents")
-    tracking.log_run(project, "lorm", 0, "train")
+    tracking.log(project, [folder])
     assert [other.info.run_id == run.info.run_id for other in runs(project)] == [False]
 
 
 def test_what_the_ui_compares_is_there(project):
-    write_run("lorm", 0, steps=1500)  # three metrics each: above MLflow's limit per request
-    tracking.log_run(project, "lorm", 0, "train")
-    tracking.log_run(project, "lorm", 0, "evaluate")
+    tracking.log(project, [write_run("lorm", 0, steps=1500)])  # three metrics each: above MLflow's limit per request
     by_stage = {run.data.tags["stage"]: run for run in runs(project)}
     train, evaluate = by_stage["train"], by_stage["evaluate"]
     assert train.data.params["lorm.rank"] == evaluate.data.params["lorm.rank"] == "4"
@@ -125,8 +125,7 @@ def test_what_the_ui_compares_is_there(project):
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////dev/null", "nonsense://store"])
 def test_a_store_that_fails_costs_a_line_not_the_training(project, uri, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    write_run("lorm", 0)
-    tracking.log_run(project, "lorm", 0, "train")
+    tracking.log(project, [write_run("lorm", 0)])
     error = capsys.readouterr().err
     assert error.startswith("rap: warning: not logged to MLflow") and error.count("\n") == 1
     with pytest.raises(UserError, match=r"tracking\.uri"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from rap import training
 from rap.clip import features
 from rap.errors import UserError
-from rap.experiment import Experiment, params_digest, run_folder
+from rap.experiment import Experiment, params_digest
 from rap.files import digest_file
 from rap.retrieval.loss import info_nce
 
@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
 
 
 def digests(variant, seed):
-    return [digest_file(run_folder(variant, seed) / name) for name in DETERMINISTIC]
+    return [digest_file(tiny.run_folder(variant, seed) / name) for name in DETERMINISTIC]
 
 
 @pytest.mark.parametrize("variant", ["rap", "full", "lora"])
@@ -43,7 +43,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(project, monkeypatch, va
     params = project()
     training.run(params, variant, 0)
     whole = digests(variant, 0)
-    (run_folder(variant, 0) / "run.json").unlink()
+    (tiny.run_folder(variant, 0) / "run.json").unlink()
     step = training.State.save
 
     def dying(state, experiment):
@@ -98,7 +98,7 @@ def test_seeds_differ_and_repeat(project):
     first = digests("lora", 0)
     training.run(params, "lora", 1)
     assert digests("lora", 1)[0] != first[0]
-    (run_folder("lora", 0) / "run.json").unlink()
+    (tiny.run_folder("lora", 0) / "run.json").unlink()
     training.run(params, "lora", 0)
     assert digests("lora", 0) == first
 
@@ -107,7 +107,7 @@ def test_training_lowers_the_loss_and_leaves_the_backbone(project):
     params = project(train={"epochs": 30})
     before = digest_file(params.backbone_folder / "weights.safetensors")
     training.run(params, "rap", 0)
-    rows = (run_folder("rap", 0) / "history.csv").read_text().splitlines()[1:]
+    rows = (tiny.run_folder("rap", 0) / "history.csv").read_text().splitlines()[1:]
     loss = [float(row.split(",")[3]) for row in rows]
     assert sum(loss[-4:]) < 0.8 * sum(loss[:4])
     assert digest_file(params.backbone_folder / "weights.safetensors") == before
@@ -119,8 +119,8 @@ def test_mixed_precision_follows_float32(project, variant):
     losses = {}
     for precision in ("float32", "bfloat16"):
         training.run(project(runtime={"precision": precision}), variant, 0)
-        losses[precision] = pd.read_csv(run_folder(variant, 0) / "history.csv").loss.to_numpy()
-        weights = load_file(run_folder(variant, 0) / "adapter.safetensors")
+        losses[precision] = pd.read_csv(tiny.run_folder(variant, 0) / "history.csv").loss.to_numpy()
+        weights = load_file(tiny.run_folder(variant, 0) / "adapter.safetensors")
         assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
     assert (losses["float32"] != losses["bfloat16"]).any()
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
@@ -129,14 +129,14 @@ def test_mixed_precision_follows_float32(project, variant):
 def test_zero_shot_trains_nothing(project):
     params = project()
     training.run(params, "zero_shot", 0)
-    run = json.loads((run_folder("zero_shot", 0) / "run.json").read_text())
+    run = json.loads((tiny.run_folder("zero_shot", 0) / "run.json").read_text())
     assert (run["parameters"], run["steps"], run["caches"]) == (0, 0, {"video": "video-all", "text": "text-all"})
 
 
 def test_selection_keeps_the_best_epoch_of_the_split_that_it_names(project):
     params = project(train={"epochs": 4, "lr": 0.05, "select": "test"})
     training.run(params, "ssf", 0)
-    run = json.loads((run_folder("ssf", 0) / "run.json").read_text())
+    run = json.loads((tiny.run_folder("ssf", 0) / "run.json").read_text())
     assert run["selected"] == "test" and 0 <= run["selected_epoch"] < 4
 
 

@@ -62,6 +62,10 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
     return settings
 
 
+def run_folder(variant: str, seed: int) -> Path:
+    return Path("results/runs") / variant / f"seed-{seed}"
+
+
 def manifest(videos: int) -> Manifest:
     random = np.random.default_rng(0)
     rows = [

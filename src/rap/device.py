@@ -12,7 +12,7 @@ def setup(runtime: Runtime) -> torch.device:
     """Fix threads and determinism of this process; the device to use. Raises UserError if it is not there."""
     torch.set_num_threads(runtime.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)  # also on a CPU: indexed sums are atomic without it
+    torch.set_deterministic_debug_mode("warn")  # also on a CPU: indexed sums are atomic without it
     torch.utils.deterministic.fill_uninitialized_memory = False
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: runtime.device: cuda is asked for and there is no GPU; use auto or cpu")

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 
-from rap import tracking
 from rap.errors import UserError
 from rap.experiment import Experiment, Split
 from rap.files import atomic, digest, read_json, write_json
@@ -36,7 +35,6 @@ def run(params: Params, variant: str, seed: int) -> str:
     about = {"variant": variant, "seed": seed, "split": SPLIT, "digests": experiment.digests}
     about["test_set"] = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
     write_json(experiment.folder / "metrics.json", {**about, **figures})
-    tracking.log_run(params, variant, seed, "evaluate")
     twin = f", twin accuracy {figures['twin']['all']:.1f} %" if "twin" in figures else ""
     return (
         f"{experiment.folder}: {len(split.videos)} of {split.total} videos, {len(captions)} queries, "

@@ -33,12 +33,12 @@ class Experiment:
     """Opens what a run reads. The adapter is fresh, initialised from the seed."""
 
     def __init__(self, params: Params, variant: str, seed: int):
-        if variant not in params.variants:
-            raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, params.variants)}")
+        if variant not in params.all_variants:
+            raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, params.all_variants)}")
         self.params, self.variant, self.seed = params, variant, seed
         self.device = setup(params.runtime)
         self.train = params.training(variant)
-        self.folder = run_folder(variant, seed)
+        self.folder = run_folder(params, variant, seed)
         clip, self.config = backbone.load(params.backbone_folder)
         torch.manual_seed(seed)
         adapter = adapters.build(clip, params, variant)
@@ -76,13 +76,15 @@ class Experiment:
         }
 
 
-def run_folder(variant: str, seed: int) -> Path:
-    return Path("results/runs") / variant / f"seed-{seed}"
+def run_folder(params: Params, variant: str, seed: int) -> Path:
+    """results/runs/VARIANT/seed-S, or results/ablations/… so that DVC sees no input of the default run in them."""
+    group = "runs" if variant in params.variants else "ablations"
+    return Path("results") / group / variant / f"seed-{seed}"
 
 
 def options(params: Params, variant: str) -> dict[str, dict]:
     """A variant's option groups, defaults filled in."""
-    groups = adapters.options(variant, params.variants[variant])
+    groups = adapters.options(params, variant)
     return {name: group.model_dump(mode="json") for name, group in groups.items()}
 
 
@@ -90,7 +92,7 @@ def params_digest(params: Params, variant: str, seed: int) -> str:
     """Digest of the parameters that a run's results depend on, with defaults filled in."""
     return digest(
         {
-            "adapter": params.variants[variant].adapter,
+            "adapter": params.all_variants[variant].adapter,
             "options": options(params, variant),
             "train": params.training(variant).model_dump(mode="json"),
             "runtime": params.runtime.model_dump(mode="json"),

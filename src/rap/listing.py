@@ -13,7 +13,7 @@ def run(params: Params) -> str:
     whole = sum(p.numel() for p in clip.parameters())
     methods = [(m.name, ", ".join(m.groups) or "-", m.about) for _, m in sorted(adapters.METHODS.items())]
     variants = []
-    for name, variant in params.variants.items():
+    for name, variant in params.all_variants.items():
         count = adapters.build(clip, params, name).count
         variants.append((name, variant.adapter, f"{count:,}", f"{100 * count / whole:.2f} %"))
     return "\n\n".join(

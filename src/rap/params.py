@@ -124,6 +124,7 @@ class Params(Section):
     train: Train
     seeds: tuple[int, ...]
     variants: dict[str, Variant]
+    ablations: dict[str, Variant] = {}
     tables: dict[str, Table]
     tracking: Tracking = Tracking()
     runtime: Runtime = Runtime()
@@ -137,20 +138,31 @@ class Params(Section):
             raise ValueError(f"shards: list them as 0, 1, 2, …; found {list(self.shards)}")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds: list at least one, each once; found {list(self.seeds)}")
+        if twice := self.variants.keys() & self.ablations.keys():
+            raise ValueError(f"ablations.{min(twice)}: this name stands under variants too; give it another")
         for name, table in self.tables.items():
             for variant in (*table.variants, table.baseline):
-                if variant not in self.variants:
-                    raise ValueError(f"tables.{name}: no variant named {variant!r}{hint(variant, self.variants)}")
+                if variant not in self.all_variants:
+                    raise ValueError(f"tables.{name}: no variant named {variant!r}{hint(variant, self.all_variants)}")
             if table.baseline not in table.variants:
                 raise ValueError(f"tables.{name}.baseline: {table.baseline!r} is not among the table's variants")
-        for name in self.variants:
+        for name in self.all_variants:
             self.training(name)
         return self
 
+    @property
+    def all_variants(self) -> dict[str, Variant]:
+        """Those of the default run, then those that are trained only for the tables that name them."""
+        return self.variants | self.ablations
+
+    def path(self, variant: str) -> str:
+        """Where in params.yaml a variant stands, such as variants.rap."""
+        return f"{'variants' if variant in self.variants else 'ablations'}.{variant}"
+
     def training(self, variant: str) -> Train:
         """The training parameters of a variant: the common ones with the variant's own on top."""
-        own = self.variants[variant].train
-        return parse(Train, {**self.train.model_dump(), **own}, f"variants.{variant}.train", own)
+        own = self.all_variants[variant].train
+        return parse(Train, {**self.train.model_dump(), **own}, f"{self.path(variant)}.train", own)
 
     @property
     def data(self) -> Path:

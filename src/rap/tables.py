@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from rap import plots
+from rap import plots, tracking
 from rap.errors import UserError
 from rap.experiment import params_digest, run_folder
 from rap.files import atomic, read_json, write_text
@@ -45,6 +45,7 @@ def run(params: Params, table: str) -> str:
         plots.save(plots.table(rows, layout.title, layout.baseline), path)
     costs = results / f"costs{table.removeprefix('table')}.csv"
     write_text(costs, _costs(runs).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
+    tracking.log(params, [run_folder(params, name, seed) for name in layout.variants for seed in params.seeds])
     return f"{results / table}.csv, .md, .png and {costs}: {len(rows)} variants x {len(params.seeds)} seeds"
 
 
@@ -119,7 +120,7 @@ def _metrics(table: pd.DataFrame) -> list[str]:
 def _read(params: Params, variant: str, seed: int) -> dict:
     """One run as a flat row. Raises UserError if a file is missing or does not belong to the present parameters."""
     again = {stage: f"run `rap {stage} --variant {variant} --seed {seed}`" for stage in ("train", "evaluate")}
-    folder, files = run_folder(variant, seed), {}
+    folder, files = run_folder(params, variant, seed), {}
     for name, stage in {"run": "train", "costs": "train", "metrics": "evaluate"}.items():
         path = folder / f"{name}.json"
         try:
@@ -137,7 +138,7 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         raise UserError(f"{folder / 'metrics.json'}: not of the present training of this run; {again['evaluate']}")
     return {
         "variant": variant,
-        "label": params.variants[variant].label or variant,
+        "label": params.all_variants[variant].label or variant,
         "parameters": about["parameters"],
         "protocol": PROTOCOLS[about["selected"]] if about["steps"] else "no training",
         "dataset": about["dataset"],

@@ -1,8 +1,9 @@
 """Finished runs in MLflow, the only file that knows it. Files are the results; MLflow is a view of them.
 
 Every run of a stage is one MLflow run, found again by its key STAGE/VARIANT/SEED. The same contents are never logged
-twice; other contents supersede the old run, which goes to MLflow's bin. In the UI, the filter
-`tags.table1 = 'yes' and tags.stage = 'evaluate'` shows the ablations of a table side by side.
+twice; other contents supersede the old run, which goes to MLflow's bin. The table stage logs the runs of its table, all
+at once: opening a store costs seconds, more than many an evaluation. In the UI, the filter
+`tags.table1 = 'yes' and tags.stage = 'evaluate'` shows the variants of a table side by side.
 """
 
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,7 @@ from rap.params import Params
 if TYPE_CHECKING:  # importing mlflow takes seconds
     from mlflow import MlflowClient
 
-RUNS = Path("results/runs")
+RESULTS = Path("results")
 Stage = Literal["train", "evaluate"]
 FILES = {"train": ("run.json", "history.csv", "costs.json"), "evaluate": ("run.json", "metrics.json")}
 SETTINGS = {  # set before the import; a user's own setting wins
@@ -38,31 +39,36 @@ BATCH = 1000  # MLflow's limit of metrics per request
 PATIENCE = 120  # seconds to wait for other jobs that are logging
 
 
-def log_run(params: Params, variant: str, seed: int, stage: Stage) -> None:
-    """Log one finished stage from the files under results/runs/. A store that fails is a warning on stderr, no more."""
+def log(params: Params, folders: Iterable[Path]) -> None:
+    """Log the finished stages of runs, from their files. A store that fails is a warning on stderr, no more."""
     try:
-        _Store(params).log(params, variant, seed, stage)
+        _log(params, folders)
     except _failures() as error:
         print(f"rap: warning: not logged to MLflow ({_line(error)}); `rap track` logs it later", file=sys.stderr)
 
 
 def log_all(params: Params) -> str:
-    """Log every finished run under results/runs, as after a checkout, which restores files and logs nothing.
+    """Log every finished run under results/, as after a checkout, which restores files and logs nothing.
 
     Raises UserError if the store cannot be used.
     """
-    new = known = 0
     try:
-        store = _Store(params)
-        for file in sorted(RUNS.glob("*/seed-*/run.json")):
-            for stage in ("train", "evaluate"):
-                if all((file.parent / name).exists() for name in FILES[stage]):
-                    about = read_json(file)
-                    logged = store.log(params, about["variant"], about["seed"], stage)
-                    new, known = new + logged, known + (not logged)
+        new, known = _log(params, sorted(file.parent for file in RESULTS.glob("*/*/seed-*/run.json")))
     except _failures() as error:
         raise UserError(f"tracking.uri: {uri(params)}: {_line(error)}") from None
     return f"{new} runs logged, {known} already there; see them with `{ui(params)}`"
+
+
+def _log(params: Params, folders: Iterable[Path]) -> tuple[int, int]:
+    """How many stages were logged, and how many were there already."""
+    store = _Store(params)
+    finished = [(folder, stage) for folder in folders for stage in FILES if _is_finished(folder, stage)]
+    new = sum(store.log(params, folder, stage) for folder, stage in finished)
+    return new, len(finished) - new
+
+
+def _is_finished(folder: Path, stage: Stage) -> bool:
+    return all((folder / name).exists() for name in FILES[stage])
 
 
 def uri(params: Params) -> str:
@@ -90,9 +96,11 @@ class _Store:
         beside.parent.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(beside, timeout=PATIENCE)
 
-    def log(self, params: Params, variant: str, seed: int, stage: Stage) -> bool:
+    def log(self, params: Params, folder: Path, stage: Stage) -> bool:
         """Log a run unless the same contents stand there already. Returns whether it was logged."""
-        folder, key = RUNS / variant / f"seed-{seed}", f"{stage}/{variant}/{seed}"
+        about = read_json(folder / "run.json")
+        variant, seed = about["variant"], about["seed"]
+        key = f"{stage}/{variant}/{seed}"
         content = _content(params, folder, stage)
         files = {name: digest_file(folder / name) for name in FILES[stage] if name != "costs.json"}  # times vary
         contents = digest({**content, "files": files})

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from rap import tracking
 from rap.clip.caches import Batch
 from rap.device import autocast
 from rap.errors import UserError
@@ -44,7 +43,6 @@ def run(params: Params, variant: str, seed: int) -> str:
     state = State.begin(experiment, data)
     fit(experiment, data, state)
     record(experiment, data, state)
-    tracking.log_run(params, variant, seed, "train")
     last = f", loss {state.history[-1][3]:.3f}" if state.history else ""
     return (
         f"{experiment.folder}: {experiment.adapter.count:,} trainable parameters, {data.steps} steps on "
@@ -217,7 +215,7 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
     if state.best is not None:
         experiment.adapter.load_state_dict(state.best[2])
     weights = {name: tensor.contiguous() for name, tensor in experiment.adapter.state_dict().items()}
-    params, adapter = experiment.params, experiment.params.variants[experiment.variant].adapter
+    params, adapter = experiment.params, experiment.params.all_variants[experiment.variant].adapter
     method = {"adapter": adapter, "options": options(params, experiment.variant)}
     method["frames"] = params.frames.model_dump(mode="json")
     header = {**method, "backbone": experiment.config["digest"]}

@@ -51,10 +51,10 @@ def project(tmp_path_factory):
 
 def make(settings, name, options, perturb=0.0):
     """The model of a method, its adapter moved off the identity by noise of size `perturb`."""
-    variant = Variant(adapter=name, **options)
+    settings = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}})
     clip = tiny.clip()
     torch.manual_seed(0)
-    adapter = METHODS[name].build(clip, settings.frames.count, **adapters.options(name, variant))
+    adapter = adapters.build(clip, settings, name)
     for weight in adapter.parameters():
         weight.data += perturb * torch.randn(weight.shape)
     return clip, Retriever(clip, adapter)

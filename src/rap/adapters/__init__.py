@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rap.clip.towers import Clip, Tuner
 from rap.errors import UserError
-from rap.params import Params, Section, Variant, hint, parse
+from rap.params import Params, Section, hint, parse
 
 
 class Head(nn.Module):
@@ -98,9 +98,9 @@ def register(name: str, **groups: type[Section]) -> Callable:
     return add
 
 
-def options(name: str, variant: Variant) -> dict[str, Section]:
+def options(params: Params, name: str) -> dict[str, Section]:
     """The validated option groups of a variant. Raises UserError with the path of what is wrong."""
-    where = f"params.yaml: variants.{name}"
+    variant, where = params.all_variants[name], f"params.yaml: {params.path(name)}"
     if variant.adapter not in METHODS:
         raise UserError(f"{where}.adapter: no method {variant.adapter!r}{hint(variant.adapter, METHODS)}")
     groups = METHODS[variant.adapter].groups
@@ -112,15 +112,13 @@ def options(name: str, variant: Variant) -> dict[str, Section]:
 
 def build(clip: Clip, params: Params, name: str) -> Adapter:
     """The adapter of a variant, fresh, for a backbone. Uses torch's random state for what is initialised at random."""
-    variant = params.variants[name]
-    groups = options(name, variant)
-    return METHODS[variant.adapter].build(clip, params.frames.count, **groups)
+    return METHODS[params.all_variants[name].adapter].build(clip, params.frames.count, **options(params, name))
 
 
 def check(params: Params) -> Params:
     """Validate the options of every variant."""
-    for name, variant in params.variants.items():
-        options(name, variant)
+    for name in params.all_variants:
+        options(params, name)
     return params
 
 

@@ -13,5 +13,11 @@ include: "workflow/rules/tables.smk"
 rule all:
     default_target: True
     input:
-        expand("results/{table}.csv", table=PARAMS.tables),
-        expand(f"{RUN}/metrics.json", variant=PARAMS.variants, seed=PARAMS.seeds),
+        expand("results/table{number}.csv", number=TABLES["runs"]),
+        run_files(PARAMS.variants, "metrics.json"),
+
+
+rule ablations:
+    input:
+        expand("results/table{number}.csv", number=TABLES["ablations"]),
+        run_files(PARAMS.ablations, "metrics.json"),

@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LISTING = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 VARIANTS = ("ssf", "lorm", "rap")
+TABLES = (("table1", "ssf", VARIANTS), ("table2", "rap", ("lorm", "rap")), ("table3", "rap", ("rap", "rank_1")))
 
 
 def clone(folder: Path, small: bool = True) -> Path:
@@ -35,7 +36,11 @@ def reduce(params: dict) -> None:
     params["train"]["epochs"] = 1
     params["seeds"] = [0]
     params["variants"] = {name: params["variants"][name] for name in VARIANTS}
-    params["tables"]["table1"] |= {"variants": list(VARIANTS), "baseline": VARIANTS[0]}
+    params["ablations"] = {"rank_1": params["ablations"]["rank_1"]}
+    for name, baseline, variants in TABLES:
+        params["tables"][name] |= {"variants": list(variants), "baseline": baseline}
+    for name in set(params["tables"]) - {name for name, *_ in TABLES}:
+        del params["tables"][name]
 
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:

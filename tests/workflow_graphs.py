@@ -16,6 +16,9 @@ BLOCK = re.compile(
 FIELD = re.compile(r"^    (\w+): (.*)$", re.M)
 
 
+TARGETS = {"all": "dvc.yaml", "ablations": "workflow/ablations/dvc.yaml"}  # Snakemake's: DVC's
+
+
 @dataclass(frozen=True)
 class Job:
     inputs: frozenset[str]
@@ -37,10 +40,10 @@ def by_dvc(folder: Path) -> dict[str, Job]:
 
 def by_snakemake(folder: Path) -> dict[str, Job]:
     """The jobs by command without its log, from what a dry run prints; its own pin stands for parameter keys."""
-    printed = run(folder, "snakemake", "--dry-run", "--forceall", "--printshellcmds", "--cores", "1")
+    printed = run(folder, "snakemake", "--dry-run", "--forceall", "--printshellcmds", "--cores", "1", *TARGETS)
     jobs = {}
     for block in BLOCK.finditer(printed):
-        if block["rule"] == "all":
+        if block["rule"] in TARGETS:
             continue
         fields = dict(FIELD.findall(block["fields"]))
         inputs, outputs = (names(fields[kind]) for kind in ("input", "output"))
@@ -58,14 +61,15 @@ def names(printed: str) -> frozenset[str]:
     return frozenset(file for file in files if not file.startswith("workflow/done/"))
 
 
-def planned(folder: Path) -> dict[str, set[str]]:
+def planned(folder: Path, target: str = "all") -> dict[str, set[str]]:
     """The jobs that each engine would run now, by DVC's names for them, such as train@lorm-0."""
     with Repo(str(folder)) as repo:
-        names = {stage.cmd: stage.name for stage in repo.index.stages}
-    printed = run(folder, "snakemake", "--dry-run", "--printshellcmds", "--cores", "1")
-    commands = {block["command"].partition(" > ")[0] for block in BLOCK.finditer(printed) if block["rule"] != "all"}
+        names = {stage.cmd: stage.addressing for stage in repo.index.stages}
+    printed = run(folder, "snakemake", "--dry-run", "--printshellcmds", "--cores", "1", target)
+    blocks = [block for block in BLOCK.finditer(printed) if block["rule"] not in TARGETS]
+    commands = {block["command"].partition(" > ")[0] for block in blocks}
     return {
-        "dvc": set(json.loads(run(folder, "dvc", "status", "--json"))),
+        "dvc": set(json.loads(run(folder, "dvc", "status", "--json", TARGETS[target]))),
         "snakemake": {names[command] for command in commands},
     }
 

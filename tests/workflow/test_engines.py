@@ -12,9 +12,11 @@ from clones import clone, edit, kill, run, start
 from workflow_graphs import planned
 
 TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
+ABLATIONS = "workflow/ablations/dvc.yaml"
+ABLATED = ["results/table3.csv", "results/table3.md", "results/ablations/rank_1/seed-0/adapter.safetensors"]
 RUNS = [f"results/runs/lorm/seed-0/{name}" for name in ("adapter.safetensors", "run.json", "metrics.json")]
 RANKS = [f"results/runs/lorm/seed-0/{name}" for name in ("ranks.parquet", "similarity.npy")]
-LORM = {"train@lorm-0", "evaluate@lorm-0", "table@1"}
+LORM = {"train@lorm-0", "evaluate@lorm-0", "table@1", "table@2"}
 CHECKPOINT = "results/runs/lorm/seed-0/checkpoint.pt"
 PORT = "50712"
 NOTHING = {"dvc": set(), "snakemake": set()}
@@ -64,6 +66,21 @@ def contents(folder: Path, names: list[str]) -> list[bytes]:
 
 def test_both_engines_make_the_same_bytes(ran_dvc, ran_snakemake):
     assert contents(ran_dvc, TABLE + RUNS) == contents(ran_snakemake, TABLE + RUNS)
+
+
+def test_ablations_are_targets_of_their_own(ran_dvc, ran_snakemake):
+    """The default run leaves them alone; asked for, they reuse its runs and come out the same in both engines."""
+    assert not (ran_dvc / "results/ablations").exists()
+    run(ran_dvc, "dvc", "repro", ABLATIONS)
+    run(ran_snakemake, "snakemake", "--cores", "2", "results/table3.csv")
+    assert contents(ran_dvc, ABLATED) == contents(ran_snakemake, ABLATED)
+    sync(ran_dvc)
+    assert planned(ran_dvc, "ablations") == NOTHING
+    edit(ran_dvc, lambda params: params["ablations"]["rank_1"]["lorm"].update(rank=2))
+    assert planned(ran_dvc) == NOTHING
+    needed = {f"{ABLATIONS}:{job}" for job in ("train@rank_1-0", "evaluate@rank_1-0", "table@3")}
+    assert planned(ran_dvc, "ablations") == {"dvc": needed, "snakemake": needed}
+    edit(ran_dvc, lambda params: params["ablations"]["rank_1"]["lorm"].update(rank=1))
 
 
 def test_a_second_run_has_nothing_to_do(ran_dvc, ran_snakemake):
@@ -126,7 +143,7 @@ def test_results_of_other_parameters_are_not_recorded(ran_snakemake):
     set_rank(ran_snakemake, 3)
     run(ran_snakemake, "snakemake", "--cores", "2")
     run(ran_snakemake, "dvc", "checkout", "--force")
-    for name in [*RUNS, *RANKS, *TABLE, "results/costs1.csv"]:
+    for name in [*RUNS, *RANKS, *TABLE, *(ran_snakemake / "results").glob("*[12].*")]:
         (ran_snakemake / name).touch()
     assert planned(ran_snakemake)["snakemake"] == set()
     assert "parameters changed, results did not" in sync(ran_snakemake, fails=True)

@@ -1,5 +1,6 @@
 """The two descriptions of the pipeline: that they agree, miss nothing that a stage reads, and refuse bad parameters."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,21 @@ def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(project, tmp_path)
     said = run(typo, "snakemake", "--dry-run", fails=True)
     assert "params.yaml: train.epoch: unknown key; did you mean 'epochs'?" in said
     assert "Traceback" not in said
+
+
+def test_the_ablations_have_the_stages_of_the_default_run():
+    """workflow/ablations/dvc.yaml repeats dvc.yaml's last stages, over `ablations` in place of `variants`."""
+    whole, part = (
+        yaml.safe_load((ROOT / name).read_text())["stages"] for name in ("dvc.yaml", "workflow/ablations/dvc.yaml")
+    )
+    for name, stage in part.items():
+        assert stage.pop("wdir") == "../.."
+        if name == "table":
+            assert set(whole[name]["matrix"]["number"]).isdisjoint(stage["matrix"].pop("number"))
+            whole[name]["matrix"].pop("number")
+            stage["deps"].remove("results/ablations/")
+            stage["params"].remove("ablations")
+        else:
+            text = json.dumps(stage).replace("ablations", "variants").replace("results/variants", "results/runs")
+            stage = json.loads(text)
+        assert stage == whole[name], name

@@ -25,7 +25,8 @@ def test_own_videos_become_a_table_and_a_broken_one_is_counted(clips, tmp_path):
         }
         params["shards"] = [0]
         params["variants"] = {"ssf": params["variants"]["ssf"]}
-        params["tables"]["table1"]["variants"] = ["ssf"]
+        params["tables"] = {"table1": {**params["tables"]["table1"], "variants": ["ssf"]}}
+        params["ablations"] = {}
 
     edit(folder, own)
     run(folder, "snakemake", "--cores", "2", "results/table1.csv")

@@ -24,13 +24,30 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RAW = yaml.safe_load(Path("params.yaml").read_text())
-STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
-LOCK = Path("dvc.lock")
-LOCKED = (
-    yaml.load(LOCK.read_text(), yaml.CSafeLoader)["stages"] if LOCK.exists() else {}
-)
 
-RUNS = {"variant": PARAMS.variants, "seed": PARAMS.seeds}
+# Which file of DVC describes a job: that of the default run, or that of the ablations.
+PIPELINES = {"runs": Path("dvc.yaml"), "ablations": Path("workflow/ablations/dvc.yaml")}
+STAGES = {
+    group: yaml.safe_load(file.read_text())["stages"]
+    for group, file in PIPELINES.items()
+}
+LOCKED = {}
+for file in PIPELINES.values():
+    if file.with_suffix(".lock").exists():
+        LOCKED |= yaml.load(file.with_suffix(".lock").read_text(), yaml.CSafeLoader)[
+            "stages"
+        ]
+
+GROUPS = {"runs": PARAMS.variants, "ablations": PARAMS.all_variants}
+TABLES = {  # numbers of the tables: of the default run, and those that name an ablation
+    group: [
+        name.removeprefix("table")
+        for name, table in PARAMS.tables.items()
+        if (group == "ablations") == any(v in PARAMS.ablations for v in table.variants)
+    ]
+    for group in PIPELINES
+}
+RUNS = {"variant": PARAMS.all_variants, "seed": PARAMS.seeds}
 JOBS = {  # the jobs of each stage
     "download": {},
     "backbone": {},
@@ -38,7 +55,7 @@ JOBS = {  # the jobs of each stage
     "features": {"cache": PARAMS.features.caches, "shard": PARAMS.shards},
     "train": RUNS,
     "evaluate": RUNS,
-    "table": {"number": [name.removeprefix("table") for name in PARAMS.tables]},
+    "table": {"number": TABLES["runs"] + TABLES["ablations"]},
 }
 AFTER = {  # the stages that must be done before
     "download": [],
@@ -55,7 +72,7 @@ BACKBONE = str(PARAMS.backbone_folder)
 MANIFEST = [f"{DATA}/manifest/{name}.parquet" for name in ("videos", "captions")]
 WEIGHTS = [f"{BACKBONE}/{name}" for name in ("weights.safetensors", "config.json")]
 SHARD = ("npy", "parquet")
-RUN = "results/runs/{variant}/seed-{seed}"
+RUN = "results/{group}/{variant}/seed-{seed}"
 GPU = int(PARAMS.runtime.device == "cuda")
 
 # A rule that updates its outputs also makes an empty file here, and whoever reads them waits for it. When such a job
@@ -63,7 +80,7 @@ GPU = int(PARAMS.runtime.device == "cuda")
 DONE = f"workflow/done/{PARAMS.dataset.name}"
 FRAMES_DONE = f"{DONE}/frames-{{shard}}"
 FEATURES_DONE = f"{DONE}/features-{{cache}}-{{shard}}"
-TRAIN_DONE = f"{DONE}/train-{{variant}}-{{seed}}"
+TRAIN_DONE = f"{DONE}/train-{{group}}-{{variant}}-{{seed}}"
 
 FRAMES = expand(
     [f"{DATA}/frames/shard-{{shard}}.{kind}" for kind in SHARD] + [FRAMES_DONE],
@@ -79,12 +96,47 @@ FEATURES = expand(
 shell.prefix(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
-def pins(stage):
+wildcard_constraints:
+    group="|".join(PIPELINES),
+
+
+def group_of(stage, item):
+    """Whether a job belongs to the default run or to the ablations."""
+    ablations = {**PARAMS.ablations, **dict.fromkeys(TABLES["ablations"])}
+    return (
+        "ablations"
+        if stage in ("train", "evaluate", "table") and item[0] in ablations
+        else "runs"
+    )
+
+
+def run_files(variants, *names):
+    """Files of all runs of some variants."""
+    return [
+        file
+        for variant in variants
+        for file in expand(
+            f"{RUN}/{{name}}",
+            group=group_of("train", [variant]),
+            variant=variant,
+            seed=PARAMS.seeds,
+            name=names,
+        )
+    ]
+
+
+def pins_of_table(job):
+    """The pins of a table and of all that its file of DVC lets come before it."""
+    variants = GROUPS[group_of("table", [job.number])]
+    return [file.format(number=job.number) for file in pins("table", variant=variants)]
+
+
+def pins(stage, **chosen):
     """The pins of a job and of the jobs before it, with the stage's own wildcards left open."""
     found = []
     for name in [stage, *AFTER[stage]]:
         others = {
-            wildcard: values
+            wildcard: chosen.get(wildcard, values)
             for wildcard, values in JOBS[name].items()
             if wildcard not in JOBS[stage]
         }
@@ -125,7 +177,7 @@ def write_pin(stage, item):
 
 def keys(stage, item):
     """The stage's parameters as dvc.yaml lists them, for one job."""
-    for key in STAGES[stage].get("params", []):
+    for key in STAGES[group_of(stage, item)][stage].get("params", []):
         for wildcard, value in zip(JOBS[stage], item):
             key = key.replace(f"${{item.{wildcard}}}", str(value))
         yield key
@@ -143,7 +195,7 @@ def code(stage):
     paths = {
         path
         for name in [stage, *AFTER[stage]]
-        for path in STAGES[name]["deps"]
+        for path in STAGES["runs"][name]["deps"]
         if path.startswith("src/")
     }
     if "download" in [stage, *AFTER[stage]]:

@@ -16,7 +16,7 @@ rule train:
         update(f"{RUN}/run.json"),
         touch(TRAIN_DONE),
     log:
-        "logs/train-{variant}-{seed}.log",
+        "logs/train-{group}-{variant}-{seed}.log",
     conda:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
@@ -43,7 +43,7 @@ rule evaluate:
         f"{RUN}/ranks.parquet",
         f"{RUN}/similarity.npy",
     log:
-        "logs/evaluate-{variant}-{seed}.log",
+        "logs/evaluate-{group}-{variant}-{seed}.log",
     conda:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.threads

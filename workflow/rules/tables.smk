@@ -3,14 +3,14 @@
 
 rule table:
     input:
-        runs=lambda job: expand(
-            f"{RUN}/{{file}}.json",
-            variant=PARAMS.tables[f"table{job.number}"].variants,
-            seed=PARAMS.seeds,
-            file=("run", "costs", "metrics"),
+        runs=lambda job: run_files(
+            PARAMS.tables[f"table{job.number}"].variants,
+            "run.json",
+            "costs.json",
+            "metrics.json",
         ),
         code=code("table"),
-        pins=pins("table"),
+        pins=pins_of_table,
     output:
         table="results/table{number}.csv",
         text="results/table{number}.md",

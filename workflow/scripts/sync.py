@@ -15,35 +15,45 @@ from typing import NoReturn
 ADVICE = "run `dvc repro`, or `snakemake --cores 8`, to its end; then `make sync` again"
 
 
+PIPELINES = {"all": "dvc.yaml", "ablations": "workflow/ablations/dvc.yaml"}  # Snakemake's target: DVC's file
+
+
 def main() -> None:
-    changes = dvc_changes()
-    done = snakemake_has_nothing_to_do()
+    for target, pipeline in PIPELINES.items():
+        if target == "all" or Path("results", target).exists():
+            sync(target, pipeline)
+    print("sync: DVC and Snakemake are both up to date")
+
+
+def sync(target: str, pipeline: str) -> None:
+    changes = dvc_changes(pipeline)
+    done = snakemake_has_nothing_to_do(target)
     if changes and not done:
         refuse(f"neither engine is up to date (dvc: {first(changes)}); {ADVICE}")
     if changes:
         if suspects := [stage for stage, change in changes.items() if is_suspect(change)]:
-            refuse(f"{first(suspects)}: parameters changed, results did not; run `dvc repro`, then `make sync` again")
-        call("dvc", "commit", "--force", "--quiet")
+            refuse(f"{first(suspects)}: parameters changed, results did not; `dvc repro {pipeline}`, then sync again")
+        call("dvc", "commit", "--force", "--quiet", pipeline)
     if changes or not done:
-        mark_done()
-        call("snakemake", "--cores", "1", "--touch", "--forceall", "all")
-        if dvc_changes() or not snakemake_has_nothing_to_do():
+        mark_done(target)
+        call("snakemake", "--cores", "1", "--touch", "--forceall", target)
+        if dvc_changes(pipeline) or not snakemake_has_nothing_to_do(target):
             refuse(f"the engines still differ; {ADVICE}")
-    print("sync: DVC and Snakemake are both up to date")
 
 
-def dvc_changes() -> dict[str, list]:
+def dvc_changes(pipeline: str) -> dict[str, list]:
     """What DVC would run again, by stage, with its reasons."""
-    return json.loads(call("dvc", "status", "--json"))
+    return json.loads(call("dvc", "status", "--json", pipeline))
 
 
-def snakemake_has_nothing_to_do() -> bool:
-    return "Nothing to be done" in call("snakemake", "--cores", "1", "--dry-run")
+def snakemake_has_nothing_to_do(target: str) -> bool:
+    return "Nothing to be done" in call("snakemake", "--cores", "1", "--dry-run", target)
 
 
-def mark_done() -> None:
+def mark_done(target: str) -> None:
     """Make the empty files by which Snakemake knows finished jobs; it touches only what is there."""
-    for name in set(re.findall(r"workflow/done/[^\s,]+", call("snakemake", "--cores", "1", "--dry-run", "--forceall"))):
+    jobs = call("snakemake", "--cores", "1", "--dry-run", "--forceall", target)
+    for name in set(re.findall(r"workflow/done/[^\s,]+", jobs)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
 

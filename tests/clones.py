@@ -13,7 +13,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LISTING = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 VARIANTS = ("ssf", "lorm", "rap")
-TABLES = (("table1", "ssf", VARIANTS), ("table2", "rap", ("lorm", "rap")), ("table3", "rap", ("rap", "rank_1")))
+TABLES = {
+    "table1": {"variants": list(VARIANTS), "baseline": "ssf"},
+    "table2": {"variants": ["lorm", "rap"], "baseline": "rap"},
+}
 
 
 def clone(folder: Path, small: bool = True) -> Path:
@@ -37,10 +40,8 @@ def reduce(params: dict) -> None:
     params["seeds"] = [0]
     params["variants"] = {name: params["variants"][name] for name in VARIANTS}
     params["ablations"] = {"rank_1": params["ablations"]["rank_1"]}
-    for name, baseline, variants in TABLES:
-        params["tables"][name] |= {"variants": list(variants), "baseline": baseline}
-    for name in set(params["tables"]) - {name for name, *_ in TABLES}:
-        del params["tables"][name]
+    for name, table in params["tables"].items():
+        table |= TABLES.get(name, {"variants": ["rap", "rank_1"], "baseline": "rap"})
 
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:

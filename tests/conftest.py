@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scripted import Server, serving
 
 from rap.data import ffmpeg
 from rap.files import write_json
@@ -74,6 +75,27 @@ def project(tmp_path, monkeypatch):
         for section, keys in changes.items():
             mine[section] = mine[section] | keys if isinstance(keys, dict) else keys
         return parse(Params, mine, "params.yaml")
+
+    return configure
+
+
+@pytest.fixture
+def server(monkeypatch) -> Server:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def listed(project, clips, server):
+    """`listed(*names, …)` lists videos that the server has under /v/, and gives parameters with quick retries."""
+
+    def configure(*names: str, max_failed: float = 0.9, **keys) -> Params:
+        rows = "".join(f'"{name}",a caption,train\n' for name in names)
+        Path("list.csv").write_text("path,caption,split\n" + rows)
+        server.files |= {f"/v/{name}": (clips / "one.mp4").read_bytes() for name in names}
+        quick = {"videos": server.url("/v/{path}"), "retries": 1, "backoff": 0.001, "timeout": 1.0}
+        return project(dataset={"max_failed": max_failed}, download=quick | keys)
 
     return configure
 

@@ -23,9 +23,16 @@ Seed = Annotated[int, typer.Option(help="Seed of initialisation and of the order
 
 
 @app.command()
-def download() -> None:
-    """Bring the videos and write the manifest: which videos and captions there are, in which split."""
-    _stage("rap.data.download")
+def download(
+    retry_dead: Annotated[bool, typer.Option("--retry-dead", help="Ask again for what was gone for good.")] = False,
+) -> None:
+    """Bring what is missing of the videos, look at each, and write the manifest: videos, captions, splits.
+
+    Under `download` in params.yaml: `archives` to fetch and unpack, or where single `videos`, or their `pages` for
+    yt-dlp, are to be had. Run it again after a failure or an interruption: it goes on where it stopped, and asks for
+    nothing that is there. Needs: nothing.
+    """
+    _stage("rap.data.download", retry_dead)
 
 
 @app.command()

@@ -18,11 +18,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move(finished: Path, path: Path) -> None:
+    """Flush a finished file and give it its name, on the same disk."""
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(finished, path)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -3,10 +3,11 @@
 import difflib
 import types
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rap.errors import UserError
 
@@ -35,6 +36,49 @@ class Dataset(Section):
     videos: str | None = None
     max_failed: Fraction = 0.05
     demo: Demo = Demo()
+
+
+def _template(address: str) -> str:
+    """An address with a place for the name of a video: {video}, {path} or {id}, and nothing else in braces."""
+    try:
+        fields = {tuple(field) for _, *field in Formatter().parse(address) if field[0] is not None}
+    except ValueError:
+        fields = set()
+    if not fields or not fields <= {(name, "", None) for name in ("video", "path", "id")}:
+        raise ValueError(f"download: {address!r}: write {{video}}, {{path}} or {{id}} where the video's name goes")
+    return address
+
+
+Address = Annotated[str, Field(pattern=r"^https?://[^/]")]
+Template = Annotated[Address, AfterValidator(_template)]
+
+
+class Archive(Section):
+    url: Address
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size: Positive | None = None
+    strip: Annotated[int, Field(ge=0)] = 0
+
+
+class Download(Section):
+    archives: Annotated[tuple[Archive, ...], Field(strict=False)] = ()  # YAML knows lists only
+    videos: Template | None = None
+    pages: Template | None = None
+    format: str = "bv*[height<=?480][ext=mp4]/bv*[height<=?480]/b"
+    cookies: str | None = None
+    rate_limit: Positive | None = None
+    sleep: Annotated[float, Field(ge=0)] = 1.0
+    timeout: Annotated[float, Field(gt=0)] = 30.0
+    retries: Annotated[int, Field(ge=0)] = 5
+    backoff: Annotated[float, Field(gt=0)] = 1.0
+    max_gb: Annotated[float, Field(gt=0)] = 100.0
+    workers: Positive = 4
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Download":
+        if self.videos and self.pages:
+            raise ValueError("download: videos and pages both say where a video is; keep one")
+        return self
 
 
 class Backbone(Section):
@@ -117,6 +161,7 @@ class Pretrain(Section):
 
 class Params(Section):
     dataset: Dataset
+    download: Download = Download()
     backbone: Backbone
     shards: tuple[int, ...]
     frames: Frames
@@ -218,6 +263,8 @@ def _keys(model: Any, path: list) -> list[str]:
     for step in path:
         if get_origin(model) is dict:
             model = get_args(model)[1]
+        elif get_origin(model) is tuple:
+            model = get_args(model)[0]
         elif isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[step].annotation
         if get_origin(model) in (Union, types.UnionType):

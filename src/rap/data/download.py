@@ -2,12 +2,15 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from rap.data import datasets
+from rap.data.fetch import archives, missing
+from rap.data.fetch.workplace import workplace
 from rap.data.ffmpeg import VideoError
 from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
 from rap.data.probe import probe
@@ -16,16 +19,21 @@ from rap.files import digest_file
 from rap.params import Params
 
 
-def run(params: Params) -> str:
-    """Write data/DATASET/manifest/{videos,captions}.parquet.
+def run(params: Params, retry_dead: bool = False) -> str:
+    """Bring what `download` names and the folder lacks; write data/DATASET/manifest/{videos,captions}.parquet.
 
     A video that is absent or cannot be opened keeps its row, with status failed and the reason, and goes to stderr in
     one line. Raises UserError if more than `dataset.max_failed` of them fail; then there is no manifest, an older
-    one's included, so that no later stage takes an incomplete download for a finished one. Videos stay where they are.
+    one's included, so that no later stage takes an incomplete download for a finished one. Videos that are there stay
+    where they are. What is gone for good is asked for once, and again only if `retry_dead`.
     """
-    manifest = datasets.prepare(params)
+    settings, source = params.download, datasets.videos_folder(params)
+    with workplace(source) if settings.archives or settings.videos or settings.pages else nullcontext() as work:
+        brought = archives.bring(settings, source, work)
+        manifest = datasets.prepare(params)
+        found = missing.bring(params, manifest.videos, source, work, retry_dead)
     folder = params.data / "manifest"
-    videos = look_at(manifest.videos, datasets.videos_folder(params), params.runtime.workers)
+    videos = look_at(manifest.videos, source, params.runtime.workers, found.lost)
     failed = videos[videos.status == "failed"]
     if len(failed) > params.dataset.max_failed * len(videos):
         Manifest.remove(folder)
@@ -36,15 +44,19 @@ def run(params: Params) -> str:
         )
     Manifest(videos, manifest.captions).write(folder)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
-    return f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
+    listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
+    return "; ".join([*brought, *found.summary(), listed])
 
 
-def look_at(videos: pd.DataFrame, folder: Path, workers: int) -> pd.DataFrame:
-    """Fill in digest, status and reason; a file is read once, however many clips it has."""
+def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:
+    """Fill in digest, status and reason; a file is read once, however many clips it has.
+
+    `lost` says of paths why they could not be brought.
+    """
     paths = list(dict.fromkeys(videos.path))
     pool = ThreadPoolExecutor(workers)
     try:
-        seen = pool.map(lambda path: _examine(folder / path), paths)
+        seen = pool.map(lambda path: ("", lost[path]) if path in lost else _examine(folder / path), paths)
         found = dict(zip(paths, tqdm(seen, desc="look at videos", total=len(paths), unit="video"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """A real HTTP server on this machine: serves files well, or as badly as a test says, and remembers what was asked."""
 
+import gzip
 import hashlib
 import threading
 import time
@@ -22,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.script: dict[str, list[Step]] = defaultdict(list)
         self.asked: list[tuple[str, str | None]] = []  # path, Range
         self.types: dict[str, str] = {}
+        self.waited_out: list[str] = []  # paths at which a stalled client waited for too long
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
@@ -80,19 +82,43 @@ def drop(after: int) -> Step:
     return lambda handler, body: _send(handler, body, after)
 
 
-def stall(after: int, seconds: float = 30) -> Step:
-    """Say nothing more for a while, once so many bytes are out."""
+def stall(after: int, seconds: float = 20) -> Step:
+    """Say nothing more until somebody asks again, once so many bytes are out."""
 
     def step(handler: Handler, body: bytes) -> None:
+        asked = len(handler.server.asked)
         _send(handler, body, after)
-        handler.wfile.flush()
-        time.sleep(seconds)
+        for _ in range(int(100 * seconds)):
+            time.sleep(0.01)
+            if len(handler.server.asked) > asked:
+                return
+        handler.server.waited_out.append(handler.path)
 
     return step
 
 
-def status(code: int, **headers) -> Step:
-    return lambda handler, body: handler.head(code, Content_Length=0, **headers)
+def endless(handler: Handler, body: bytes) -> None:
+    """Again and again, up to 200 MB, until the client hangs up; then the next request is served well."""
+    handler.head(200)
+    for _ in range(200):
+        handler.wfile.write(bytes(1_000_000))
+    handler.server.waited_out.append(handler.path)
+
+
+def squeezed(handler: Handler, body: bytes) -> None:
+    """Compressed on the way, if the client allows it."""
+    if "gzip" in handler.headers["Accept-Encoding"]:
+        body = gzip.compress(body)
+    handler.head(200, Content_Length=len(body))
+    handler.wfile.write(body)
+
+
+def status(code: int, body: bytes = b"", **headers) -> Step:
+    def step(handler: Handler, _: bytes) -> None:
+        handler.head(code, Content_Length=len(body), **headers)
+        handler.wfile.write(body)
+
+    return step
 
 
 def redirect(to: str) -> Step:
@@ -125,6 +151,20 @@ def lengthless(handler: Handler, body: bytes) -> None:
     """No Content-Length: the end of the connection is the end of the file."""
     handler.head(200)
     handler.wfile.write(body)
+
+
+def chunked(ends: bool) -> Step:
+    """In pieces of unknown number, the last of which says that it is the last, or is missing."""
+
+    def step(handler: Handler, body: bytes) -> None:
+        handler.protocol_version, handler.close_connection = "HTTP/1.1", True
+        handler.head(200, Transfer_Encoding="chunked")
+        for start in range(0, len(body), 70_000):
+            piece = body[start : start + 70_000]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        handler.wfile.write(b"0\r\n\r\n" if ends else b"")
+
+    return step
 
 
 @contextmanager

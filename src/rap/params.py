@@ -5,6 +5,7 @@ import types
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -38,6 +39,17 @@ class Dataset(Section):
     demo: Demo = Demo()
 
 
+def _address(text: str) -> str:
+    """The address of something on the web: no file, and no other protocol."""
+    try:
+        good = urlsplit(text).scheme in ("http", "https") and urlsplit(text).hostname
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"download: {text!r} is no address; write one that starts with https:// or http://")
+    return text
+
+
 def _template(address: str) -> str:
     """An address with a place for the name of a video: {video}, {path} or {id}, and nothing else in braces."""
     try:
@@ -49,7 +61,7 @@ def _template(address: str) -> str:
     return address
 
 
-Address = Annotated[str, Field(pattern=r"^https?://[^/]")]
+Address = Annotated[str, AfterValidator(_address)]
 Template = Annotated[Address, AfterValidator(_template)]
 
 

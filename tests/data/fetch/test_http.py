@@ -4,7 +4,19 @@ import random
 from threading import Event
 
 import pytest
-from scripted import careless, drop, lengthless, rangeless, rangeless_drop, redirect, stall, status
+from scripted import (
+    careless,
+    chunked,
+    drop,
+    endless,
+    lengthless,
+    rangeless,
+    rangeless_drop,
+    redirect,
+    squeezed,
+    stall,
+    status,
+)
 
 from rap.data.fetch.http import Http
 from rap.data.fetch.retry import FetchError
@@ -42,7 +54,7 @@ def test_a_dropped_connection_goes_on_where_it_broke_off(server, fetch):
 def test_a_stalled_body_goes_on_too(server, fetch):
     server.script["/file"] = [stall(100_000)]
     assert fetch().read_bytes() == BODY
-    assert server.asked[-1] == ("/file", "bytes=100000-")
+    assert server.asked[-1] == ("/file", "bytes=100000-") and server.waited_out == []
 
 
 def test_the_next_run_goes_on_where_this_one_gave_up(server, fetch):
@@ -56,7 +68,7 @@ def test_the_next_run_goes_on_where_this_one_gave_up(server, fetch):
 
 def test_a_run_killed_before_the_last_step_asks_for_nothing(server, fetch, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("rap.data.fetch.http.Part.become", lambda part, target: 1 / 0)
+        patch.setattr("rap.data.fetch.part.Part.become", lambda part, target: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fetch()
     assert fetch().read_bytes() == BODY
@@ -89,7 +101,7 @@ def test_a_server_without_ranges_sends_it_all_again(server, fetch):
 
 
 def test_a_file_shorter_than_its_part_comes_from_the_beginning(server, fetch):
-    server.script["/file"] = [drop(100_000), status(416, Content_Range="bytes */50000")]
+    server.script["/file"] = [drop(100_000), status(416, b"no such range", Content_Range="bytes */50000")]
     assert fetch().read_bytes() == BODY
     assert server.asked[-1] == ("/file", None)
 
@@ -176,10 +188,22 @@ def test_without_a_version_or_a_digest_nothing_is_built_upon(server, fetch):
 
 
 def test_too_large_an_answer_is_cut_off(server, fetch):
-    for step in (rangeless, lengthless):
+    for step in (rangeless, endless):
         server.script["/file"] = [step]
         with pytest.raises(FetchError, match="larger than download"):
             fetch(parameters={"max_gb": 1e-4})
+    assert server.waited_out == []
+
+
+def test_a_body_in_pieces_is_whole_only_with_its_last_one(server, fetch):
+    server.script["/file"] = [chunked(ends=False), chunked(ends=True)]
+    assert fetch().read_bytes() == BODY
+    assert len(server.asked) == 2
+
+
+def test_bytes_are_not_compressed_on_the_way(server, fetch):
+    server.script["/file"] = [squeezed]
+    assert fetch().read_bytes() == BODY
 
 
 def test_pages_and_empty_answers_are_no_files(server, fetch):

@@ -70,6 +70,8 @@ def test_the_dead_are_remembered_and_the_others_asked_for_again(listed, server, 
     assert {path: reason for path, reason in reasons().items() if reason} == {"gone.mp4": "not fetched: 404 Not Found"}
     download.run(settings, retry_dead=True)
     assert asked(server) == ["/v/gone.mp4"] and set(reasons().values()) == {""}
+    (VIDEOS / "gone.mp4").unlink()
+    assert "fetched 1 videos" in download.run(settings)  # it came back to life
 
 
 def test_what_is_dead_at_one_address_may_live_at_another(listed, server, clips):

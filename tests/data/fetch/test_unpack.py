@@ -80,10 +80,11 @@ def test_what_is_no_archive_goes_in_by_its_name(tmp_path, opened, clips):
 
 
 @pytest.mark.parametrize("name", ["../escaped", "videos/../../../escaped", "/tmp/escaped", "..\\..\\escaped", "a\nb"])
+@pytest.mark.parametrize("strip", [0, 1])
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_no_member_lands_outside(tmp_path, opened, make, name):
+def test_no_member_lands_outside(tmp_path, opened, make, name, strip):
     with pytest.raises(ArchiveError, match="leads out of the folder"):
-        opened(make(tmp_path / "evil", {"good.mp4": b"x", name: b"evil"}))
+        opened(make(tmp_path / "evil", {"good.mp4": b"x", name: b"evil"}), strip)
 
 
 def test_a_link_in_the_users_folder_is_no_way_out(tmp_path, opened):

@@ -1,11 +1,5 @@
-"""One file over HTTP(S): goes on where it broke off, is checked, and is whole or absent.
+"""One file over HTTP(S): goes on where it broke off, is checked, and is whole or absent."""
 
-The unfinished file lies in a folder of its own beside a note of which version of the remote file its bytes are from
-(its ETag, or the time of its last change). The rest is asked for with Range and If-Range (RFC 9110, 13.1.5 and 14.2):
-if the file has changed, or the server knows no ranges, it comes from its beginning.
-"""
-
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +8,12 @@ from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
+from rap.data.fetch.part import Part
 from rap.data.fetch.retry import AGAIN, FetchError, patiently
-from rap.files import digest, digest_file, move, read_json, write_json
+from rap.files import digest_file
 from rap.params import Download
 
 CHUNK = 1 << 20
@@ -54,7 +49,7 @@ class Http:
             raise
         part.become(target)
 
-    def _attempt(self, url: str, part: "Part", size: int | None, sha256: str | None, bar: tqdm | None) -> None:
+    def _attempt(self, url: str, part: Part, size: int | None, sha256: str | None, bar: tqdm | None) -> None:
         have = 0
         if not part.complete:
             have = part.have(trust=bool(sha256))
@@ -73,8 +68,8 @@ class Http:
             part.remove()
             raise
 
-    def _append(self, response: requests.Response, part: "Part", have: int, bar: tqdm | None) -> None:
-        came, broke = have, ""
+    def _append(self, response: requests.Response, part: Part, have: int, bar: tqdm | None) -> None:
+        came = have
         if bar is not None:
             bar.reset(part.total)
             bar.update(have)
@@ -88,78 +83,16 @@ class Http:
                         bar.update(len(data))
                     if self.stop.is_set():
                         raise FetchError("stopped")
-        except HTTPError as error:
-            broke = _root(error)
-        if broke or part.total not in (None, came):
-            reason = f"broke off after {came} of {part.total or 'unknown'} bytes ({broke or 'connection closed'})"
-            raise FetchError(reason, again=True, gained=part.grown(came))
+        except HTTPError as error:  # a body that is shorter than its Content-Length included
+            why = "no answer in time" if isinstance(error, ReadTimeoutError) else "connection lost"
+            reason = f"broke off after {came} of {part.total or 'unknown'} bytes: {why}"
+            raise FetchError(reason, again=True, gained=part.grown(came)) from None
 
     def _allow(self, count: int | None, size: int | None = None) -> None:
         if count is not None and count > self.settings.max_gb * 1e9:
             raise FetchError(f"larger than download.max_gb allows ({self.settings.max_gb:g})")
         if size is not None and count not in (None, size):
             raise FetchError(f"wrong size: the server has {count} bytes, not {size}")
-
-
-class Part:
-    """An unfinished file, and which version of the remote one it is a part of."""
-
-    def __init__(self, work: Path, url: str, target: Path):
-        name = digest([url, str(target)])[:16]
-        self.file, self.note = work / f"{name}.part", work / f"{name}.json"
-        known = read_json(self.note) if self.note.exists() and self.file.exists() else {}
-        self.url, self.version, self.total = url, known.get("version"), known.get("total")
-        self.most = self.have(trust=True)
-
-    @property
-    def complete(self) -> bool:
-        """All bytes are there: whoever fetched them was stopped before the last step."""
-        return self.total is not None and self.file.exists() and self.file.stat().st_size == self.total
-
-    def have(self, trust: bool) -> int:
-        """How many bytes can be built upon: none of an unknown version, unless a digest will tell."""
-        return self.file.stat().st_size if self.file.exists() and (self.version or trust) else 0
-
-    def range(self, have: int) -> dict[str, str]:
-        """The request's headers that ask for the rest."""
-        unless_changed = {"If-Range": self.version} if self.version else {}
-        return {"Range": f"bytes={have}-", **unless_changed} if have else {}
-
-    def begin(self, have: int, response: requests.Response) -> int:
-        """Make ready for a response's body; how many bytes stay. Raises FetchError if it does not go on from `have`."""
-        version = _version(response)
-        if response.status_code == 206:
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            total = int(span[2]) if span and span[2].isdigit() else self.total
-            same = version in (None, self.version) and self.total in (None, total)
-            if not (span and int(span[1]) == have and same):
-                self.remove()
-                raise FetchError("the file changed at the server while it was fetched", again=True)
-            return have
-        if response.status_code == 416:  # the file is shorter now than what was to be left out
-            self.remove()
-            raise FetchError("the file changed at the server while it was fetched", again=True)
-        length = response.headers.get("Content-Length", "")
-        self.remove()
-        self.version, self.total = version, int(length) if length.isdigit() else None
-        write_json(self.note, {"url": self.url, "version": self.version, "total": self.total})
-        return 0
-
-    def grown(self, count: int) -> int:
-        """By how much it is longer than it ever was: one that comes from its beginning each time does not grow."""
-        before, self.most = self.most, max(self.most, count)
-        return self.most - before
-
-    def remove(self) -> None:
-        """The bytes first, so that the note never speaks of others."""
-        self.file.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-        self.version = self.total = None
-
-    def become(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        move(self.file, target)
-        self.remove()
 
 
 def refusal(status: int, reason: str, wait: float = 0.0) -> FetchError:
@@ -186,12 +119,6 @@ def _get(url: str, headers: dict[str, str], timeout: float) -> requests.Response
         response.close()
         raise FetchError(f"{host}: sent a web page, not a file")
     return response
-
-
-def _version(response: requests.Response) -> str | None:
-    """What names these very bytes; a weak ETag does not."""
-    tag = response.headers.get("ETag", "W/")
-    return response.headers.get("Last-Modified") if tag.startswith("W/") else tag
 
 
 def _wait(response: requests.Response) -> float:

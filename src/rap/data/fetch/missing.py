@@ -108,9 +108,9 @@ def _fetched(
 def _fetcher(settings: Download, work: Path, stop: Event) -> Fetcher:
     if settings.videos:
         http = Http(settings, work, stop)
-        return lambda found, target: http.fetch(found.url, target, check=_check)
+        return lambda found, target: http.fetch(found.url, target, check=check)
     site = Site(settings, work, stop, read_cookies(settings))
-    return lambda found, target: site.fetch(found, target, _check)
+    return lambda found, target: site.fetch(found, target, check)
 
 
 def _one(fetch: Fetcher, found: Source, folder: Path, path: str, stop: Event) -> FetchError | None:
@@ -125,7 +125,7 @@ def _one(fetch: Fetcher, found: Source, folder: Path, path: str, stop: Event) ->
     return None
 
 
-def _check(file: Path) -> None:
+def check(file: Path) -> None:
     try:
         probe(file)
     except VideoError as error:

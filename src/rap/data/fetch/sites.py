@@ -40,8 +40,10 @@ class Site:
 
     def _attempt(self, source: Source, target: Path) -> Path:
         from yt_dlp import YoutubeDL  # here, because it takes a second that other runs need not spend
+        from yt_dlp.postprocessor import FFmpegPostProcessor
         from yt_dlp.utils import YoutubeDLError
 
+        FFmpegPostProcessor._ffmpeg_location.set(ffmpeg.binary())  # as its own main does: the option misses downloaders
         try:
             with YoutubeDL(self._options(source, target)) as downloader:
                 found = downloader.extract_info(source.url)
@@ -49,7 +51,7 @@ class Site:
             raise _reason(error) from None
         for entry in (found, *(found.get("entries") or ())):
             for done in entry.get("requested_downloads") or ():
-                if (file := Path(done["filepath"])).is_file():
+                if "filepath" in done and (file := Path(done["filepath"])).is_file():
                     return file
         raise FetchError(
             f"yt-dlp took no video: none fits download.format, or download.max_gb ({self.settings.max_gb:g})"
@@ -72,7 +74,7 @@ class Site:
             "socket_timeout": settings.timeout,
             "retries": settings.retries,
             "fragment_retries": settings.retries,
-            "ffmpeg_location": ffmpeg.binary(),
+            "retry_sleep_functions": dict.fromkeys(("http", "fragment"), lambda n: settings.backoff * 2**n),
             "progress_hooks": [self._heed],
             "logger": Silence(),
             "noprogress": True,
@@ -112,11 +114,16 @@ def _reason(error: Exception) -> FetchError:
     from yt_dlp.utils import ExtractorError
 
     met = error.__context__
-    cause = getattr(met, "cause", None)
-    if isinstance(cause, HTTPError):
-        return refusal(cause.status, cause.reason)
-    words = " ".join(str(getattr(met, "orig_msg", error)).removeprefix("ERROR: ").split())[:200]
-    if isinstance(met, ExtractorError) and met.expected and not isinstance(cause, TransportError):
-        blocked = any(sign in words.lower() for sign in BLOCKED)
-        return FetchError(words, dead=not blocked)
-    return FetchError(words, again=True)
+    if not isinstance(met, ExtractorError):  # the page was read, but the video did not come, after all of `retries`
+        return FetchError(_line(error))
+    if isinstance(met.cause, HTTPError):
+        return refusal(met.cause.status, met.cause.reason)
+    words = _line(met.orig_msg)
+    if isinstance(met.cause, TransportError):
+        return FetchError(words, again=True)
+    blocked = any(sign in words.lower() for sign in BLOCKED)
+    return FetchError(words, dead=met.expected and not blocked)
+
+
+def _line(words: object) -> str:
+    return " ".join(str(words).removeprefix("ERROR: ").split())[:200]

@@ -28,9 +28,9 @@ def download(
 ) -> None:
     """Bring what is missing of the videos, look at each, and write the manifest: videos, captions, splits.
 
-    Under `download` in params.yaml: `archives` to fetch and unpack, or where single `videos`, or their `pages` for
+    Under `download` in params.yaml: `archives` to fetch and unpack, and where single `videos`, or their `pages` for
     yt-dlp, are to be had. Run it again after a failure or an interruption: it goes on where it stopped, and asks for
-    nothing that is there. Needs: nothing.
+    nothing that is there. What is gone for good (404, private, removed) is remembered. See docs/download.md.
     """
     _stage("rap.data.download", retry_dead)
 

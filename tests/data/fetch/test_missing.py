@@ -120,6 +120,16 @@ def test_a_link_out_of_the_folder_gets_no_video(listed, server, tmp_path):
     assert server.asked == [] and list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
+    (tmp_path / "disk").mkdir()
+    shutil.copy(clips / "one.mp4", tmp_path / "disk" / "mine.mp4")
+    VIDEOS.rmdir()
+    VIDEOS.symlink_to(tmp_path / "disk")
+    assert "fetched 1 videos" in download.run(listed("mine.mp4", "a.mp4"))
+    assert VIDEOS.is_symlink() and (tmp_path / "disk" / "a.mp4").exists()
+    assert [path.name for path in Path("data/folder").rglob("*.mp4")] == []
+
+
 def test_two_runs_do_not_meet_in_one_folder(listed, server):
     settings = listed("a.mp4")
     (VIDEOS / ".download").mkdir()

@@ -107,12 +107,13 @@ def _chunks(member: Member) -> Iterator[bytes]:
 def _members(archive: Path, name: str) -> Iterator[Member]:
     with archive.open("rb") as file:
         start = file.read(4)
-    if start in FOREIGN:
-        raise ArchiveError(f"{FOREIGN[start]} archives are not read; unpack it yourself")
     if start in ZIP:
         return _zipped(archive)
-    if tarfile.is_tarfile(archive):
-        return _tarred(archive)
+    with _damage():
+        if tarfile.is_tarfile(archive):
+            return _tarred(archive)
+    if start in FOREIGN:  # Zstandard is read by tarfile from Python 3.14 on
+        raise ArchiveError(f"{FOREIGN[start]} archives are not read here; unpack it yourself")
     if name.endswith(SUFFIXES):
         raise ArchiveError("it is no archive that can be read")
     return iter([Member(name, archive.stat().st_size, lambda: archive.open("rb"))])

@@ -110,6 +110,26 @@ def real_clips() -> list[Path]:
     return found
 
 
+@pytest.fixture
+def annotations(tmp_path):
+    """`annotations(name)`: a folder with the real annotation files of a benchmark, as links: files may be added.
+
+    They are looked for where `real_clips` looks; a test without them is skipped.
+    """
+
+    def copy(name: str) -> Path:
+        real = Path(os.environ.get("RAP_SHARED", ROOT.parent / "shared")) / "annotations" / name
+        if not real.is_dir():
+            pytest.skip(f"no annotations: set RAP_SHARED to a folder with annotations/{name} (looked in {real})")
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in real.iterdir():
+            (folder / file.name).symlink_to(file)
+        return folder
+
+    return copy
+
+
 def put(clips: Path, *names: str) -> None:
     """Copy clips into the project's folder of videos."""
     for name in names:

@@ -31,12 +31,18 @@ class Demo(Section):
     seed: int = 0
 
 
+class MsrVtt(Section):
+    train: Literal["9k", "7k"] = "9k"
+
+
 class Dataset(Section):
-    name: Literal["demo", "folder"] = "demo"
+    name: Literal["demo", "folder", "msrvtt", "msvd", "didemo", "activitynet"] = "demo"
     annotations: str = "src/rap/data/demo"
     videos: str | None = None
     max_failed: Fraction = 0.05
+    validation: Annotated[int, Field(ge=0)] = 500
     demo: Demo = Demo()
+    msrvtt: MsrVtt = MsrVtt()
 
 
 def _address(text: str) -> str:

@@ -29,6 +29,27 @@ def test_rows_become_clips_with_all_their_captions(project):
     assert list(manifest.captions.video_id) == ["a.mp4", "a.mp4", "a.mp4@1.5-2", "sub/ü.mp4@3-"]
 
 
+def test_odd_captions_keep_their_characters_and_repeated_rows_are_counted(project):
+    manifest = prepare(
+        project,
+        'path,caption,split\n-dash.mp4,"He said ""go"",\n then  left",test\n'
+        "-dash.mp4,他走了 🎈,test\n./-dash.mp4,他走了 🎈 ,test\nb.mp4,他走了 🎈,test\n",
+    )
+    assert list(manifest.captions.caption) == ['He said "go", then left', "他走了 🎈", "他走了 🎈"]
+    assert list(manifest.captions.caption_id) == ["row-2", "row-3", "row-5"]
+    assert manifest.notes == ("1 rows repeat a caption of their clip: left out",)
+
+
+def test_spans_that_are_numbers_in_parquet_are_those_of_the_csv(project):
+    table = pd.DataFrame({"path": "a.mp4", "caption": ["x", "y", "z"], "split": "test"})
+    table["start"], table["end"] = [0.0, 1.5, 10.0], pd.array([1, 3, None], dtype="Int64")
+    table.to_parquet("list.parquet")
+    manifest = folder.prepare(project(dataset={"annotations": "list.parquet"}), Path("videos"))
+    assert manifest.videos.start.tolist() == [0, 1.5, 10]
+    assert manifest.videos.end.fillna(-1).tolist() == [1, 3, -1]
+    assert list(manifest.videos.video_id) == ["a.mp4@0.0-1", "a.mp4@1.5-3", "a.mp4@10.0-"]
+
+
 def test_parquet_and_csv_give_the_same_manifest(project):
     table = pd.DataFrame({"path": ["a.mp4", "b.mp4"], "caption": ["x", "y"], "split": "test", "start": [None, 0.5]})
     table.to_parquet("list.parquet")

@@ -1,8 +1,10 @@
 """The download stage: the dataset's videos in place, each looked at and digested, and the manifest that lists them."""
 
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -42,37 +44,44 @@ def run(params: Params, retry_dead: bool = False) -> str:
             f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; "
             "mend them, remove their rows, or raise the limit"
         )
-    Manifest(videos, manifest.captions).write(folder)
+    Manifest(videos, manifest.captions, manifest.notes).write(folder)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
-    return "; ".join([*brought, *found.summary(), listed])
+    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *datasets.departures(params)])
 
 
 def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:
-    """Fill in digest, status and reason; a file is read once, however many clips it has.
+    """Fill in digest, duration, status and reason; a file is read once, however many clips it has.
 
     `lost` says of paths why they could not be brought.
     """
     paths = list(dict.fromkeys(videos.path))
     pool = ThreadPoolExecutor(workers)
     try:
-        seen = pool.map(lambda path: ("", lost[path]) if path in lost else _examine(folder / path), paths)
+        seen = pool.map(lambda path: Look(reason=lost[path]) if path in lost else _examine(folder / path), paths)
         found = dict(zip(paths, tqdm(seen, desc="look at videos", total=len(paths), unit="video"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
-    for path, (_, reason) in found.items():
-        if reason:
-            tqdm.write(f"failed: {path}: {reason}", file=sys.stderr)
-    digests = [found[path][0] for path in videos.path]
-    reasons = [found[path][1] for path in videos.path]
-    status = ["failed" if reason else "ok" for reason in reasons]
-    return videos.assign(digest=digests, status=status, reason=reasons).astype(VIDEO_COLUMNS)
+    for path, look in found.items():
+        if look.reason:
+            tqdm.write(f"failed: {path}: {look.reason}", file=sys.stderr)
+    looks = pd.DataFrame([found[path] for path in videos.path], index=videos.index)
+    status = looks.reason.map(lambda reason: "failed" if reason else "ok")
+    return videos.assign(**looks, status=status).astype(VIDEO_COLUMNS)
 
 
-def _examine(path: Path) -> tuple[str, str]:
-    """The file's digest and an empty reason, or an empty digest and why it failed."""
+@dataclass(frozen=True)
+class Look:
+    """What a file shows of itself, or the reason why it cannot be used. The duration is in seconds."""
+
+    digest: str = ""
+    duration: float = math.nan
+    reason: str = ""
+
+
+def _examine(path: Path) -> Look:
     try:
-        probe(path)
-        return digest_file(path), ""
+        span = probe(path)
+        return Look(digest_file(path), span.end - span.start)
     except VideoError as error:
-        return "", str(error)
+        return Look(reason=str(error))

@@ -1,7 +1,8 @@
 """The dataset `folder`: your own videos, listed in a CSV or Parquet file, used where they are.
 
 Columns: path (relative to the folder of the videos), caption, split; optional start and end, in seconds. Rows that
-repeat a path (and its start and end) are further captions of the same clip.
+repeat a path (and its start and end) are further captions of the same clip; a caption that a clip has already is
+counted and left out.
 """
 
 import math
@@ -9,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from rap.data.manifest import SPLITS, Manifest
+from rap.data.manifest import SPLITS, Manifest, one_line
 from rap.errors import UserError
 from rap.params import Params
 
@@ -26,7 +27,8 @@ def prepare(params: Params, videos: Path) -> Manifest:
     if not videos.is_dir():
         raise UserError(f"dataset.videos: {videos} is no folder; name the one that the paths of {file} are relative to")
     clips: dict[str, dict] = {}
-    captions = []
+    captions: dict[tuple[str, str], dict] = {}
+    rows = 0
     for number, row in enumerate(read(file).to_dict("records"), start=2):
         try:
             clip = _clip(row, videos)
@@ -36,10 +38,14 @@ def prepare(params: Params, videos: Path) -> Manifest:
             caption = _caption(row)
         except ValueError as error:
             raise UserError(f"{file}: row {number}: {error}") from None
-        captions.append({"caption_id": f"row-{number}", "video_id": clip["video_id"], "caption": caption})
+        new = {"caption_id": f"row-{number}", "video_id": clip["video_id"], "caption": caption}
+        captions.setdefault((clip["video_id"], caption), new)
+        rows += 1
     if not clips:
         raise UserError(f"{file}: no rows under the header; add one for each caption")
-    return Manifest.build(list(clips.values()), captions)
+    repeated = rows - len(captions)
+    notes = [f"{repeated} rows repeat a caption of their clip: left out"] if repeated else []
+    return Manifest.build(list(clips.values()), list(captions.values()), notes)
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -104,7 +110,7 @@ def _seconds(row: dict, name: str) -> float:
 
 
 def _caption(row: dict) -> str:
-    caption = row["caption"].strip()
+    caption = one_line(row["caption"])
     if not caption:
         raise ValueError(f"empty caption of {row['path']!r}; write one or remove the row")
     return caption

@@ -1,5 +1,6 @@
 """The manifest: which videos and captions a dataset has, in which split, and what became of each video."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ VIDEO_COLUMNS = {
     "split": "string",
     "digest": "string",  # SHA-256 of the file; empty if it could not be had
     "start": "float64",  # seconds into the file; NaN: from its beginning
-    "end": "float64",  # seconds into the file; NaN: to its end
+    "end": "float64",  # seconds into the file; NaN, or beyond: to its end
+    "duration": "float64",  # seconds for which the whole file shows pictures; NaN if it could not be had
     "twin": "string",  # the video that shows the same scene in reversed time, or empty
     "status": "string",  # ok | failed
     "reason": "string",  # why it failed, in one line; empty if ok
@@ -30,22 +32,27 @@ CAPTION_COLUMNS = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """Videos (one row each, VIDEO_COLUMNS) and captions (one row each, CAPTION_COLUMNS), in a fixed order."""
+    """Videos (one row each, VIDEO_COLUMNS) and captions (one row each, CAPTION_COLUMNS), in a fixed order.
+
+    `notes` say in words what of the annotations is not in the rows, or is odd in them.
+    """
 
     videos: pd.DataFrame
     captions: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def build(cls, videos: list[dict], captions: list[dict]) -> "Manifest":
+    def build(cls, videos: list[dict], captions: list[dict], notes: Iterable[str] = ()) -> "Manifest":
         """Rows to a checked manifest. Raises UserError naming the first bad row."""
-        return cls(_table(videos, VIDEO_COLUMNS), _table(captions, CAPTION_COLUMNS)).checked()
+        return cls(_table(videos, VIDEO_COLUMNS), _table(captions, CAPTION_COLUMNS), tuple(notes)).checked()
 
     @classmethod
     def read(cls, folder: str | Path) -> "Manifest":
         folder = Path(folder)
         if not (folder / "captions.parquet").exists():
             raise UserError(f"{folder}: no manifest here; run `rap download` first")
-        return cls(pd.read_parquet(folder / "videos.parquet"), pd.read_parquet(folder / "captions.parquet"))
+        videos, captions = (pd.read_parquet(folder / f"{name}.parquet") for name in ("videos", "captions"))
+        return cls(videos, captions, tuple(captions.attrs.pop("notes", ())))
 
     @staticmethod
     def remove(folder: str | Path) -> None:
@@ -54,10 +61,13 @@ class Manifest:
             (Path(folder) / f"{name}.parquet").unlink(missing_ok=True)
 
     def write(self, folder: str | Path) -> None:
+        """Both tables as Parquet; the notes go along with the captions, in the metadata that pandas keeps (attrs)."""
         self.remove(folder)
-        for name in ("videos", "captions"):
+        captions = self.captions.copy(deep=False)
+        captions.attrs["notes"] = list(self.notes)
+        for name, table in (("videos", self.videos), ("captions", captions)):
             with atomic(Path(folder) / f"{name}.parquet") as path:
-                getattr(self, name).to_parquet(path, index=False)
+                table.to_parquet(path, index=False)
 
     def split(self, name: str) -> "Manifest":
         """The videos of one split and their captions."""
@@ -85,6 +95,11 @@ class Manifest:
             captions[~captions.video_id.isin(videos.video_id)], "caption_id", "caption of a video that is not listed"
         )
         return self
+
+
+def one_line(caption: str) -> str:
+    """A caption without line breaks, runs of spaces, and spaces at its ends; other characters stay as they are."""
+    return " ".join(caption.split())
 
 
 def _table(rows: list[dict], columns: dict[str, str]) -> pd.DataFrame:

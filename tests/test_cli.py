@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 import tiny
 
-COMMANDS = ["download", "backbone", "frames", "features", "train", "evaluate", "table", "pretrain", "adapters", "track"]
+COMMANDS = [
+    "download",
+    "backbone",
+    "frames",
+    "features",
+    "train",
+    "evaluate",
+    "table",
+    "pretrain",
+    "adapters",
+    "track",
+    "dataset",
+]
 
 
 def rap(*arguments, cwd=tiny.ROOT):

@@ -17,6 +17,8 @@ app = typer.Typer(
     help="Text-video retrieval with adapters on a frozen, cached CLIP. Every command reads ./params.yaml.\n\n"
     "`dvc repro` or `snakemake --cores 8 results/table1.csv` runs all stages in order; each also runs alone.",
 )
+dataset = typer.Typer(no_args_is_help=True, help="Look at the dataset, or set params.yaml for another one.")
+app.add_typer(dataset, name="dataset")
 Shard = Annotated[int, typer.Option(help="Which group of videos: an entry of `shards` in params.yaml.")]
 Variant = Annotated[str, typer.Option(help="A name under `variants` in params.yaml.")]
 Seed = Annotated[int, typer.Option(help="Seed of initialisation and of the order of the data.")]
@@ -90,6 +92,18 @@ def adapters() -> None:
 def track() -> None:
     """Log every finished run under results/runs to MLflow; runs that are there already are left alone."""
     print(_call("rap.tracking", "log_all"))
+
+
+@dataset.command()
+def stats() -> None:
+    """Tell what is there, what failed and why, lengths of videos and captions; draw the durations. Needs: download."""
+    print(_call("rap.stats", "run"))
+
+
+@dataset.command()
+def use(name: Annotated[str, typer.Argument(help="A file in workflow/datasets: msrvtt, msvd, didemo, …")]) -> None:
+    """Set what a dataset asks for in params.yaml: its name and folders, backbone, frames, words, batch."""
+    print(_call("rap.presets", "run", name))
 
 
 def _stage(module: str, *arguments) -> None:

@@ -48,10 +48,13 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Manifest":
+        """Raises UserError if there is none, or one of other columns, made by another version."""
         folder = Path(folder)
         if not (folder / "captions.parquet").exists():
             raise UserError(f"{folder}: no manifest here; run `rap download` first")
         videos, captions = (pd.read_parquet(folder / f"{name}.parquet") for name in ("videos", "captions"))
+        if [*videos, *captions] != [*VIDEO_COLUMNS, *CAPTION_COLUMNS]:
+            raise UserError(f"{folder}: this manifest is of another version; run `rap download` again")
         return cls(videos, captions, tuple(captions.attrs.pop("notes", ())))
 
     @staticmethod

@@ -95,6 +95,38 @@ def test_a_video_is_ranked_among_videos_by_its_best_caption():
     assert ranks.above.tolist() == [0, 1]  # two captions of video 0 beat caption 2, but they are one distractor
 
 
+def many_captions(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Untied scores in the shape of MSVD: 40 videos, 18 to 81 captions each; the right one is favoured."""
+    rng = np.random.default_rng(seed)
+    owner = rng.permutation(np.repeat(np.arange(40), rng.integers(18, 82, 40)))
+    similarity = rng.permutation(len(owner) * 40).reshape(len(owner), 40) / (len(owner) * 40)
+    return similarity + 0.03 * (owner[:, None] == np.arange(40)), owner
+
+
+def test_many_captions_a_video_are_scored_as_the_protocol_says_in_plain_loops():
+    """Every caption is a query for its video; a video is a query for the video whose best caption scores highest."""
+    similarity, owner = many_captions()
+    text = [1 + sum(row[v] > row[owner[q]] for v in range(40)) for q, row in enumerate(similarity)]
+    best = [[max(similarity[q][v] for q in np.flatnonzero(owner == w)) for w in range(40)] for v in range(40)]
+    video = [1 + sum(best[v][w] > best[v][v] for w in range(40)) for v in range(40)]
+    for rank, ranks in ((metrics.text_to_video, text), (metrics.video_to_text, video)):
+        found = metrics.summary(rank(similarity, owner))
+        oracle = {f"R@{k}": 100 * sum(r <= k for r in ranks) / len(ranks) for k in (1, 5, 10)}
+        oracle |= {"MdR": np.median(ranks), "MnR": np.mean(ranks)}
+        assert found == pytest.approx(oracle, abs=1e-6) and 0 < found["R@1"] < 100
+
+
+def test_a_repeated_caption_is_a_query_more_but_no_more_to_choose_from():
+    """MSVD has 3,730 such queries: annotators that wrote the same of one video."""
+    similarity, owner = many_captions(1)
+    again = np.arange(0, len(owner), 3)
+    longer, owners = np.concatenate([similarity, similarity[again]]), np.concatenate([owner, owner[again]])
+    once, twice = metrics.text_to_video(similarity, owner), metrics.text_to_video(longer, owners)
+    assert np.array_equal(twice.expected, np.concatenate([once.expected, once.expected[again]]))
+    once, twice = metrics.video_to_text(similarity, owner), metrics.video_to_text(longer, owners)
+    assert np.array_equal(once.expected, twice.expected) and len(twice.query) == 40
+
+
 def test_a_video_without_captions_is_a_distractor_for_text_and_absent_for_video():
     similarity = np.array([[0.1, 0.9, 0.5], [0.3, 0.0, 0.8]])
     owner = np.array([0, 2])

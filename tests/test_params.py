@@ -6,6 +6,7 @@ import re
 import pytest
 import tiny
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from rap import adapters, params
 from rap.errors import UserError
@@ -81,3 +82,27 @@ def test_a_variant_overrides_training_and_keeps_the_rest():
     assert settings.training("full").lr == 3e-4
     assert settings.training("full").batch == settings.train.batch
     assert settings.training("rap") == settings.train
+
+
+def test_an_ablation_is_its_base_with_the_differences_it_states():
+    base = {"adapter": "rap", "lorm": {"rank": 4, "basis": "random"}, "train": {"lr": 0.1}}
+    values = SHIPPED | {"variants": {"rap": base}, "tables": {}}
+    values["ablations"] = {"low": {"base": "rap", "label": "low", "lorm": {"rank": 1}, "train": {"epochs": 3}}}
+    low = params.parse(params.Params, values, "test").all_variants["low"]
+    assert (low.adapter, low.label) == ("rap", "low")
+    assert low.options == {"lorm": {"rank": 1, "basis": "random"}}
+    assert low.train == {"lr": 0.1, "epochs": 3}
+    for wrong, said in (({"base": "rop"}, "did you mean 'rap'"), ({"lorm": {}}, "neither base nor adapter")):
+        with pytest.raises(UserError, match=said):
+            params.parse(params.Params, values | {"ablations": {"low": wrong}}, "test")
+
+
+def test_an_experiment_of_dvc_changes_what_it_names_and_nothing_else(tmp_path):
+    """`dvc exp run -S` drops an override of a key that came through a YAML merge, so the file must have none."""
+    changed = tmp_path / "params.yaml"
+    changed.write_text(FILE.read_text())
+    apply_overrides(changed, ["variants.rap.lorm.rank=7", "ablations.rank_1.lorm.rank=3"])
+    expected = yaml.safe_load(FILE.read_text())
+    expected["variants"]["rap"]["lorm"]["rank"] = 7
+    expected["ablations"]["rank_1"]["lorm"]["rank"] = 3
+    assert yaml.safe_load(changed.read_text()) == expected

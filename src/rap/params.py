@@ -149,6 +149,20 @@ class Variant(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Ablation(Variant):
+    """A variant that may state its differences from a `base` among the variants, and no more."""
+
+    adapter: str = ""
+    base: str | None = None
+
+    def over(self, base: Variant | None) -> Variant:
+        """The whole variant: what the base says, key by key in every group, where this one says nothing."""
+        whole = base.model_dump(exclude={"label"}) if base else {}
+        for key, value in self.model_dump(exclude={"base"}, exclude_unset=True).items():
+            whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
+        return Variant(**whole)
+
+
 class Table(Section):
     title: str
     variants: tuple[str, ...]
@@ -187,7 +201,7 @@ class Params(Section):
     train: Train
     seeds: tuple[int, ...]
     variants: dict[str, Variant]
-    ablations: dict[str, Variant] = {}
+    ablations: dict[str, Ablation] = {}
     tables: dict[str, Table]
     tracking: Tracking = Tracking()
     runtime: Runtime = Runtime()
@@ -201,8 +215,14 @@ class Params(Section):
             raise ValueError(f"shards: list them as 0, 1, 2, …; found {list(self.shards)}")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds: list at least one, each once; found {list(self.seeds)}")
-        if twice := self.variants.keys() & self.ablations.keys():
-            raise ValueError(f"ablations.{min(twice)}: this name stands under variants too; give it another")
+        for name, ablation in self.ablations.items():
+            if name in self.variants:
+                raise ValueError(f"ablations.{name}: this name stands under variants too; give it another")
+            if ablation.base and ablation.base not in self.variants:
+                found = hint(ablation.base, self.variants)
+                raise ValueError(f"ablations.{name}.base: no variant named {ablation.base!r}{found}")
+            if not ablation.base and not ablation.adapter:
+                raise ValueError(f"ablations.{name}: neither base nor adapter; name the variant it differs from")
         for name, table in self.tables.items():
             for variant in (*table.variants, table.baseline):
                 if variant not in self.all_variants:
@@ -216,7 +236,8 @@ class Params(Section):
     @property
     def all_variants(self) -> dict[str, Variant]:
         """Those of the default run, then those that are trained only for the tables that name them."""
-        return self.variants | self.ablations
+        whole = {name: own.over(self.variants.get(own.base)) for name, own in self.ablations.items()}
+        return self.variants | whole
 
     def path(self, variant: str) -> str:
         """Where in params.yaml a variant stands, such as variants.rap."""

@@ -44,11 +44,8 @@ def sync(folder: Path, fails: bool = False) -> str:
 
 
 def set_rank(folder: Path, rank: int) -> None:
-    """A parameter of one variant; it is another object than the options that rap shares with it."""
-    edit(
-        folder,
-        lambda params: params["variants"]["lorm"].update(lorm={**params["variants"]["lorm"]["lorm"], "rank": rank}),
-    )
+    """A parameter of one variant."""
+    edit(folder, lambda params: params["variants"]["lorm"]["lorm"].update(rank=rank))
 
 
 def wait_for(address: str, server: subprocess.Popen) -> bytes:

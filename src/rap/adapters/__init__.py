@@ -81,18 +81,19 @@ class Method:
     build: Callable[..., Adapter]
     groups: dict[str, type[Section]]
     about: str
+    identity: bool  # whether it leaves CLIP as it is at step 0
 
 
 METHODS: dict[str, Method] = {}
 
 
-def register(name: str, **groups: type[Section]) -> Callable:
+def register(name: str, identity: bool = True, **groups: type[Section]) -> Callable:
     """Register a builder `(clip, frames, **groups) -> Adapter`; its docstring's first line says what it is."""
 
     def add(build: Callable[..., Adapter]) -> Callable[..., Adapter]:
         if name in METHODS:
             raise ValueError(f"adapter {name!r} is registered twice")
-        METHODS[name] = Method(name, build, groups, (build.__doc__ or "").strip().splitlines()[0])
+        METHODS[name] = Method(name, build, groups, (build.__doc__ or "").strip().splitlines()[0], identity)
         return build
 
     return add

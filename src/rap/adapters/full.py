@@ -12,12 +12,17 @@ class Whole(Tuner):
     first = INPUT
 
 
+def whole(clip: Clip) -> Adapter:
+    """A copy of the backbone to train, the logit scale excepted: it is frozen for every method (DESIGN section 4)."""
+    own = copy.deepcopy(clip).requires_grad_(True)
+    own.logit_scale.requires_grad_(False)
+    return Adapter(Whole(), Whole(), own)
+
+
 @register("full")
 def build(clip: Clip, frames: int) -> Adapter:
     """Full fine-tuning of both towers (CLIP4Clip-meanP, Luo et al. 2021)
 
-    Trains a copy of the backbone, the logit scale excepted: it is frozen for every method (DESIGN section 4).
+    Parameters: all of CLIP but the logit scale.
     """
-    own = copy.deepcopy(clip).requires_grad_(True)
-    own.logit_scale.requires_grad_(False)
-    return Adapter(Whole(), Whole(), own)
+    return whole(clip)

@@ -21,21 +21,23 @@ class Options(Section):
 
 
 class Channels(Tuner):
-    """x (1 + s) + c with s, c [channels of the site], zero at step 0: an identity."""
+    """x (1 + s) + c with s, c [channels of the site], zero at step 0: an identity. Without `scale`: x + c."""
 
-    def __init__(self, tower: Tower, sites: Iterable[str], blocks: Iterable[int] | None = None):
+    def __init__(self, tower: Tower, sites: Iterable[str], blocks: Iterable[int] | None = None, scale: bool = True):
         super().__init__()
         blocks = list(range(tower.layers) if blocks is None else blocks)
         self.first = min(blocks)
         hidden = tower.transformer.resblocks[0].mlp["c_fc"].out_features
-        sizes = dict.fromkeys(SITES, tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
+        sizes = dict.fromkeys((*SITES, "post"), tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
         names = [(site, f"{site}-{layer}") for layer in blocks for site in sites]
-        self.scale = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names})
+        self.scale = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names if scale})
         self.shift = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names})
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context) -> Tensor:
         name = f"{site}-{layer}"
-        return torch.addcmul(x + self.shift[name], x, self.scale[name]) if name in self.scale else x
+        if name in self.scale:
+            return torch.addcmul(x + self.shift[name], x, self.scale[name])
+        return x + self.shift[name] if name in self.shift else x
 
 
 @register("ssf", ssf=Options)

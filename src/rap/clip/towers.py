@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 INPUT = -1
 SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
-ENDS = ("post", "joint")  # of the head, whose layer number is L: after its norm, and after the projection
+# and, with layer number L, "post" after the norm of the head and "joint" after its projection
 
 
 @dataclass

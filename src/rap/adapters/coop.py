@@ -1,0 +1,50 @@
+"""CoOp: learnt words before the caption."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rap.adapters import Adapter, register
+from rap.clip.towers import Clip, Context, TextTower, Tuner
+from rap.errors import UserError
+from rap.params import Section
+
+
+class Options(Section):
+    words: Annotated[int, Field(gt=0)] = 4
+
+
+class Words(Tuner):
+    """Tokens put in after the start token; the caption's words move on to the next positional embeddings."""
+
+    first = 0
+
+    def __init__(self, tower: TextTower, count: int):
+        super().__init__()
+        self.words = nn.Parameter(0.02 * torch.randn(count, tower.width))
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        if (layer, site) != (0, "input"):
+            return x
+        place, count = context.tower.positional_embedding, len(self.words)
+        longest = x.shape[1] + count
+        if longest > len(place):
+            raise UserError(
+                f"coop.words: {count} words before captions of {x.shape[1]} do not fit the {len(place)} of the text "
+                "tower; lower coop.words or features.words"
+            )
+        context.length = context.length + count
+        learnt = (self.words + place[1 : count + 1]).expand(len(x), -1, -1)
+        moved = x[:, 1:] - place[1 : x.shape[1]] + place[count + 1 : longest]
+        return torch.cat([x[:, :1], learnt, moved], dim=1)
+
+
+@register("coop", identity=False, coop=Options)
+def build(clip: Clip, frames: int, coop: Options) -> Adapter:
+    """Learnt context words before every caption (CoOp, Zhou et al. 2022)
+
+    Parameters: D_t a word.
+    """
+    return Adapter(text=Words(clip.text, coop.words))

@@ -1,0 +1,39 @@
+"""Partial fine-tuning: the last blocks, whole."""
+
+import copy
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from rap.adapters import Adapter, register
+from rap.clip.towers import Block, Clip, Tower, Tuner
+from rap.params import Section
+
+
+class Options(Section):
+    blocks: Annotated[int, Field(gt=0)] = 1  # how many, from the end
+
+
+class Last(Tuner):
+    """Runs trained copies in place of the tower's last blocks."""
+
+    def __init__(self, tower: Tower, count: int):
+        super().__init__()
+        self.first = max(0, tower.layers - count)
+        blocks = {str(layer): tower.transformer.resblocks[layer] for layer in range(self.first, tower.layers)}
+        self.copies = nn.ModuleDict(copy.deepcopy(blocks)).requires_grad_(True)
+
+    def block(self, layer: int, block: Block) -> Block:
+        if str(layer) in self.copies:
+            return self.copies[str(layer)]
+        return block
+
+
+@register("partial", partial=Options)
+def build(clip: Clip, frames: int, partial: Options) -> Adapter:
+    """The last blocks of both towers (partial fine-tuning, as a baseline in VPT, Jia et al. 2022)
+
+    Parameters: for each tower and block 12 D^2 + 13 D (with an MLP four times as wide).
+    """
+    return Adapter(Last(clip.visual, partial.blocks), Last(clip.text, partial.blocks))

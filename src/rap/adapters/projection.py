@@ -1,0 +1,28 @@
+"""Projection only: the two linear maps into the joint space."""
+
+import torch
+from torch import Tensor, nn
+
+from rap.adapters import Adapter, register
+from rap.clip.towers import Clip, Tower, Tuner
+
+
+class Projection(Tuner):
+    """h W + h U with U [D, E], zero at step 0, beside the frozen W."""
+
+    def __init__(self, tower: Tower):
+        super().__init__()
+        self.first = tower.layers
+        self.update = nn.Parameter(torch.zeros(tower.projection.shape))
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context) -> Tensor:
+        return x + source @ self.update if site == "joint" else x
+
+
+@register("projection")
+def build(clip: Clip, frames: int) -> Adapter:
+    """The projections into the joint space, both towers (linear probing of CLIP, Radford et al. 2021)
+
+    Parameters: D E for each tower.
+    """
+    return Adapter(Projection(clip.visual), Projection(clip.text))

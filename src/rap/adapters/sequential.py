@@ -1,0 +1,74 @@
+"""CLIP4Clip's sequential heads: an LSTM or a Transformer over the frame embeddings."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from rap.adapters import Adapter, Head, register
+from rap.adapters.full import whole
+from rap.adapters.lorm import at_frames
+from rap.clip.towers import Clip, Tuner
+from rap.params import Section
+
+
+class Options(Section):
+    head: Literal["lstm", "transformer"] = "transformer"
+    layers: Annotated[int, Field(gt=0)] = 1
+    tune: Literal["none", "full"] = "full"  # what of CLIP is trained beside the head
+
+
+class Lstm(Head):
+    """x + LSTM(x) over the valid frames."""
+
+    def __init__(self, width: int, layers: int):
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, layers, batch_first=True)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, length.cpu(), batch_first=True, enforce_sorted=False)
+        return x + pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+class Transformer(Head):
+    """x + Transformer(x + position) over the valid frames."""
+
+    def __init__(self, width: int, layers: int, frames: int):
+        super().__init__()
+        self.position = nn.Parameter(0.02 * torch.randn(frames, width))
+        heads = max(1, width // 64)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        padding = torch.arange(x.shape[1], device=x.device) >= length[:, None]
+        return x + self.encoder(x + at_frames(self.position, length, x.shape[1]), src_key_padding_mask=padding)
+
+
+class Embeddings(Tuner):
+    """Leaves the tower as it is, and starts from its embeddings."""
+
+    def __init__(self, clip: Clip):
+        super().__init__()
+        self.first = clip.visual.all
+
+
+@register("sequential", identity=False, sequential=Options)
+def build(clip: Clip, frames: int, sequential: Options) -> Adapter:
+    """An LSTM or a Transformer on the frame embeddings (CLIP4Clip seqLSTM and seqTransf, Luo et al. 2021)
+
+    The paper starts the Transformer from weights of CLIP; ours starts at random.
+    Parameters a layer, E the width of the joint space: LSTM 8 E^2 + 8 E, Transformer 12 E^2 + 13 E, and once T E for
+    its positions; with `tune: full` those of full fine-tuning besides.
+    """
+    width, layers = clip.embed_dim, sequential.layers
+    head = Lstm(width, layers) if sequential.head == "lstm" else Transformer(width, layers, frames)
+    if sequential.tune == "none":
+        return Adapter(video=Embeddings(clip), head=head)
+    adapter = whole(clip)
+    adapter.head = head
+    return adapter

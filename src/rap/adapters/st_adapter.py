@@ -1,0 +1,61 @@
+"""ST-Adapter: bottlenecks that look at the neighbouring frames."""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from rap.adapters import Adapter, register
+from rap.adapters.lorm import text_tuner
+from rap.clip.towers import Clip, Context, Tower, Tuner
+from rap.params import Section
+
+
+class Options(Section):
+    width: Annotated[int, Field(gt=0)] = 16
+    reach: Annotated[int, Field(ge=0)] = 1  # frames to either side: a kernel of 2 reach + 1 over time
+
+
+class Temporal(nn.Module):
+    """x + up(conv(down(x))), conv depth-wise over time at every place; `up` is zero at step 0: an identity."""
+
+    def __init__(self, width: int, hidden: int, reach: int):
+        super().__init__()
+        self.down = nn.Linear(width, hidden)
+        self.conv = nn.Conv1d(hidden, hidden, 2 * reach + 1, padding=reach, groups=hidden)
+        self.up = nn.Linear(hidden, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        """Tokens [B, T, N + 1, D]; padded frames count as nothing, as what lies before the first frame does."""
+        batch, frames, tokens, _ = x.shape
+        valid = torch.arange(frames, device=x.device) < length[:, None]
+        h = self.down(x) * valid[:, :, None, None]
+        h = self.conv(h.permute(0, 2, 3, 1).flatten(0, 1)).unflatten(0, (batch, tokens)).permute(0, 3, 1, 2)
+        return x + self.up(F.gelu(h))
+
+
+class Temporals(Tuner):
+    """One at the input of every block, [CLS] included."""
+
+    first = 0
+
+    def __init__(self, tower: Tower, options: Options):
+        super().__init__()
+        self.parts = nn.ModuleList(Temporal(tower.width, options.width, options.reach) for _ in range(tower.layers))
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        return self.parts[layer](x, context.length) if site == "input" else x
+
+
+@register("st_adapter", st_adapter=Options)
+def build(clip: Clip, frames: int, st_adapter: Options) -> Adapter:
+    """Bottlenecks with a depth-wise convolution over time (ST-Adapter, Pan et al. 2022)
+
+    The kernel is 1 x 1 in space; the activation stands after the convolution. The text tower gets LoRM's part.
+    Parameters: 2 D w + D + w for the bottleneck and w (2 reach + 2) for the convolution, a block; 2 D_t a text block.
+    """
+    return Adapter(Temporals(clip.visual, st_adapter), text_tuner(clip, "scale"))

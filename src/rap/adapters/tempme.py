@@ -1,0 +1,61 @@
+"""Temporal token merging in the spirit of TempMe, with LoRA."""
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict
+from torch import Tensor
+
+from rap.adapters import Adapter, Stack, register
+from rap.adapters.lora import LoRA
+from rap.adapters.lora import Options as LoraOptions
+from rap.adapters.lorm import chosen
+from rap.clip.towers import Clip, Context, Tower, Tuner
+from rap.params import Section
+
+
+class Options(Section):
+    blocks: tuple[int, ...] = (-2, -1)  # where pairs of frames become one, at the block's input
+
+    model_config = ConfigDict(strict=False)
+
+
+class Merge(Tuner):
+    """Joins frames 2 t and 2 t + 1: their [CLS] are averaged, every patch of the first with its nearest of the second.
+
+    An odd last frame, and one whose partner is padding, stays as it is.
+    """
+
+    def __init__(self, tower: Tower, options: Options):
+        super().__init__()
+        self.blocks = chosen(options.blocks, tower)
+        self.first = min(self.blocks)
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        if site != "input" or layer not in self.blocks:
+            return x
+        frames = x.shape[1]
+        x = F.pad(x, (0, 0, 0, 0, 0, frames % 2))
+        first, second = x[:, 0::2], x[:, 1::2]
+        alone = (torch.arange(1, frames + 1, 2, device=x.device) >= context.length[:, None])[..., None, None]
+        context.length = (context.length + 1) // 2
+        return torch.where(alone, first, merged(first, second))
+
+
+def merged(first: Tensor, second: Tensor) -> Tensor:
+    """Frames [..., N + 1, D]: means of the pairs of most similar patches, by cosine. No gradient passes the choice."""
+    with torch.no_grad():
+        a, b = (F.normalize(x[..., 1:, :], dim=-1) for x in (first, second))
+        nearest = (a @ b.transpose(-1, -2)).argmax(-1, keepdim=True) + 1
+    partner = second.gather(-2, nearest.expand_as(first[..., 1:, :]))
+    return (first + torch.cat([second[..., :1, :], partner], dim=-2)) / 2
+
+
+@register("tempme", identity=False, tempme=Options, lora=LoraOptions)
+def build(clip: Clip, frames: int, tempme: Options, lora: LoraOptions) -> Adapter:
+    """Merging of neighbouring frames' tokens, and LoRA (in the spirit of TempMe, Shen et al. 2025)
+
+    Not here: merging within a frame, and the paper's schedule over many stages.
+    Parameters: those of LoRA.
+    """
+    video = Stack(Merge(clip.visual, tempme), LoRA(clip.visual, lora))
+    return Adapter(video, LoRA(clip.text, lora))

@@ -1,0 +1,45 @@
+"""VPT: learnt prompt tokens in every block of the video tower. Blind to time: all frames see the same prompts."""
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rap.adapters import Adapter, register
+from rap.clip.towers import Clip, Context, Tower, Tuner
+from rap.params import Section
+
+
+class Options(Section):
+    prompts: Annotated[int, Field(gt=0)] = 8  # per block
+
+
+class Prompts(Tuner):
+    """P tokens per block that its attention sees.
+
+    Deep prompts are replaced at the next block, so what they themselves become is never read: their keys and values
+    are all that matters, and giving attention these alone is exact.
+    """
+
+    first = 0
+
+    def __init__(self, tower: Tower, count: int, lead: tuple[int, ...] = (1,)):
+        """`lead`: the dimensions before [P, D], such as (1, 1) for one set for all clips and frames."""
+        super().__init__()
+        bound = math.sqrt(6 / (count + tower.width))
+        shape = (*lead, count, tower.width)
+        self.tokens = nn.ParameterList(torch.empty(shape).uniform_(-bound, bound) for _ in range(tower.layers))
+
+    def prompts(self, layer: int, context: Context) -> Tensor:
+        return self.tokens[layer]
+
+
+@register("vpt", identity=False, vpt=Options)
+def build(clip: Clip, frames: int, vpt: Options) -> Adapter:
+    """Deep prompts in the video tower (VPT-deep, Jia et al. 2022)
+
+    Parameters: P D a block of the video tower.
+    """
+    return Adapter(Prompts(clip.visual, vpt.prompts, (1, 1)))

@@ -22,7 +22,7 @@ COUNTS = {
     "full": sum(p.numel() for p in tiny.clip().parameters()) - 1,
     "lora": 8 * (L * ((D + 3 * D) + 2 * D) + TEXT_L * ((W + 3 * W) + 2 * W)),
     "ssf": 22 * (L * D + TEXT_L * W),
-    "lorm": L * 2 * 4 * (T + D) + TEXT,
+    "lorm": (L + 1) * 2 * 8 * (T + D) + TEXT,
     "bias": L * 11 * D + 2 * D + TEXT_L * 11 * W + W,
     "projection": D * E + W * E,
     "partial": 12 * (D**2 + W**2) + 13 * (D + W),
@@ -32,13 +32,15 @@ COUNTS = {
     "vop": L * T * 4 * D + TEXT_L * 4 * W,
     "st_adapter": L * (2 * D * 16 + D + 16 + 16 * 4) + TEXT,
     "asa": 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
-    "rap": L * 2 * 4 * (T + D) + 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
+    "rap": (L + 1) * 2 * 8 * (T + D) + 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
 }
 COUNTS["tempme"] = COUNTS["lora"]
 COUNTS["sequential"] = COUNTS["full"] + 12 * E**2 + 13 * E + T * E
 OPTIONS = [  # choices that change the arithmetic, each of which must keep what the defaults promise
     ("lorm", {"lorm": {"decompose": "time_space"}}),
     ("lorm", {"lorm": {"decompose": "time_layer", "sites": ["ln_1", "ln_2"]}}),
+    ("lorm", {"lorm": {"decompose": "time_layer"}}),
+    ("lorm", {"lorm": {"sites": ["post"]}}),
     ("lorm", {"lorm": {"basis": "random", "blocks": [-1], "text": "none"}}),
     ("asa", {"asa": {"position": "embedding", "blocks": "all"}}),
     ("asa", {"asa": {"position": "none", "patch_offset": False, "time_offset": False}}),

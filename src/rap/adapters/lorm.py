@@ -21,11 +21,11 @@ from rap.params import Section
 
 
 class Options(Section):
-    rank: Annotated[int, Field(gt=0)] = 4
+    rank: Annotated[int, Field(gt=0)] = 8
     decompose: Literal["time", "time_space", "time_layer"] = "time"
     basis: Literal["dct", "random"] = "dct"
     blocks: tuple[int, ...] | Literal["all"] = "all"
-    sites: tuple[Literal["input", "ln_1", "ln_2"], ...] = ("input",)
+    sites: tuple[Literal["input", "ln_1", "ln_2", "post"], ...] = ("input", "post")
     text: Literal["scale", "none"] = "scale"
 
     model_config = ConfigDict(strict=False)
@@ -53,25 +53,37 @@ class Modulation(nn.Module):
 
 
 class LoRM(Tuner):
-    """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D]."""
+    """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D].
+
+    The site `post` stands once, on what the head reads of every frame, X [B, T, D]: space and layers do not split it.
+    """
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
-        blocks = chosen(options.blocks, tower)
-        self.first = min(blocks)
-        self.blocks, self.sites = set(blocks), set(options.sites)
+        inside = [site for site in options.sites if site != "post"]
         self.shared = options.decompose == "time_layer"
         units = {"time": 0, "time_space": tower.grid**2 + 1, "time_layer": tower.layers}[options.decompose]
-        names = options.sites if self.shared else [f"{site}-{layer}" for layer in blocks for site in options.sites]
-        make = {name: (frames, tower.width, options, units) for name in names}
+        self.names = {
+            (layer, site): site if self.shared else f"{site}-{layer}"
+            for layer in chosen(options.blocks, tower)
+            for site in inside
+        }
+        make = {name: (frames, tower.width, options, units) for name in self.names.values()}
+        if "post" in options.sites:
+            self.names[tower.layers, "post"] = "post"
+            make["post"] = (frames, tower.width, options, 0)
+        self.first = min(layer for layer, _ in self.names)
         self.scale = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
         self.shift = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
-        if layer not in self.blocks or site not in self.sites:
+        name = self.names.get((layer, site))
+        if name is None:
             return x
-        name, unit = (site, layer) if self.shared else (f"{site}-{layer}", None)
+        unit = layer if self.shared else None
         scale, shift = (part[name](context.length, x.shape[1], unit) for part in (self.scale, self.shift))
+        if site == "post":
+            scale, shift = scale[:, :, 0], shift[:, :, 0]
         return torch.addcmul(x + shift.to(x.dtype), x, scale.to(x.dtype))
 
 
@@ -124,6 +136,6 @@ def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
     """LoRM alone: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
 
     Parameters, `time`: 2 r (T + D) a block and site; `time_space`: 2 r (T + N + 1 + D) a block and site;
-    `time_layer`: 2 r (T + L + D) a site; and 2 D for each block of the text tower.
+    `time_layer`: 2 r (T + L + D) a site; 2 r (T + D) for the site `post`; 2 D for each block of the text tower.
     """
     return Adapter(LoRM(clip.visual, frames, lorm), text_tuner(clip, lorm.text))

@@ -39,9 +39,9 @@ def reduce(params: dict) -> None:
     params["train"]["epochs"] = 1
     params["seeds"] = [0]
     params["variants"] = {name: params["variants"][name] for name in VARIANTS}
-    params["ablations"] = {"rank_1": params["ablations"]["rank_1"]}
+    params["ablations"] = {"rank_2": params["ablations"]["rank_2"]}
     for name, table in params["tables"].items():
-        table |= TABLES.get(name, {"variants": ["rap", "rank_1"], "baseline": "rap"})
+        table |= TABLES.get(name, {"variants": ["rap", "rank_2"], "baseline": "rap"})
 
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:

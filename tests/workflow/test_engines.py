@@ -15,7 +15,7 @@ from workflow_graphs import planned
 TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
 ABLATIONS = "workflow/ablations/dvc.yaml"
 NUMBERS = yaml.safe_load((ROOT / ABLATIONS).read_text())["stages"]["table"]["matrix"]["number"]
-ABLATED = ["results/table3.csv", "results/table3.md", "results/ablations/rank_1/seed-0/adapter.safetensors"]
+ABLATED = ["results/table3.csv", "results/table3.md", "results/ablations/rank_2/seed-0/adapter.safetensors"]
 RUNS = [f"results/runs/lorm/seed-0/{name}" for name in ("adapter.safetensors", "run.json", "metrics.json")]
 RANKS = [f"results/runs/lorm/seed-0/{name}" for name in ("ranks.parquet", "similarity.npy")]
 LORM = {"train@lorm-0", "evaluate@lorm-0", "table@1", "table@2"}
@@ -75,14 +75,14 @@ def test_ablations_are_targets_of_their_own(ran_dvc, ran_snakemake):
     assert contents(ran_dvc, ABLATED) == contents(ran_snakemake, ABLATED)
     sync(ran_dvc)
     assert planned(ran_dvc, "ablations") == NOTHING
-    edit(ran_dvc, lambda params: params["ablations"]["rank_1"]["lorm"].update(rank=2))
+    edit(ran_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=1))
     assert planned(ran_dvc) == NOTHING
     needed = {
         f"{ABLATIONS}:{job}"
-        for job in ("train@rank_1-0", "evaluate@rank_1-0", *(f"table@{number}" for number in NUMBERS))
+        for job in ("train@rank_2-0", "evaluate@rank_2-0", *(f"table@{number}" for number in NUMBERS))
     }
     assert planned(ran_dvc, "ablations") == {"dvc": needed, "snakemake": needed}
-    edit(ran_dvc, lambda params: params["ablations"]["rank_1"]["lorm"].update(rank=1))
+    edit(ran_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=2))
 
 
 def test_a_second_run_has_nothing_to_do(ran_dvc, ran_snakemake):
@@ -106,7 +106,7 @@ def test_snakemake_takes_over_what_dvc_made_and_sees_a_changed_parameter(ran_dvc
     set_rank(ran_dvc, 2)
     assert planned(ran_dvc) == {"dvc": LORM, "snakemake": LORM}
     assert "neither engine is up to date" in sync(ran_dvc, fails=True)
-    set_rank(ran_dvc, 4)
+    set_rank(ran_dvc, 8)
     assert planned(ran_dvc)["dvc"] == set()
 
 
@@ -116,7 +116,7 @@ def test_dvc_takes_over_what_snakemake_made_and_sees_a_changed_parameter(ran_sna
     assert planned(ran_snakemake) == NOTHING
     set_rank(ran_snakemake, 2)
     assert planned(ran_snakemake) == {"dvc": LORM, "snakemake": LORM}
-    set_rank(ran_snakemake, 4)
+    set_rank(ran_snakemake, 8)
     assert planned(ran_snakemake)["dvc"] == set()
 
 
@@ -127,7 +127,7 @@ def test_a_parameter_that_goes_there_and_back_is_not_missed(ran_dvc):
     set_rank(ran_dvc, 2)
     run(ran_dvc, "dvc", "repro")
     assert contents(ran_dvc, RUNS) != before[len(TABLE) :]
-    set_rank(ran_dvc, 4)
+    set_rank(ran_dvc, 8)
     assert planned(ran_dvc) == {"dvc": LORM, "snakemake": LORM}
     sync(ran_dvc, fails=True)
     run(ran_dvc, "snakemake", "--cores", "2")
@@ -149,7 +149,7 @@ def test_results_of_other_parameters_are_not_recorded(ran_snakemake):
         (ran_snakemake / name).touch()
     assert planned(ran_snakemake)["snakemake"] == set()
     assert "parameters changed, results did not" in sync(ran_snakemake, fails=True)
-    set_rank(ran_snakemake, 4)
+    set_rank(ran_snakemake, 8)
     run(ran_snakemake, "dvc", "repro")
     sync(ran_snakemake)
     assert planned(ran_snakemake) == NOTHING

@@ -51,6 +51,9 @@ def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
     assert comments(text) == comments(SHIPPED) and text.count("\n") == SHIPPED.count("\n")
     wanted = leaves(yaml.safe_load((presets.FOLDER / f"{name}.yaml").read_text()))
     assert leaves(yaml.safe_load(text)) == leaves(yaml.safe_load(SHIPPED)) | wanted
+    changed = [line for line, old in zip(text.splitlines(), SHIPPED.splitlines(), strict=True) if line != old]
+    assert {line.split(":")[0].strip() for line in changed} <= {path.rpartition(".")[2] for path in wanted}
+    assert len(changed) <= len(wanted)
 
 
 def test_the_demo_leads_back_and_what_is_set_already_is_left_as_it_is():
@@ -74,5 +77,8 @@ def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_noth
         use("msrvt")
     (presets.FOLDER / "mine.yaml").write_text("frames: {cuont: 3}\n")
     with pytest.raises(UserError, match=r"frames\.cuont: unknown key; did you mean 'count'"):
+        use("mine")
+    (presets.FOLDER / "mine.yaml").write_text("variants: {lora: {lora: {rnak: 2}}}\n")
+    with pytest.raises(UserError, match=r"rnak: unknown key; did you mean 'rank'"):
         use("mine")
     assert Path("params.yaml").read_text() == SHIPPED

@@ -33,6 +33,7 @@ def run(params: Params, name: str) -> str:
         raise UserError(f"{FOLDER}: nothing for {name!r}{hint(name, names)}")
     yaml = YAML()
     yaml.width, yaml.Representer = 1_000, Representer
+    yaml.indent(mapping=2, sequence=4, offset=2)  # as params.yaml has it
     values = yaml.load(FILE.read_text(encoding="utf-8"))
     changes = list(_merge(values, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))))
     text = StringIO()

@@ -116,6 +116,7 @@ def test_download_takes_the_videos_that_are_there_by_name_and_counts_the_others(
     assert there.path.to_dict() == {one: f"{one}.mp4", two: f"part 1/{two}.webm"}
     assert there.duration.between(0.03, 0.06).all() and table.duration.notna().sum() == 2
     assert f"{len(table) - 2} failed" in summary
+    assert ("10845 captions repeat another of their video" in summary) == (name == "msvd")
     assert set(table.reason) == {"", "cannot be opened: No such file or directory"}
     frames, words = (64, 64) if name in ("didemo", "activitynet") else (12, 32)
     assert f"frames.count is 8 where {name}'s published figures have {frames}" in summary

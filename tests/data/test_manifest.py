@@ -23,6 +23,16 @@ def test_a_manifest_comes_back_as_it_was_written_and_its_bytes_repeat(tmp_path):
     assert back.videos.start.isna().all() and (back.videos.twin == "").all()
 
 
+def test_notes_come_back_and_a_manifest_of_other_columns_is_refused(tmp_path):
+    manifest = Manifest.build(*rows(), notes=["2 captions are empty: left out", "ünï"])
+    manifest.write(tmp_path)
+    back = Manifest.read(tmp_path)
+    assert back.notes == ("2 captions are empty: left out", "ünï") and back.captions.attrs == {}
+    Manifest(manifest.videos.drop(columns="duration"), manifest.captions).write(tmp_path)
+    with pytest.raises(UserError, match="of another version; run `rap download` again"):
+        Manifest.read(tmp_path)
+
+
 def test_splits_and_shards_part_the_videos_and_take_their_captions_along():
     manifest = Manifest.build(*rows())
     for parts in ([manifest.split("train"), manifest.split("test")], [manifest.shard(k, 4) for k in range(4)]):

@@ -146,7 +146,7 @@ def test_another_encoding_and_an_absent_folder_of_videos_are_one_line(prepared):
 
 
 def test_of_several_files_of_a_video_the_first_by_kind_is_taken(prepared):
-    for name in ("sub/a.mkv", "a.webm", "B.MP4", ".a.mp4", ".hidden/a.mp4", "c.", "c.txt", "a.part", "d.e.mp4"):
+    for name in ("sub/a.mkv", "a.webm", "B.MP4", ".hidden/a.mp4", "c.", "c.txt", "a.part", "d.e.mp4"):
         path = Path("videos") / name
         path.parent.mkdir(exist_ok=True)
         path.touch()

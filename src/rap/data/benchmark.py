@@ -140,14 +140,14 @@ def notes(ids: dict, home: dict, texts: dict, captions: Mapping[str, list[str]],
 def by_stem(folder: Path) -> dict[str, list[str]]:
     """Paths of the videos in a folder and its sub-folders, relative to it, by their names without the suffix.
 
-    Hidden files and folders are no videos, and links to folders are not followed.
+    Hidden folders are passed over, and links to folders are not followed.
     """
     found: dict[str, list[tuple[int, str]]] = {}
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             stem, suffix = splitext(name)
-            if suffix.lower() in SUFFIXES and not name.startswith("."):
+            if suffix.lower() in SUFFIXES:
                 path = (Path(where) / name).relative_to(folder).as_posix()
                 found.setdefault(stem, []).append((SUFFIXES.index(suffix.lower()), path))
     return {stem: [path for _, path in sorted(files)] for stem, files in found.items()}

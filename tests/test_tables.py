@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
@@ -28,14 +29,29 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     write_json(folder / "run.json", {**run, "digests": about})
     write_json(
         folder / "costs.json",
-        {"train_seconds": 3.0 + seed, "peak_memory_bytes": 10 + seed, "cache_bytes": 7, "device": "cpu"},
+        {
+            "train_seconds": 3.0 + seed,
+            "peak_memory_bytes": 10 + seed,
+            "cache_bytes": 7,
+            "flops_per_clip": 5,
+            "index_bytes_per_video": 4,
+            "device": "cpu",
+        },
     )
+    hits = np.arange(18) < 18 * level / 100
+    captions = pd.DataFrame({"direction": "t2v", "id": range(18), "unit": [f"s{i // 2}" for i in range(18)]})
+    captions = captions.assign(twin=np.where(hits, 1.0, 0.5), above=np.where(hits, 0, 3), ties=0)
+    pd.concat([captions, captions.assign(direction="v2t", twin=np.nan)]).to_parquet(folder / "ranks.parquet")
     write_json(
         folder / "metrics.json",
         {
             **{"variant": variant, "seed": seed, "split": "test", "test_set": "t", "digests": about},
             **{"videos": 9, "videos_total": 10, "queries": 18, "t2v": figures, "v2t": figures},
-            **{"twin": {"all": 50.0 + seed, "move": 40.0 + level}, "twin_pairs": {"all": 18, "move": 9}},
+            **{
+                "twin": {"all": 50.0 + seed, "move": 40.0 + level},
+                "twin_pairs": {"all": 18, "move": 9},
+                "by_kind": {"move": figures},
+            },
         },
     )
 
@@ -47,6 +63,7 @@ def project(tmp_path, monkeypatch) -> params.Params:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["seeds"] = [0, 1, 2]
     values["variants"] = {name: values["variants"][name] for name in VARIANTS}
+    values["ablations"] = {}
     values["tables"] = {"table1": {"title": "Title", "variants": ["lorm", "zero_shot", "ssf"], "baseline": "ssf"}}
     Path("params.yaml").write_text(yaml.safe_dump(values))
     loaded = params.load()
@@ -106,6 +123,8 @@ def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
 def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
     for file in Path("results/runs").glob("*/*/metrics.json"):
         write_json(file, {name: value for name, value in read_json(file).items() if not name.startswith("twin")})
+        ranks = pd.read_parquet(file.with_name("ranks.parquet"))
+        ranks.assign(twin=np.nan).to_parquet(file.with_name("ranks.parquet"))
     tables.run(project, "table1")
     assert "twin" not in Path("results/table1.csv").read_text()
     assert "Twin accuracy\n" not in Path("results/table1.md").read_text()
@@ -158,3 +177,14 @@ def test_protocols_that_differ_are_told_apart_by_method(project):
 def test_an_unknown_table_gets_the_nearest_name(project):
     with pytest.raises(UserError, match="tables: there is no 'tabel1'; did you mean 'table1'"):
         tables.run(project, "tabel1")
+
+
+def test_intervals_and_tests_stand_beside_the_means(project):
+    tables.run(project, "table1")
+    rows = pd.read_csv("results/table1.csv").set_index("variant")
+    low, high = rows.loc["lorm", ["t2v_R@1_low", "t2v_R@1_high"]]
+    assert low < 100 * 6 / 18 < high
+    assert np.isnan(rows.loc["ssf", "t2v_R@1_p"]) and 0 < rows.loc["lorm", "t2v_R@1_p"] <= 1
+    text = Path("results/table1.md").read_text()
+    assert "## Intervals and tests" in text and "2 comparisons" in text and f"[{low:.1f}, {high:.1f}]" in text
+    assert "## R@1 by kind of caption" in text

@@ -69,19 +69,18 @@ def assess(similarity: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[
     }
     twin_of = videos.set_index("video_id").twin
     partner = twins.partners(split.videos, [twin_of[id] for id in split.videos])
-    accuracy, pairs = twins.accuracy(similarity, owner, partner, kind)
+    wins = twins.wins(similarity, owner, partner)
+    accuracy, pairs = twins.accuracy(wins, kind)
     if accuracy:
         figures |= {"twin": accuracy, "twin_pairs": pairs}
-    return figures, pd.concat(
-        [
-            table("t2v", split.captions.caption_id.to_numpy(object), t2v, kind),
-            table("v2t", np.array(split.videos, dtype=object), v2t, np.full(len(split.videos), "")),
-        ],
-        ignore_index=True,
-    )
+    unit = np.array([min(id, twin_of[id] or id) for id in split.videos], dtype=object)  # a clip and its reversal
+    captions = {"id": split.captions.caption_id.to_numpy(object), "unit": unit[owner], "kind": kind, "twin": wins}
+    clips = {"id": np.array(split.videos, dtype=object), "unit": unit}
+    return figures, pd.concat([table("t2v", captions, t2v), table("v2t", clips, v2t)], ignore_index=True)
 
 
-def table(direction: str, ids: np.ndarray, ranks: metrics.Ranks, kind: np.ndarray) -> pd.DataFrame:
-    """One row per query: direction, id, kind, above, ties, expected rank."""
-    columns = {"direction": direction, "id": ids[ranks.query], "kind": kind[ranks.query]}
-    return pd.DataFrame({**columns, "above": ranks.above, "ties": ranks.ties, "expected": ranks.expected})
+def table(direction: str, queries: dict[str, np.ndarray], ranks: metrics.Ranks) -> pd.DataFrame:
+    """One row per query: direction, id, unit of dependent queries, kind, twin (of captions), above, ties, expected."""
+    facts = pd.DataFrame(queries, columns=["id", "unit", "kind", "twin"]).iloc[ranks.query].reset_index(drop=True)
+    facts.insert(0, "direction", direction)
+    return facts.assign(kind=facts.kind.fillna(""), above=ranks.above, ties=ranks.ties, expected=ranks.expected)

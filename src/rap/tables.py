@@ -14,9 +14,11 @@ from rap.errors import UserError
 from rap.experiment import params_digest, run_folder
 from rap.files import atomic, read_json, write_text
 from rap.params import Params, Table, hint
+from rap.retrieval import metrics, uncertainty
 
 MEASURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
 DIRECTIONS = {"t2v": "Text to video", "v2t": "Video to text"}
+TESTED = {"t2v_R@1": "text to video R@1", "v2t_R@1": "video to text R@1", "twin_all": "twin accuracy"}
 LOWER_IS_BETTER = {"MdR", "MnR"}
 PROTOCOLS = {
     "last": "last epoch",
@@ -30,15 +32,16 @@ def run(params: Params, table: str) -> str:
     """Write results/TABLE.csv, .md and .png, and results/costsN.csv (of a table named tableN).
 
     CSV: one row per variant in the table's order; each metric as METRIC_mean and METRIC_std (sample standard deviation
-    over the seeds, empty with one seed), in percent where it is a share. Raises UserError if a run is missing, partial
-    or made with other parameters, or if two runs were not evaluated on the same test set.
+    over the seeds, empty with one seed), in percent where it is a share; of some also an interval over queries,
+    METRIC_low and METRIC_high, and METRIC_p of a paired test against the baseline. Raises UserError if a run is
+    missing, partial or made with other parameters, or if two runs were not evaluated on the same test set.
     """
     if table not in params.tables:
         raise UserError(f"params.yaml: tables: there is no {table!r}{hint(table, params.tables)}")
     layout = params.tables[table]
     runs = pd.DataFrame(_read(params, variant, seed) for variant in layout.variants for seed in params.seeds)
     _refuse_unequal(runs)
-    rows, results = aggregate(runs), Path("results")
+    rows, results = uncertain(aggregate(runs), params, layout), Path("results")
     write_text(results / f"{table}.csv", rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     write_text(results / f"{table}.md", markdown(rows, layout))
     with atomic(results / f"{table}.png") as path:
@@ -60,6 +63,42 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**figures).reset_index()[["variant", *facts, "seeds", *figures]]
 
 
+def uncertain(rows: pd.DataFrame, params: Params, layout: Table) -> pd.DataFrame:
+    """Intervals over queries and paired tests against the baseline (rap.retrieval.uncertainty), seeds averaged."""
+    queries = {name: _queries(params, name) for name in layout.variants}
+    rows = rows.set_index("variant")
+    for metric in TESTED:
+        found = {name: per_query[metric] for name, per_query in queries.items() if metric in per_query}
+        if not found:
+            continue
+        base = found[layout.baseline]
+        others = [name for name in layout.variants if name != layout.baseline]
+        tests = uncertainty.holm(
+            [uncertainty.permutation_test(found[n].score.to_numpy(), base.score.to_numpy(), base.unit) for n in others]
+        )
+        for name in layout.variants:
+            low, high = uncertainty.interval(found[name].score.to_numpy(), found[name].unit)
+            rows.loc[name, [f"{metric}_low", f"{metric}_high"]] = low, high
+        rows[f"{metric}_p"] = pd.Series(dict(zip(others, tests, strict=True)), dtype=float)
+    return rows.reset_index()
+
+
+def _queries(params: Params, variant: str) -> dict[str, pd.DataFrame]:
+    """By metric, each query's unit and its score in percent, the mean over seeds; queries in one order."""
+    tables = [pd.read_parquet(run_folder(params, variant, seed) / "ranks.parquet") for seed in params.seeds]
+    ranks = pd.concat(tables, ignore_index=True)
+    above, ties = ranks.above.to_numpy(), ranks.ties.to_numpy()
+    ranks["score"] = 100 * metrics.Ranks(above, above, ties).within(1)
+    chosen = {f"{direction}_R@1": ranks[ranks.direction == direction] for direction in DIRECTIONS}
+    twins = ranks.dropna(subset="twin")
+    if len(twins):
+        chosen["twin_all"] = twins.assign(score=100 * twins.twin)
+    return {
+        metric: rows.groupby("id", sort=True).agg(unit=("unit", "first"), score=("score", "mean"))
+        for metric, rows in chosen.items()
+    }
+
+
 def markdown(rows: pd.DataFrame, layout: Table) -> str:
     """The table to read: a caption that says what it rests on, then retrieval in both directions and twins."""
     parts = [f"# {layout.title}", _caption(rows)]
@@ -67,10 +106,38 @@ def markdown(rows: pd.DataFrame, layout: Table) -> str:
     for direction, name in DIRECTIONS.items():
         parts += [f"## {name}", _section(rows, facts, [f"{direction}_{measure}" for measure in MEASURES])]
         facts = {"Method": rows.label}
-    if twins := [metric for metric in _metrics(rows) if metric.startswith("twin_")]:
+    if twins := _means(rows, "twin_"):
         about = "Share of captions that prefer their clip over the same scene in reversed time. Chance is 50 %."
         parts += ["## Twin accuracy", f"{about} By kind of caption.", _section(rows, facts, twins)]
+    if kinds := _means(rows, "kind_"):
+        about = "Text to video, by kind of caption; the gallery is the same."
+        parts += ["## R@1 by kind of caption", about, _section(rows, facts, kinds)]
+    parts += ["## Intervals and tests", _about_tests(rows, layout), _tests(rows, layout)]
     return "\n\n".join(parts) + "\n"
+
+
+def _about_tests(rows: pd.DataFrame, layout: Table) -> str:
+    baseline = rows.set_index("variant").label[layout.baseline]
+    return (
+        f"[low, high]: {uncertainty.LEVEL} % bootstrap interval over queries, seeds averaged, "
+        f"{uncertainty.RESAMPLES:,} resamples; the captions of a video, and a clip and its twin, are drawn together. "
+        f"p: paired permutation test against {baseline}, two-sided, corrected for the {len(rows) - 1} comparisons of a "
+        "column (Holm). Neither covers the choice of training videos."
+    )
+
+
+def _tests(rows: pd.DataFrame, layout: Table) -> str:
+    columns = {"Method": rows.label}
+    for metric, name in TESTED.items():
+        if f"{metric}_low" in rows:
+            bounds = zip(rows[f"{metric}_low"], rows[f"{metric}_high"], strict=True)
+            columns[name] = [f"[{low:.1f}, {high:.1f}]" for low, high in bounds]
+            columns[f"p, {name}"] = ["" if np.isnan(p) else _p(p) for p in rows[f"{metric}_p"]]
+    return _tabulate(columns)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _caption(rows: pd.DataFrame) -> str:
@@ -93,8 +160,17 @@ def _caption(rows: pd.DataFrame) -> str:
     return " ".join(lines)
 
 
-def _section(rows: pd.DataFrame, facts: dict[str, pd.Series], metrics: list[str]) -> str:
-    columns = facts | {metric.split("_", 1)[1]: _cells(rows, metric) for metric in metrics}
+def _means(rows: pd.DataFrame, part: str) -> list[str]:
+    """The metrics of a part of the table, in its order."""
+    return [name.removesuffix("_mean") for name in rows if name.startswith(part) and name.endswith("_mean")]
+
+
+def _section(rows: pd.DataFrame, facts: dict[str, pd.Series], names: list[str]) -> str:
+    columns = facts | {name.split("_", 1)[1]: _cells(rows, name) for name in names}
+    return _tabulate(columns)
+
+
+def _tabulate(columns: dict) -> str:
     align = ["left", *["right"] * (len(columns) - 1)]
     return tabulate(columns, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=align)
 
@@ -109,12 +185,11 @@ def _cells(rows: pd.DataFrame, metric: str) -> list[str]:
     return [mean + std for mean, std in zip(shown, spread, strict=True)]
 
 
-def _metrics(table: pd.DataFrame) -> list[str]:
-    """Names of the metrics among the columns of runs or rows: both directions, then twins, over all kinds first."""
-    names = dict.fromkeys(name.removesuffix("_mean") for name in table.columns if not name.endswith("_std"))
-    twins = sorted(name for name in names if name.startswith("twin_") and name != "twin_all")
+def _metrics(runs: pd.DataFrame) -> list[str]:
+    """Names of the metrics of runs: both directions, then twins, over all kinds first, then R@1 by kind."""
+    kinds, twins = (sorted(name for name in runs if name.startswith(part)) for part in ("kind_", "twin_"))
     directions = [f"{direction}_{measure}" for direction in DIRECTIONS for measure in MEASURES]
-    return directions + (["twin_all"] if "twin_all" in names else []) + twins
+    return directions + sorted(twins, key=lambda name: name != "twin_all") + kinds
 
 
 def _read(params: Params, variant: str, seed: int) -> dict:
@@ -147,6 +222,7 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         **{name: figures[name] for name in ("split", "test_set", "videos", "videos_total", "queries")},
         **{f"{d}_{measure}": figures[d][measure] for d in DIRECTIONS for measure in MEASURES},
         **{f"twin_{kind}": share for kind, share in figures.get("twin", {}).items()},
+        **{f"kind_{kind}": summary["R@1"] for kind, summary in figures.get("by_kind", {}).items()},
         **files["costs"],
     }
 
@@ -163,7 +239,8 @@ def _refuse_unequal(runs: pd.DataFrame) -> None:
 
 
 def _costs(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per variant: mean seconds of training, highest peak memory, bytes of its caches, devices used."""
+    """One row per variant: mean seconds of training, highest peak memory, bytes of its caches, FLOPs and index bytes
+    of one clip (rap.costs), devices used."""
     rows = runs.groupby("variant", sort=False).agg(
         label=("label", "first"),
         parameters=("parameters", "first"),
@@ -171,6 +248,8 @@ def _costs(runs: pd.DataFrame) -> pd.DataFrame:
         train_seconds=("train_seconds", "mean"),
         peak_memory_bytes=("peak_memory_bytes", "max"),
         cache_bytes=("cache_bytes", "max"),
+        flops_per_clip=("flops_per_clip", "first"),
+        index_bytes_per_video=("index_bytes_per_video", "first"),
         device=("device", lambda names: " + ".join(sorted(set(names)))),
     )
     return rows.reset_index()

@@ -2,7 +2,6 @@
 
 import json
 import math
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from rap import costs
 from rap.clip.caches import Batch
 from rap.device import autocast
 from rap.errors import UserError
@@ -78,14 +78,21 @@ class Pairs:
 
     def batches(self, start: int) -> Iterator[tuple[int, Batch, Batch, Tensor]]:
         """From step `start` on: step, clips, captions, and which of clips and captions belong together [B, B]."""
+        order: list[int] = []
         for step in range(start, self.steps):
             epoch, number = divmod(step, self.per_epoch)
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = [row for unit in torch.randperm(len(self.units), generator=generator) for row in self.units[unit]]
+            if number == 0 or not order:
+                order = self._order(epoch)
             chosen = order[number * self.batch : (number + 1) * self.batch]
             owners = [self.owners[i] for i in chosen]
             same = torch.tensor([[a == b for b in owners] for a in owners])
             yield step, self.video.batch(owners), self.text.batch([self.captions[i] for i in chosen]), same
+
+    def _order(self, epoch: int) -> list[int]:
+        """Rows of the captions in the order of an epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        shuffled = torch.randperm(len(self.units), generator=generator).tolist()
+        return [row for unit in shuffled for row in self.units[unit]]
 
 
 def units(captions: pd.DataFrame, videos: pd.DataFrame, twins: bool) -> list[list[int]]:
@@ -227,8 +234,10 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
         experiment.folder / FILES[2],
         {
             "train_seconds": round(state.seconds, 3),
-            "peak_memory_bytes": peak_memory(experiment.device),
+            "peak_memory_bytes": costs.peak_memory(experiment.device),
             "cache_bytes": experiment.video.nbytes + experiment.text.nbytes,
+            "flops_per_clip": costs.flops_per_clip(experiment.model, params.frames.count),
+            "index_bytes_per_video": costs.index_bytes_per_video(experiment.model, params.frames.count),
             "device": torch.cuda.get_device_name() if experiment.device.type == "cuda" else "cpu",
         },
     )
@@ -253,10 +262,3 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
         },
     )
     checkpoint(experiment).unlink(missing_ok=True)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU's memory, or of this process's resident memory on a CPU (Linux reports KiB)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

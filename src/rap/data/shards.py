@@ -60,19 +60,20 @@ def build(
             Path(f"{stem}.{end}").touch()  # for engines that go by dates
         return Shard.read(stem), 0
     position = {id: row for row, id in enumerate(keys)}
-    index = pd.DataFrame({"id": list(keys), "key": list(keys.values()), "length": 0, "reason": ""})
-    index = index.astype({"id": "string", "key": "string", "length": "int64", "reason": "string"})
+    lengths, reasons = [0] * len(keys), [""] * len(keys)
     with atomic(f"{stem}.npy") as path:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(len(keys), *shape))
         for item in _chain(old, compute(missing) if missing else ()):
             row = position.pop(item.id)
             if item.array is not None:
                 array[row] = item.array
-            index.loc[row, ["length", "reason"]] = [item.length, item.reason]
+            lengths[row], reasons[row] = item.length, item.reason
         assert not position, f"{stem}: nothing was computed for {sorted(position)[:3]}"
         array.flush()
         del array
         Path(f"{stem}.parquet").unlink(missing_ok=True)
+    index = pd.DataFrame({"id": list(keys), "key": list(keys.values()), "length": lengths, "reason": reasons})
+    index = index.astype({"id": "string", "key": "string", "length": "int64", "reason": "string"})
     with atomic(f"{stem}.parquet") as path:
         index.to_parquet(path, index=False)
     return Shard.read(stem), len(missing)

@@ -15,21 +15,25 @@ def partners(videos: Sequence[str], twins: Sequence[str]) -> np.ndarray:
     return pd.Index(videos).get_indexer(pd.Index(twins))
 
 
-def accuracy(
-    similarity: np.ndarray, owner: np.ndarray, partner: np.ndarray, kinds: Sequence[str]
-) -> tuple[dict[str, float], dict[str, int]]:
+def wins(similarity: np.ndarray, owner: np.ndarray, partner: np.ndarray) -> np.ndarray:
+    """Whether each caption prefers its video over the twin, float [Q]: 1, 1/2 if it scores the same, 0; NaN: no twin.
+
+    `similarity`: float [Q, V]; `owner`: int [Q], the column of each caption's video; `partner`: int [V] of `partners`.
+    """
+    rows, twin = np.arange(len(owner)), partner[owner]
+    own, other = similarity[rows, owner], similarity[rows, twin]
+    return np.where(twin >= 0, (own > other) + (own == other) / 2, np.nan)
+
+
+def accuracy(wins: np.ndarray, kinds: Sequence[str]) -> tuple[dict[str, float], dict[str, int]]:
     """Twin accuracy in percent, and the number of captions that it rests on: "all" first, then each kind by name.
 
-    `similarity`: float [Q, V]; `owner`: int [Q], the column of each caption's video; `partner`: int [V] of `partners`;
     `kinds`: each caption's kind [Q], "" if it has none. Both results are empty if no caption's video has a twin.
     """
-    chosen = np.flatnonzero(partner[owner] >= 0)
-    own = similarity[chosen, owner[chosen]]
-    other = similarity[chosen, partner[owner[chosen]]]
-    wins = pd.DataFrame({"kind": np.asarray(kinds, dtype=object)[chosen], "win": (own > other) + (own == other) / 2})
-    if wins.empty:
+    table = pd.DataFrame({"kind": np.asarray(kinds, dtype=object), "win": wins}).dropna()
+    if table.empty:
         return {}, {}
-    groups = {"all": wins.win} | {kind: group for kind, group in wins.groupby("kind").win if kind}
+    groups = {"all": table.win} | {kind: group for kind, group in table.groupby("kind").win if kind}
     return (
         {name: round(100 * float(group.mean()), 6) for name, group in groups.items()},
         {name: len(group) for name, group in groups.items()},

@@ -1,0 +1,52 @@
+"""What a trained method costs where it is used: arithmetic and memory, counted, not timed."""
+
+import resource
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from rap.clip.caches import Batch
+from rap.clip.towers import INPUT
+from rap.retrieval.model import Retriever
+
+FLOAT = 4  # bytes
+
+
+@torch.no_grad()
+def flops_per_clip(model: Retriever, frames: int) -> int:
+    """Floating-point operations from one clip's frames to its embedding, a multiplication and an addition being two.
+
+    Of a text-conditioned method: to its cosine with one query. Matrix products, convolutions and attention are counted.
+    """
+    clip = one_clip(model, frames)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # its products are all seen
+        if model.conditioned:
+            model.pairs(clip, torch.zeros(1, model.clip.embed_dim, device=clip.x.device))
+        else:
+            model.video(clip)
+    return counter.get_total_flops()
+
+
+def index_bytes_per_video(model: Retriever, frames: int) -> int:
+    """What must be kept of a video to search it, float32: its embedding or, if the text takes part, its tokens."""
+    if not model.conditioned:
+        return FLOAT * model.clip.embed_dim
+    tower = model.clip.visual
+    return FLOAT * frames * (tower.grid**2 + 1) * tower.width
+
+
+def one_clip(model: Retriever, frames: int) -> Batch:
+    tower = model.clip.visual
+    size = tower.grid * tower.conv1.kernel_size[0]
+    device = tower.conv1.weight.device
+    x: Tensor = torch.zeros(1, frames, size, size, 3, dtype=torch.uint8, device=device)
+    return Batch(x, torch.tensor([frames], device=device), INPUT)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU's memory, or of this process's resident memory on a CPU (Linux reports KiB)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

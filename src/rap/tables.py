@@ -204,6 +204,8 @@ def _read(params: Params, variant: str, seed: int) -> dict:
             raise UserError(f"{path}: not there; {again[stage]}") from None
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON ({error}); {again[stage]}") from None
+    if not (folder / "ranks.parquet").exists():
+        raise UserError(f"{folder / 'ranks.parquet'}: not there; {again['evaluate']}")
     about, figures = files["run"], files["metrics"]
     if about["digests"]["params"] != params_digest(params, variant, seed):
         raise UserError(

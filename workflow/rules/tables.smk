@@ -8,6 +8,7 @@ rule table:
             "run.json",
             "costs.json",
             "metrics.json",
+            "ranks.parquet",
         ),
         code=code("table"),
         pins=pins_of_table,

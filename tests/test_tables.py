@@ -8,7 +8,7 @@ import pytest
 import tiny
 import yaml
 
-from rap import params, tables
+from rap import params, reported, tables
 from rap.errors import UserError
 from rap.experiment import params_digest
 from rap.files import read_json, write_json
@@ -25,7 +25,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     about = {"params": params_digest(project, variant, seed), "data": "d", "backbone": "b", "code": "c"}
     folder = tiny.run_folder(variant, seed)
     run = {"variant": variant, "seed": seed, "parameters": parameters, "selected": "last", "steps": parameters}
-    run |= {"dataset": "demo", "backbone": "demo-vit"}
+    run |= {"dataset": project.dataset.name, "backbone": "demo-vit", "adapter": project.variants[variant].adapter}
     write_json(folder / "run.json", {**run, "digests": about})
     write_json(
         folder / "costs.json",
@@ -188,3 +188,14 @@ def test_intervals_and_tests_stand_beside_the_means(project):
     text = Path("results/table1.md").read_text()
     assert "## Intervals and tests" in text and "2 comparisons" in text and f"[{low:.1f}, {high:.1f}]" in text
     assert "## R@1 by kind of caption" in text
+
+
+def test_reported_figures_stand_beside_ours_on_their_own_data_set_alone(project):
+    tables.run(project, "table1")
+    assert "Reported" not in Path("results/table1.md").read_text()
+    papers = reported.read()
+    rows = pd.DataFrame([{"adapter": "rap", "label": "Ours", "dataset": "msrvtt", "backbone": "ViT-B-32"}])
+    figures = [f"{direction}_{name}_mean" for direction in ("t2v", "v2t") for name in reported.MEASURES]
+    found = reported.beside(rows.assign(**dict.fromkeys(figures, 45.0)))
+    assert len(found) == (papers.dataset == "msrvtt").sum() and papers.source.notna().all()
+    assert found["Ours R@1 (difference)"].tolist() == ["45.0 (+0.2)", "45.0 (+1.0)", "", ""]

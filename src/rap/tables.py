@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from rap import plots, tracking
+from rap import plots, reported, tracking
 from rap.errors import UserError
 from rap.experiment import params_digest, run_folder
 from rap.files import atomic, read_json, write_text
@@ -55,7 +55,7 @@ def run(params: Params, table: str) -> str:
 def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, in order of appearance: what it rests on, then mean and std of every metric over seeds."""
     groups = runs.groupby("variant", sort=False)
-    facts = ["label", "dataset", "backbone", "parameters", "videos", "videos_total", "queries", "protocol"]
+    facts = ["label", "adapter", "dataset", "backbone", "parameters", "videos", "videos_total", "queries", "protocol"]
     rows = groups[facts].first().assign(seeds=groups.size())
     figures = {}
     for metric in _metrics(runs):
@@ -113,6 +113,9 @@ def markdown(rows: pd.DataFrame, layout: Table) -> str:
         about = "Text to video, by kind of caption; the gallery is the same."
         parts += ["## R@1 by kind of caption", about, _section(rows, facts, kinds)]
     parts += ["## Intervals and tests", _about_tests(rows, layout), _tests(rows, layout)]
+    if (papers := reported.beside(rows)) is not None:
+        about = "Other people's figures, as their sources give them; the difference is ours less theirs."
+        parts += ["## Reported in the literature", about, _tabulate(papers.to_dict("list"))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -216,6 +219,7 @@ def _read(params: Params, variant: str, seed: int) -> dict:
     return {
         "variant": variant,
         "label": params.all_variants[variant].label or variant,
+        "adapter": about["adapter"],
         "parameters": about["parameters"],
         "protocol": PROTOCOLS[about["selected"]] if about["steps"] else "no training",
         "dataset": about["dataset"],

@@ -64,7 +64,10 @@ def names(printed: str) -> frozenset[str]:
 def planned(folder: Path, target: str = "all") -> dict[str, set[str]]:
     """The jobs that each engine would run now, by DVC's names for them, such as train@lorm-0."""
     with Repo(str(folder)) as repo:
-        names = {stage.cmd: stage.addressing for stage in repo.index.stages}
+        names = {
+            stage.cmd: stage.name if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
+            for stage in repo.index.stages
+        }
     printed = run(folder, "snakemake", "--dry-run", "--printshellcmds", "--cores", "1", target)
     blocks = [block for block in BLOCK.finditer(printed) if block["rule"] not in TARGETS]
     commands = {block["command"].partition(" > ")[0] for block in blocks}

@@ -36,6 +36,7 @@ def ran_dvc(tmp_path_factory) -> Path:
 def ran_snakemake(tmp_path_factory) -> Path:
     folder = clone(tmp_path_factory.mktemp("snakemake"))
     run(folder, "snakemake", "--cores", "8", "results/table1.csv")
+    run(folder, "snakemake", "--cores", "8")
     return folder
 
 

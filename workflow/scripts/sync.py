@@ -19,40 +19,49 @@ PIPELINES = {"all": "dvc.yaml", "ablations": "workflow/ablations/dvc.yaml"}  # S
 
 
 def main() -> None:
-    for target, pipeline in PIPELINES.items():
-        if target == "all" or Path("results", target).exists():
-            sync(target, pipeline)
+    """The ablations come along if one engine has made them all, in the same pass: each touch makes files newer."""
+    targets = ["all"]
+    if Path("results/ablations").exists() and (
+        not dvc_changes(["ablations"]) or snakemake_has_nothing_to_do(["ablations"])
+    ):
+        targets.append("ablations")
+    sync(targets)
     print("sync: DVC and Snakemake are both up to date")
 
 
-def sync(target: str, pipeline: str) -> None:
-    changes = dvc_changes(pipeline)
-    done = snakemake_has_nothing_to_do(target)
+def sync(targets: list[str]) -> None:
+    changes = dvc_changes(targets)
+    done = snakemake_has_nothing_to_do(targets)
     if changes and not done:
         refuse(f"neither engine is up to date (dvc: {first(changes)}); {ADVICE}")
     if changes:
         if suspects := [stage for stage, change in changes.items() if is_suspect(change)]:
-            refuse(f"{first(suspects)}: parameters changed, results did not; `dvc repro {pipeline}`, then sync again")
-        call("dvc", "commit", "--force", "--quiet", pipeline)
+            refuse(f"{first(suspects)}: parameters changed, results did not; run `dvc repro`, then `make sync` again")
+        call("dvc", "commit", "--force", "--quiet", *pipelines(targets))
     if changes or not done:
-        mark_done(target)
-        call("snakemake", "--cores", "1", "--touch", "--forceall", target)
-        if dvc_changes(pipeline) or not snakemake_has_nothing_to_do(target):
+        mark_done(targets)
+        call("snakemake", "--cores", "1", "--touch", "--forceall", *targets)
+        if dvc_changes(targets) or not snakemake_has_nothing_to_do(targets):
             refuse(f"the engines still differ; {ADVICE}")
 
 
-def dvc_changes(pipeline: str) -> dict[str, list]:
+def pipelines(targets: list[str]) -> list[str]:
+    """DVC's files for targets of Snakemake."""
+    return [PIPELINES[target] for target in targets]
+
+
+def dvc_changes(targets: list[str]) -> dict[str, list]:
     """What DVC would run again, by stage, with its reasons."""
-    return json.loads(call("dvc", "status", "--json", pipeline))
+    return json.loads(call("dvc", "status", "--json", *pipelines(targets)))
 
 
-def snakemake_has_nothing_to_do(target: str) -> bool:
-    return "Nothing to be done" in call("snakemake", "--cores", "1", "--dry-run", target)
+def snakemake_has_nothing_to_do(targets: list[str]) -> bool:
+    return "Nothing to be done" in call("snakemake", "--cores", "1", "--dry-run", *targets)
 
 
-def mark_done(target: str) -> None:
+def mark_done(targets: list[str]) -> None:
     """Make the empty files by which Snakemake knows finished jobs; it touches only what is there."""
-    jobs = call("snakemake", "--cores", "1", "--dry-run", "--forceall", target)
+    jobs = call("snakemake", "--cores", "1", "--dry-run", "--forceall", *targets)
     for name in set(re.findall(r"workflow/done/[^\s,]+", jobs)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import pandas as pd
 from tqdm import tqdm
@@ -88,18 +88,13 @@ def _fetched(
     wanted: dict[str, Source], params: Params, folder: Path, work: Path
 ) -> Iterator[tuple[str, FetchError | None]]:
     """Each path as it is done with, and why it failed, if it did."""
-    stop, in_a_row = Event(), 0
-    fetch = _fetcher(params.download, work, stop)
+    stop = Event()
+    fetch, patience = _fetcher(params.download, work, stop), Patience(stop)
     pool = ThreadPoolExecutor(params.download.workers)
-    jobs = {pool.submit(_one, fetch, found, folder, path, stop): path for path, found in wanted.items()}
+    jobs = {pool.submit(_one, fetch, found, folder, path, patience): path for path, found in wanted.items()}
     try:
         for job in tqdm(as_completed(jobs), desc="fetch videos", total=len(jobs), unit="video"):
-            error = job.result()
-            yield jobs[job], error
-            in_a_row = in_a_row + 1 if error and not error.dead else 0
-            if in_a_row == ENOUGH:
-                tqdm.write(f"{ENOUGH} videos in a row failed; the rest is left to the next run", file=sys.stderr)
-                stop.set()
+            yield jobs[job], job.result()
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -113,16 +108,33 @@ def _fetcher(settings: Download, work: Path, stop: Event) -> Fetcher:
     return lambda found, target: site.fetch(found, target, check)
 
 
-def _one(fetch: Fetcher, found: Source, folder: Path, path: str, stop: Event) -> FetchError | None:
+def _one(fetch: Fetcher, found: Source, folder: Path, path: str, patience: "Patience") -> FetchError | None:
+    if patience.stop.is_set():
+        return FetchError("not asked for, after many others failed")
+    error = None
     try:
-        if stop.is_set():
-            raise FetchError("not asked for, after many others failed")
         fetch(found, place(folder, path))
-    except ArchiveError as error:
-        return FetchError(str(error))
-    except FetchError as error:
-        return error
-    return None
+    except ArchiveError as unsafe:
+        error = FetchError(str(unsafe))
+    except FetchError as failure:
+        error = failure
+    patience.after(error)
+    return error
+
+
+class Patience:
+    """Sets `stop` when ENOUGH videos in a row failed. The worker that saw the last of them sets it, before it takes
+    another: no more are asked for than are under way."""
+
+    def __init__(self, stop: Event):
+        self.stop, self.failures, self.lock = stop, 0, Lock()
+
+    def after(self, error: FetchError | None) -> None:
+        with self.lock:
+            self.failures = self.failures + 1 if error and not error.dead else 0
+            if self.failures == ENOUGH:
+                tqdm.write(f"{ENOUGH} videos in a row failed; the rest is left to the next run", file=sys.stderr)
+                self.stop.set()
 
 
 def check(file: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 
+from rap import postprocess
 from rap.errors import UserError
 from rap.experiment import Experiment, Split
 from rap.files import atomic, digest, read_json, write_json
@@ -16,7 +17,7 @@ DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the
 
 
 def run(params: Params, variant: str, seed: int) -> str:
-    """Write metrics.json, ranks.parquet and similarity.npy of one run.
+    """Write metrics.json, ranks.parquet and similarity.npy of one run; `evaluation.post` adds to the first two.
 
     similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order.
     """
@@ -27,11 +28,16 @@ def run(params: Params, variant: str, seed: int) -> str:
     similarity = score(
         experiment.model, experiment.video, experiment.text, split.videos, captions, params.features.batch
     ).round(DIGITS)
-    figures, ranks = assess(similarity, split, experiment.manifest.videos)
+    figures, ranks = assess(similarity, similarity, split, experiment.manifest.videos)
+    figures["post"], tables = {}, [ranks.assign(post="")]
+    for name in params.evaluation.post:
+        scores = postprocess.apply(name, experiment, split, similarity)
+        figures["post"][name], ranks = assess(*scores, split, experiment.manifest.videos)
+        tables.append(ranks.assign(post=name))
     with atomic(experiment.folder / "similarity.npy") as path, path.open("wb") as file:
         np.save(file, similarity)
     with atomic(experiment.folder / "ranks.parquet") as path:
-        ranks.to_parquet(path, index=False)
+        pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
     about = {"variant": variant, "seed": seed, "split": SPLIT, "digests": experiment.digests}
     about["test_set"] = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
     write_json(experiment.folder / "metrics.json", {**about, **figures})
@@ -53,12 +59,16 @@ def load_adapter(experiment: Experiment) -> None:
     experiment.adapter.load_state_dict(load_file(path, device=str(experiment.device)))
 
 
-def assess(similarity: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
-    """The figures of metrics.json and the rank of every query, from a similarity matrix [captions, videos]."""
+def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
+    """The figures of metrics.json and the rank of every query.
+
+    `to_video` and `to_text`: scores [captions, videos] for captions and for videos as queries, the same matrix unless
+    they are post-processed. `videos`: the manifest's.
+    """
     columns = {id: column for column, id in enumerate(split.videos)}
     owner = split.captions.video_id.map(columns).to_numpy(int)
     kind = split.captions.kind.to_numpy(object)
-    t2v, v2t = metrics.text_to_video(similarity, owner), metrics.video_to_text(similarity, owner)
+    t2v, v2t = metrics.text_to_video(to_video, owner), metrics.video_to_text(to_text, owner)
     figures = {
         "videos": len(split.videos),
         "videos_total": split.total,
@@ -69,7 +79,7 @@ def assess(similarity: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[
     }
     twin_of = videos.set_index("video_id").twin
     partner = twins.partners(split.videos, [twin_of[id] for id in split.videos])
-    wins = twins.wins(similarity, owner, partner)
+    wins = twins.wins(to_video, owner, partner)
     accuracy, pairs = twins.accuracy(wins, kind)
     if accuracy:
         figures |= {"twin": accuracy, "twin_pairs": pairs}

@@ -132,6 +132,16 @@ class Train(Section):
     checkpoint_every: Positive = 50
 
 
+Post = Literal["dsl", "qb_norm"]
+
+
+class Evaluation(Section):
+    post: tuple[Post, ...] = ()
+    bank: Positive = 5000
+
+    model_config = ConfigDict(strict=False)
+
+
 class Variant(BaseModel):
     """One row of a table: a method, its options (a group named after each part of it), its training overrides.
 
@@ -199,6 +209,7 @@ class Params(Section):
     frames: Frames
     features: Features
     train: Train
+    evaluation: Evaluation = Evaluation()
     seeds: tuple[int, ...]
     variants: dict[str, Variant]
     ablations: dict[str, Ablation] = {}

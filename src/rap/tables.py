@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from rap import plots, reported, tracking
+from rap import plots, postprocess, reported, tracking
 from rap.errors import UserError
 from rap.experiment import params_digest, run_folder
 from rap.files import atomic, read_json, write_text
@@ -39,7 +39,7 @@ def run(params: Params, table: str) -> str:
     if table not in params.tables:
         raise UserError(f"params.yaml: tables: there is no {table!r}{hint(table, params.tables)}")
     layout = params.tables[table]
-    runs = pd.DataFrame(_read(params, variant, seed) for variant in layout.variants for seed in params.seeds)
+    runs = pd.concat([_read(params, variant, seed) for variant in layout.variants for seed in params.seeds])
     _refuse_unequal(runs)
     rows, results = uncertain(aggregate(runs), params, layout), Path("results")
     write_text(results / f"{table}.csv", rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
@@ -53,9 +53,21 @@ def run(params: Params, table: str) -> str:
 
 
 def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per variant, in order of appearance: what it rests on, then mean and std of every metric over seeds."""
+    """One row per variant and its post-processing, in order of appearance: what it rests on, then mean and std of every
+    metric over seeds."""
     groups = runs.groupby("variant", sort=False)
-    facts = ["label", "adapter", "dataset", "backbone", "parameters", "videos", "videos_total", "queries", "protocol"]
+    facts = [
+        "label",
+        "adapter",
+        "post",
+        "dataset",
+        "backbone",
+        "parameters",
+        "videos",
+        "videos_total",
+        "queries",
+        "protocol",
+    ]
     rows = groups[facts].first().assign(seeds=groups.size())
     figures = {}
     for metric in _metrics(runs):
@@ -65,30 +77,31 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
 
 def uncertain(rows: pd.DataFrame, params: Params, layout: Table) -> pd.DataFrame:
     """Intervals over queries and paired tests against the baseline (rap.retrieval.uncertainty), seeds averaged."""
-    queries = {name: _queries(params, name) for name in layout.variants}
+    queries = {row.variant: _queries(params, row.variant, row.post) for row in rows.itertuples()}
     rows = rows.set_index("variant")
     for metric in TESTED:
         found = {name: per_query[metric] for name, per_query in queries.items() if metric in per_query}
         if not found:
             continue
         base = found[layout.baseline]
-        others = [name for name in layout.variants if name != layout.baseline]
+        others = [name for name in queries if name != layout.baseline]
         tests = uncertainty.holm(
             [uncertainty.permutation_test(found[n].score.to_numpy(), base.score.to_numpy(), base.unit) for n in others]
         )
-        for name in layout.variants:
+        for name in queries:
             low, high = uncertainty.interval(found[name].score.to_numpy(), found[name].unit)
             rows.loc[name, [f"{metric}_low", f"{metric}_high"]] = low, high
         rows[f"{metric}_p"] = pd.Series(dict(zip(others, tests, strict=True)), dtype=float)
     return rows.reset_index()
 
 
-def _queries(params: Params, variant: str) -> dict[str, pd.DataFrame]:
+def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
     """By metric, each query's unit and its score in percent, the mean over seeds; queries in one order."""
+    variant = name.removesuffix(f"+{post}")
     tables = [pd.read_parquet(run_folder(params, variant, seed) / "ranks.parquet") for seed in params.seeds]
-    ranks = pd.concat(tables, ignore_index=True)
+    ranks = pd.concat(tables, ignore_index=True).query("post == @post")
     above, ties = ranks.above.to_numpy(), ranks.ties.to_numpy()
-    ranks["score"] = 100 * metrics.Ranks(above, above, ties).within(1)
+    ranks = ranks.assign(score=100 * metrics.Ranks(above, above, ties).within(1))
     chosen = {f"{direction}_R@1": ranks[ranks.direction == direction] for direction in DIRECTIONS}
     twins = ranks.dropna(subset="twin")
     if len(twins):
@@ -160,6 +173,7 @@ def _caption(rows: pd.DataFrame) -> str:
             lines.append("A method without trainable parameters gives the same figures for every seed: ± 0.0.")
     else:
         lines.append("One seed: no standard deviation.")
+    lines += [postprocess.ABOUT[name] for name in rows.post.unique() if name]
     return " ".join(lines)
 
 
@@ -195,8 +209,11 @@ def _metrics(runs: pd.DataFrame) -> list[str]:
     return directions + sorted(twins, key=lambda name: name != "twin_all") + kinds
 
 
-def _read(params: Params, variant: str, seed: int) -> dict:
-    """One run as a flat row. Raises UserError if a file is missing or does not belong to the present parameters."""
+def _read(params: Params, variant: str, seed: int) -> pd.DataFrame:
+    """One run as a flat row, and one more for each of `evaluation.post`, named VARIANT+POST.
+
+    Raises UserError if a file is missing or does not belong to the present parameters.
+    """
     again = {stage: f"run `rap {stage} --variant {variant} --seed {seed}`" for stage in ("train", "evaluate")}
     folder, files = run_folder(params, variant, seed), {}
     for name, stage in {"run": "train", "costs": "train", "metrics": "evaluate"}.items():
@@ -216,9 +233,9 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         )
     if figures["digests"] != about["digests"]:
         raise UserError(f"{folder / 'metrics.json'}: not of the present training of this run; {again['evaluate']}")
-    return {
-        "variant": variant,
-        "label": params.all_variants[variant].label or variant,
+    if not set(params.evaluation.post) <= set(figures["post"]):
+        raise UserError(f"{folder / 'metrics.json'}: evaluated with another evaluation.post; {again['evaluate']}")
+    facts = {
         "adapter": about["adapter"],
         "parameters": about["parameters"],
         "protocol": PROTOCOLS[about["selected"]] if about["steps"] else "no training",
@@ -226,10 +243,22 @@ def _read(params: Params, variant: str, seed: int) -> dict:
         "backbone": about["backbone"],
         "weights": about["digests"]["backbone"],
         **{name: figures[name] for name in ("split", "test_set", "videos", "videos_total", "queries")},
+        **files["costs"],
+    }
+    label = params.all_variants[variant].label or variant
+    rows = [{"variant": variant, "label": label, "post": "", **facts, **_figures(figures)}]
+    for name in params.evaluation.post:
+        row = {"variant": f"{variant}+{name}", "label": f"{label} + {postprocess.LABELS[name]}", "post": name}
+        rows.append(row | facts | _figures(figures["post"][name]))
+    return pd.DataFrame(rows)
+
+
+def _figures(figures: dict) -> dict[str, float]:
+    """Both directions, twins and kinds of caption of metrics.json, flat."""
+    return {
         **{f"{d}_{measure}": figures[d][measure] for d in DIRECTIONS for measure in MEASURES},
         **{f"twin_{kind}": share for kind, share in figures.get("twin", {}).items()},
         **{f"kind_{kind}": summary["R@1"] for kind, summary in figures.get("by_kind", {}).items()},
-        **files["costs"],
     }
 
 
@@ -247,15 +276,19 @@ def _refuse_unequal(runs: pd.DataFrame) -> None:
 def _costs(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per variant: mean seconds of training, highest peak memory, bytes of its caches, FLOPs and index bytes
     of one clip (rap.costs), devices used."""
-    rows = runs.groupby("variant", sort=False).agg(
-        label=("label", "first"),
-        parameters=("parameters", "first"),
-        seeds=("variant", "size"),
-        train_seconds=("train_seconds", "mean"),
-        peak_memory_bytes=("peak_memory_bytes", "max"),
-        cache_bytes=("cache_bytes", "max"),
-        flops_per_clip=("flops_per_clip", "first"),
-        index_bytes_per_video=("index_bytes_per_video", "first"),
-        device=("device", lambda names: " + ".join(sorted(set(names)))),
+    rows = (
+        runs[runs.post == ""]
+        .groupby("variant", sort=False)
+        .agg(
+            label=("label", "first"),
+            parameters=("parameters", "first"),
+            seeds=("variant", "size"),
+            train_seconds=("train_seconds", "mean"),
+            peak_memory_bytes=("peak_memory_bytes", "max"),
+            cache_bytes=("cache_bytes", "max"),
+            flops_per_clip=("flops_per_clip", "first"),
+            index_bytes_per_video=("index_bytes_per_video", "first"),
+            device=("device", lambda names: " + ".join(sorted(set(names)))),
+        )
     )
     return rows.reset_index()

@@ -159,7 +159,9 @@ def _metrics(folder: Path, stage: Stage) -> Iterator[tuple[str, float, int]]:
     else:
         figures = read_json(folder / "metrics.json")
         chosen = {
-            name: figures[name] for name in ("t2v", "v2t", "twin", "by_kind", "videos", "queries") if name in figures
+            name: figures[name]
+            for name in ("t2v", "v2t", "twin", "by_kind", "post", "videos", "queries")
+            if name in figures
         }
         for name, value in _flat(chosen, "/"):
             yield name.replace("@", "_at_"), float(value), 0

@@ -26,14 +26,24 @@ def make(tmp_path, monkeypatch):
 
 def test_flops_of_zero_shot_are_the_closed_form(make):
     block = 2 * (12 * N * D * D) + 2 * (2 * N * N * D)  # projections and MLP, then scores and their weighted sum
-    frame = 2 * (N - 1) * PATCH * D + L * block + 2 * D * E
+    last = 2 * (3 * N + 9) * D * D + 2 * (2 * N * D)  # one token asks, and goes on
+    frame = 2 * (N - 1) * PATCH * D + (L - 1) * block + last + 2 * D * E
     assert costs.flops_per_clip(make("none"), T) == T * frame
 
 
 def test_what_a_method_adds_is_counted(make):
     lora = make("lora", lora={"rank": 2})
-    added = L * T * N * 2 * ((D + 3 * D) * 2 + (D + D) * 2)
+    qkv, out = 2 * (D + 3 * D) * 2, 2 * (D + D) * 2
+    added = T * (L * N * qkv + ((L - 1) * N + 1) * out)
     assert costs.flops_per_clip(lora, T) - costs.flops_per_clip(make("none"), T) == added
+
+
+@pytest.mark.parametrize(
+    ("head", "added"), [("lstm", 2 * T * 8 * E * E), ("transformer", 2 * T * (12 * E + 2 * T) * E)]
+)
+def test_a_head_on_the_frame_embeddings_is_counted(make, head, added):
+    model = make("sequential", sequential={"head": head, "tune": "none"})
+    assert costs.flops_per_clip(model, T) - costs.flops_per_clip(make("none"), T) == added
 
 
 def test_an_index_holds_embeddings_or_what_the_text_must_still_meet(make):

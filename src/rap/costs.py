@@ -1,6 +1,9 @@
 """What a trained method costs where it is used: arithmetic and memory, counted, not timed."""
 
 import resource
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -21,12 +24,21 @@ def flops_per_clip(model: Retriever, frames: int) -> int:
     Of a text-conditioned method: to its cosine with one query. Matrix products, convolutions and attention are counted.
     """
     clip = one_clip(model, frames)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # its products are all seen
+    with _plain(), FlopCounterMode(display=False) as counter:
         if model.conditioned:
             model.pairs(clip, torch.zeros(1, model.clip.embed_dim, device=clip.x.device))
         else:
             model.video(clip)
     return counter.get_total_flops()
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Attention and LSTM without fused kernels: the counter sees their products."""
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        warnings.simplefilter("ignore")  # the next line warns of Intel GPUs that are not there
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 def index_bytes_per_video(model: Retriever, frames: int) -> int:

@@ -24,8 +24,9 @@ def test_video_tower_equals_encode_image_at_every_cut(pair):
     theirs, ours = pair
     frames = torch.randint(0, 256, (1, 2, 224, 224, 3), dtype=torch.uint8)
     images = frames[0].movedim(-1, 1).float().div(255).sub(ours.visual.mean).div(ours.visual.std)
-    want = theirs.encode_image(images)[None]
     context = Context(ours.visual, torch.tensor([2]))
+    want = ours.visual.run(frames, INPUT, ours.visual.all, context, Tuner())
+    torch.testing.assert_close(want, theirs.encode_image(images)[None], rtol=0, atol=2e-6)
     for depth in (0, 1, 7, ours.visual.layers):
         cut = ours.visual.run(frames, INPUT, depth, context, Tuner())
         assert torch.equal(ours.visual.run(cut, depth, ours.visual.all, context, Tuner()), want), depth
@@ -34,8 +35,9 @@ def test_video_tower_equals_encode_image_at_every_cut(pair):
 def test_text_tower_equals_encode_text_at_every_cut(pair):
     theirs, ours = pair
     ids = open_clip.tokenize(CAPTIONS)
-    want = theirs.encode_text(ids)
     context = Context(ours.text, ids.argmax(-1) + 1)
+    want = ours.text.run(ids, INPUT, ours.text.all, context, Tuner())
+    torch.testing.assert_close(want, theirs.encode_text(ids), rtol=0, atol=2e-6)
     for depth in (0, 1, 7, ours.text.layers):
         cut = ours.text.run(ids, INPUT, depth, context, Tuner())
         assert torch.equal(ours.text.run(cut, depth, ours.text.all, context, Tuner()), want), depth

@@ -84,6 +84,8 @@ class LoRM(Tuner):
         scale, shift = (part[name](context.length, x.shape[1], unit) for part in (self.scale, self.shift))
         if site == "post":
             scale, shift = scale[:, :, 0], shift[:, :, 0]
+        else:  # of the last block's tokens [CLS] alone may be left
+            scale, shift = scale[:, :, : x.shape[2]], shift[:, :, : x.shape[2]]
         return torch.addcmul(x + shift.to(x.dtype), x, scale.to(x.dtype))
 
 

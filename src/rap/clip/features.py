@@ -17,6 +17,8 @@ from rap.device import setup
 from rap.files import digest
 from rap.params import Params
 
+TOWERS = 2  # raised when the towers' arithmetic changes: rows of another are computed again
+
 
 def run(params: Params, cache: str, shard: int) -> str:
     """Write data/DATASET/features/CACHE/shard-K.npy and .parquet.
@@ -28,7 +30,7 @@ def run(params: Params, cache: str, shard: int) -> str:
     clip, config = load(params.backbone_folder)
     clip = clip.to(device)
     stem = folder(params, cache) / f"shard-{shard}"
-    recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype}
+    recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "towers": TOWERS}
     make = _video if cache.startswith("video") else _text
     made, computed = make(params, clip, config, cache, shard, stem, recipe)
     failed = int((made.index.reason != "").sum())
@@ -41,8 +43,7 @@ def _video(params: Params, clip: Clip, config: dict, cache: str, shard: int, ste
     depth, tower = position(cache, clip.visual), clip.visual
     keys = {row.id: digest({**recipe, "frames": row.key}) for row in frames.index.itertuples()}
     rows = {row.id: number for number, row in enumerate(frames.index.itertuples())}
-    shape = {tower.all: (params.frames.count, clip.embed_dim)}
-    shape = shape.get(depth, (params.frames.count, tower.grid**2 + 1, tower.width))
+    shape = {tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}.get(depth, (tower.grid**2 + 1, tower.width))
 
     def compute(ids: list[str]) -> Iterator[Item]:
         reasons = {id: frames.index.reason[rows[id]] for id in ids}
@@ -54,7 +55,7 @@ def _video(params: Params, clip: Clip, config: dict, cache: str, shard: int, ste
             x = torch.from_numpy(frames.array[number])
             yield from _items(batch, prefix(tower, x, length, depth), length)
 
-    return build(stem, keys, shape, params.features.dtype, compute)
+    return build(stem, keys, (params.frames.count, *shape), params.features.dtype, compute)
 
 
 def _text(params: Params, clip: Clip, config: dict, cache: str, shard: int, stem: Path, recipe: dict):
@@ -62,7 +63,8 @@ def _text(params: Params, clip: Clip, config: dict, cache: str, shard: int, stem
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
     depth, tower, words = position(cache, clip.text), clip.text, params.features.words
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
-    shape = {INPUT: (words,), tower.all: (clip.embed_dim,)}.get(depth, (words, tower.width))
+    shape = {INPUT: (words,), tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}
+    shape = shape.get(depth, (words, tower.width))
 
     def compute(ids: list[str]) -> Iterator[Item]:
         for batch in _batches(ids, params.features.batch * params.frames.count, f"{cache} shard {shard}"):

@@ -5,9 +5,13 @@ The arithmetic and the parameter names are those of open_clip's CLIP, so its wei
 Positions along a tower with L blocks: INPUT (-1) pixels or token ids; d in 0..L the tokens after d blocks; ALL (L + 1)
 the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to b; running a..d and then d..b performs
 the very operations of a..b, which is why a cache at d changes nothing.
+
+Of the tokens after L blocks one is read: [CLS] of a frame, the end of a text. The last block computes that one alone,
+so it costs less than a third of another block, and position L holds one token.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +52,8 @@ class Tuner(nn.Module):
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         """The value that goes on from a site; `source` is the input of the linear map at qkv, out, fc, proj and joint.
 
-        At `input` the number of tokens and of frames may change.
+        At `input` the number of tokens and of frames may change. In the last block, out, ln_2, fc and proj hold the one
+        token that is read.
         """
         return x
 
@@ -75,7 +80,17 @@ class Block(nn.Module):
             {"c_fc": nn.Linear(width, hidden), "gelu": activation, "c_proj": nn.Linear(hidden, width)}
         )
 
-    def forward(self, x: Tensor, layer: int, tuner: Tuner, context: Context, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layer: int,
+        tuner: Tuner,
+        context: Context,
+        mask: Tensor | None,
+        pick: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Tokens after the block: all, or those that `pick` takes of [..., tokens, width]; `mask` fits them."""
+
         def edit(site: str, x: Tensor, source: Tensor | None = None) -> Tensor:
             return tuner.edit(layer, site, x, source, context)
 
@@ -86,8 +101,9 @@ class Block(nn.Module):
         prompts = tuner.prompts(layer, context)
         if prompts is not None:
             k, v, mask = self.extend(k, v, mask, prompts)
+        q = pick(q) if pick else q
         a = self.merge(tuner.attend(layer, self, x, q, attention(q, k, v, mask), context))
-        x = x + edit("out", self.attn.out_proj(a), a)
+        x = (pick(x) if pick else x) + edit("out", self.attn.out_proj(a), a)
         h = edit("ln_2", self.ln_2(x))
         h = self.mlp["gelu"](edit("fc", self.mlp["c_fc"](h), h))
         return x + edit("proj", self.mlp["c_proj"](h), h)
@@ -134,7 +150,7 @@ class Transformer(nn.Module):
 
 
 class Tower(nn.Module):
-    """`embed` makes tokens of the input, blocks transform them, `read` picks what stands for frame or text, normed."""
+    """`embed` makes tokens of the input, blocks transform them, `read` picks the one that stands for frame or text."""
 
     transformer: Transformer
     width: int
@@ -155,17 +171,33 @@ class Tower(nn.Module):
         for layer in range(start, min(stop, self.layers)):
             x = tuner.edit(layer, "input", x, None, context)
             block = tuner.block(layer, self.transformer.resblocks[layer])
-            x = block(x, layer, tuner, context, self.mask(x))
+            x = block(x, layer, tuner, context, *self.attended(x, context, last=layer == self.layers - 1))
         return self.head(x, context, tuner) if stop == self.all and start < stop else x
 
+    def attended(self, x: Tensor, context: Context, last: bool) -> tuple[Tensor | None, Callable | None]:
+        """The mask of a block, and the choice among its tokens: in the last one, that which is read."""
+        mask = self.mask(x)
+        if not last:
+            return mask, None
+        mask = None if mask is None else self.read(mask.expand(len(x), -1, -1), context)[:, None]
+        return mask, lambda tokens: self.read(tokens, context)
+
     def head(self, x: Tensor, context: Context, tuner: Tuner) -> Tensor:
-        """Tokens after all blocks -> embeddings in the joint space."""
-        h = tuner.edit(self.layers, "post", self.read(x, context), None, context)
+        """The token that is read, after all blocks, [..., 1, D] -> embeddings in the joint space [..., E]."""
+        h = tuner.edit(self.layers, "post", self.norm(x[..., 0, :]), None, context)
         return tuner.edit(self.layers, "joint", h @ self.projection, h, context)
 
     def mask(self, x: Tensor) -> Tensor | None:
         """What is added to the attention scores of tokens x; None: every token sees every other."""
         return None
+
+    def read(self, x: Tensor, context: Context) -> Tensor:
+        """Of [..., tokens, D], the token that stands for the frame or the text, [..., 1, D]."""
+        raise NotImplementedError
+
+    def norm(self, x: Tensor) -> Tensor:
+        """The norm before the projection."""
+        raise NotImplementedError
 
 
 class VideoTower(Tower):
@@ -199,7 +231,10 @@ class VideoTower(Tower):
         return self.ln_pre(x + self.positional_embedding.to(x.dtype)).unflatten(0, (batch, frames))
 
     def read(self, x: Tensor, context: Context) -> Tensor:
-        return self.ln_post(x[..., 0, :])
+        return x[..., :1, :]
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.ln_post(x)
 
     @property
     def projection(self) -> Tensor:
@@ -236,7 +271,11 @@ class TextTower(Tower):
         return self.token_embedding(x.long()) + self.positional_embedding[: x.shape[1]]
 
     def read(self, x: Tensor, context: Context) -> Tensor:
-        return self.ln_final(x[torch.arange(len(x), device=x.device), context.length - 1])
+        end = (context.length - 1).view(-1, *[1] * (x.ndim - 1))
+        return x.gather(-2, end.expand(*x.shape[:-2], 1, x.shape[-1]))
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.ln_final(x)
 
     @property
     def projection(self) -> Tensor:

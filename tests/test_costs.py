@@ -31,6 +31,11 @@ def test_flops_of_zero_shot_are_the_closed_form(make):
     assert costs.flops_per_clip(make("none"), T) == T * frame
 
 
+@pytest.mark.parametrize("method", adapters.METHODS)
+def test_every_method_is_counted(make, method):
+    assert costs.flops_per_clip(make(method), T) > 0
+
+
 def test_what_a_method_adds_is_counted(make):
     lora = make("lora", lora={"rank": 2})
     qkv, out = 2 * (D + 3 * D) * 2, 2 * (D + D) * 2

@@ -21,7 +21,13 @@ CONFIG = {
         "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 24, "layers": 3, "head_width": 8},
         "text_cfg": {"context_length": 16, "vocab_size": len(WORDS), "width": 16, "heads": 2, "layers": 2},
     },
-    "preprocess": {"size": 32, "mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"},
+    "preprocess": {
+        "size": 32,
+        "resize_mode": "shortest",
+        "mean": [0.48, 0.46, 0.41],
+        "std": [0.27, 0.26, 0.28],
+        "interpolation": "bicubic",
+    },
     "tokenizer": {"kind": "words", "words": WORDS},
 }
 ROOT = Path(__file__).parents[1]

@@ -17,14 +17,13 @@ from rap.retrieval.model import Retriever
 FLOAT = 4  # bytes
 
 
-@torch.no_grad()
 def flops_per_clip(model: Retriever, frames: int) -> int:
     """Floating-point operations from one clip's frames to its embedding, a multiplication and an addition being two.
 
     Of a text-conditioned method: to its cosine with one query. Matrix products, convolutions and attention are counted.
     """
     clip = one_clip(model, frames)
-    with _plain(), FlopCounterMode(display=False) as counter:
+    with _plain(), _frozen(model), FlopCounterMode(display=False) as counter:
         if model.conditioned:
             model.pairs(clip, torch.zeros(1, model.clip.embed_dim, device=clip.x.device))
         else:
@@ -39,6 +38,19 @@ def _plain() -> Iterator[None]:
         warnings.simplefilter("ignore")  # the next line warns of Intel GPUs that are not there
         with torch.backends.mkldnn.flags(enabled=False):
             yield
+
+
+@contextmanager
+def _frozen(model: Retriever) -> Iterator[None]:
+    """Without gradients at all: the counter stumbles over views of parameters that want one."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def index_bytes_per_video(model: Retriever, frames: int) -> int:

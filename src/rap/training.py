@@ -1,6 +1,5 @@
 """The train stage: an adapter learns from the cache, exactly as it would from frames."""
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -9,15 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from rap import costs
+from rap import costs, portable
 from rap.clip.caches import Batch
 from rap.device import autocast
 from rap.errors import UserError
-from rap.experiment import Experiment, Split, options
+from rap.experiment import Experiment, Split
 from rap.files import atomic, read_json, write_json
 from rap.params import Params, Train
 from rap.retrieval import metrics
@@ -221,13 +219,8 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
     """Write the files of a finished run, run.json last."""
     if state.best is not None:
         experiment.adapter.load_state_dict(state.best[2])
-    weights = {name: tensor.contiguous() for name, tensor in experiment.adapter.state_dict().items()}
-    params, adapter = experiment.params, experiment.params.all_variants[experiment.variant].adapter
-    method = {"adapter": adapter, "options": options(params, experiment.variant)}
-    method["frames"] = params.frames.model_dump(mode="json")
-    header = {**method, "backbone": experiment.config["digest"]}
-    with atomic(experiment.folder / FILES[0]) as path:
-        save_file(weights, path, metadata={"rap": json.dumps(header, sort_keys=True)})
+    params = experiment.params
+    portable.save(experiment, experiment.folder / FILES[0])
     with atomic(experiment.folder / FILES[1]) as path:
         pd.DataFrame(state.history, columns=COLUMNS).to_csv(path, index=False, lineterminator="\n")
     write_json(
@@ -248,7 +241,7 @@ def record(experiment: Experiment, data: Pairs, state: State) -> None:
             "seed": experiment.seed,
             "dataset": params.dataset.name,
             "parameters": experiment.adapter.count,
-            **method,
+            **{key: portable.header(experiment)[key] for key in ("adapter", "options", "frames")},
             "train": experiment.train.model_dump(mode="json"),
             "caches": experiment.names,
             "backbone": experiment.config["name"],

@@ -85,13 +85,17 @@ def read_recipe(params: Params) -> Recipe:
     path = params.backbone_folder / "config.json"
     if not path.exists():
         raise UserError(f"{path}: not there; run `rap backbone` first")
-    wanted = read_json(path)["preprocess"]
-    if wanted["resize_mode"] != "shortest" or wanted["interpolation"] not in KERNELS:
+    return prepare(params.frames, read_json(path)["preprocess"], str(path))
+
+
+def prepare(frames: Frames, preprocess: dict, where: str) -> Recipe:
+    """The recipe for a backbone, from its config's `preprocess`. Raises UserError, naming `where`, if it has none."""
+    if preprocess["resize_mode"] != "shortest" or preprocess["interpolation"] not in KERNELS:
         raise UserError(
-            f"{path}: preprocessing by {wanted['resize_mode']}, {wanted['interpolation']} is not supported; "
+            f"{where}: preprocessing by {preprocess['resize_mode']}, {preprocess['interpolation']} is not supported; "
             f"choose a backbone with shortest and one of {', '.join(KERNELS)}"
         )
-    return Recipe(params.frames, wanted["size"], wanted["interpolation"])
+    return Recipe(frames, preprocess["size"], preprocess["interpolation"])
 
 
 def cut_clip(video: NamedTuple, recipe: Recipe, folder: Path) -> shards.Item:

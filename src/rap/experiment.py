@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 
 from rap import adapters, retrieval
-from rap import clip as clip_package
-from rap.clip import backbone
+from rap.clip import backbone, caches, towers
 from rap.clip.caches import Cache, choose
 from rap.data.manifest import Manifest
 from rap.device import setup
@@ -105,6 +104,7 @@ def code_digest() -> str:
     """Digest of the source that turns caches into adapters: towers, adapters, model, training."""
     from rap import training
 
-    packages = [Path(inspect.getfile(package)).parent for package in (clip_package, adapters, retrieval)]
-    files = [Path(inspect.getfile(training)), *(file for package in packages for file in sorted(package.glob("*.py")))]
+    packages = [Path(inspect.getfile(package)).parent for package in (adapters, retrieval)]
+    files = [Path(inspect.getfile(module)) for module in (towers, caches, training)]
+    files += [file for package in packages for file in sorted(package.glob("*.py"))]
     return digest({f"{file.parent.name}/{file.name}": digest_file(file) for file in files})

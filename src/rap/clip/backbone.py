@@ -1,21 +1,22 @@
 """The backbone stage: any ViT CLIP of open_clip, by name and tag or from a local file, as one folder of two files.
 
 weights.safetensors holds open_clip's own parameter names, the text tower's under `text.`; config.json says how to
-build the towers, prepare frames and number words, and gives the digest of the weights. From here on nothing needs
-open_clip, except to tokenize with CLIP's own vocabulary.
+build the towers, prepare frames and number words, and gives the digests of the weights and of the file that they came
+from. From here on nothing needs open_clip, except to tokenize with CLIP's own vocabulary.
 """
 
 import json
 from importlib import resources
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
+from rap.clip import weights
+from rap.clip.torchscript import is_torchscript
 from rap.clip.towers import Clip
 from rap.errors import UserError
 from rap.files import atomic, digest_file, read_json, write_json
-from rap.params import Params, hint
+from rap.params import Backbone, Params, hint
 
 DEMO = "demo-vit"
 VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
@@ -29,21 +30,36 @@ def run(params: Params) -> str:
     """
     wanted, folder = params.backbone, params.backbone_folder
     config = demo_config() if wanted.name == DEMO else open_clip_config(wanted.name, wanted.pretrained)
-    if wanted.weights:
-        state, source = _read_weights(Path(wanted.weights)), wanted.weights
-    elif wanted.pretrained and wanted.name != DEMO:
-        state, source = _pretrained(wanted.name, wanted.pretrained), f"open_clip tag {wanted.pretrained}"
-    else:
+    file = source_file(wanted)
+    state = weights.read(file)
+    if is_torchscript(file) and not config["model"].get("quick_gelu"):
         raise UserError(
-            f"backbone: {wanted.name} has no weights; set backbone.weights to a file or backbone.pretrained to a tag"
+            f"{file}: an archive as OpenAI publishes them, trained with QuickGELU, which {wanted.name} has not; "
+            "set backbone.pretrained: openai beside backbone.weights"
         )
-    clip = build(config, state, source)
+    clip = build(config, state, str(file))
     with atomic(folder / "weights.safetensors") as path:
         save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, path)
     config["digest"] = digest_file(folder / "weights.safetensors")
+    config["source"] = {"file": file.name, "digest": digest_file(file)}
     write_json(folder / "config.json", config)
     count = sum(tensor.numel() for tensor in clip.state_dict().values())
-    return f"{folder}: {wanted.name} from {source}, {count / 1e6:.2f} M parameters, digest {config['digest'][:12]}"
+    gelu = "QuickGELU" if config["model"].get("quick_gelu") else "GELU"
+    return (
+        f"{folder}: {wanted.name} with {gelu} from {file}, {count / 1e6:.2f} M parameters, "
+        f"digest {config['digest'][:12]}"
+    )
+
+
+def source_file(wanted: Backbone) -> Path:
+    """The weights file that params.yaml asks for: a local one, or the one of open_clip's tag."""
+    if wanted.weights:
+        return Path(wanted.weights)
+    if wanted.pretrained and wanted.name != DEMO:
+        return weights.find(wanted.name, wanted.pretrained)
+    raise UserError(
+        f"backbone: {wanted.name} has no weights; set backbone.weights to a file or backbone.pretrained to a tag"
+    )
 
 
 def load(folder: str | Path) -> tuple[Clip, dict]:
@@ -107,33 +123,3 @@ def open_clip_config(name: str, pretrained: str | None) -> dict:
         "resize_mode": tag.get("resize_mode") or "shortest",
     }
     return {"name": name, "model": model, "preprocess": preprocess, "tokenizer": {"kind": "bpe"}}
-
-
-def _read_weights(path: Path) -> dict:
-    if not path.is_file():
-        raise UserError(f"backbone.weights: {path} is not there; put the weights file there or name another")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        state = checkpoint.get("state_dict", checkpoint)
-        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    except Exception as error:  # each library raises its own kinds for a file that is not what its name says
-        raise UserError(
-            f"backbone.weights: {path} cannot be read as weights: {' '.join(str(error).split())[:200]}"
-        ) from None
-
-
-def _pretrained(name: str, tag: str) -> dict:
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if tag not in tags:
-        raise UserError(f"backbone.pretrained: {name} has no tag {tag!r}{hint(tag, tags)}")
-    try:
-        return open_clip.create_model(name, pretrained=tag).state_dict()
-    except Exception as error:  # the hub's client raises many kinds when it is out of reach
-        raise UserError(
-            f"backbone.pretrained: {name} {tag} could not be had ({' '.join(str(error).split())[:120]}); "
-            "download its weights where there is a network and set backbone.weights to the file"
-        ) from None

@@ -1,0 +1,80 @@
+"""Where a backbone's weights come from: a file of one's own, or the one that open_clip knows for a model and a tag."""
+
+import warnings
+from pathlib import Path
+
+import requests
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rap.clip.torchscript import is_torchscript, read_torchscript
+from rap.errors import UserError
+from rap.params import hint
+
+ARCHIVES = Path("~/.cache/clip")  # where open_clip and OpenAI's own package keep what comes from an address
+PATIENCE = 10  # seconds for the hub's first answer
+EXTRAS = ("input_resolution", "context_length", "vocab_size")  # facts that OpenAI's archives keep among the weights
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The weights of a safetensors file, a checkpoint of torch, or a TorchScript archive, whose code is not executed.
+
+    Raises UserError if the file is absent or holds anything else.
+    """
+    if not path.is_file():
+        raise UserError(f"backbone.weights: {path} is not there; put the weights file there or name another")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if is_torchscript(path):
+            return {name: tensor for name, tensor in read_torchscript(path).items() if name not in EXTRAS}
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint.get("state_dict", checkpoint)
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    except Exception as error:  # each library raises its own kinds for a file that is not what its name says
+        raise UserError(f"backbone.weights: {path} cannot be read as weights: {_short(error)}") from None
+
+
+def find(name: str, tag: str) -> Path:
+    """The file of open_clip's `name` and `tag`: from a cache, or from the hub. Raises UserError if it cannot be had."""
+    import open_clip
+    from open_clip.pretrained import download_pretrained, download_pretrained_from_url
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise UserError(f"backbone.pretrained: {name} has no tag {tag!r}{hint(tag, tags)}")
+    known = open_clip.get_pretrained_cfg(name, tag)
+    archive = Path(known.get("url") or "").name
+    try:
+        if archive and (ARCHIVES.expanduser() / archive).is_file():
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # a file with another digest is not overwritten
+                return Path(download_pretrained_from_url(known["url"]))
+        if known.get("hf_hub"):
+            _cached_or_reachable(known["hf_hub"])
+        return Path(download_pretrained(known))
+    except Exception as error:  # the hub's client raises many kinds when it is out of reach
+        places = [f"https://huggingface.co/{known['hf_hub'].strip('/')}"] if known.get("hf_hub") else []
+        places += [known["url"]] if archive else []
+        raise UserError(
+            f"backbone.pretrained: {name} {tag} could not be had ({_short(error)}); where there is a network, download "
+            f"its weights from {' or '.join(places)}, and set backbone.weights to the file"
+            + (f", or put {archive} into {ARCHIVES}" if archive else "")
+        ) from None
+
+
+def _cached_or_reachable(model: str) -> None:
+    """Raises OSError if a model is not in the hub's cache and the hub is silent: its client would try for a minute."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    owner, file = model.rsplit("/", 1)
+    names = [file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    cached = any(isinstance(try_to_load_from_cache(owner, name), str) for name in names)
+    if not cached and not constants.HF_HUB_OFFLINE:
+        requests.head(constants.ENDPOINT, timeout=PATIENCE)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

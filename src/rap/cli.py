@@ -77,6 +77,23 @@ def table(table: Annotated[str, typer.Option(help="A name under `tables` in para
 
 
 @app.command()
+def search(
+    query: Annotated[str, typer.Argument(help='What the video shows, in quotes: "a dog jumps".')],
+    variant: Variant = "rap",
+    seed: Seed = 0,
+    adapter: Annotated[str | None, typer.Option(help="An adapter.safetensors, in place of variant and seed.")] = None,
+    split: Annotated[str, typer.Option(help="Whose videos: all, train, val or test.")] = "all",
+    top: Annotated[int, typer.Option(help="How many videos to show.", min=1)] = 10,
+    picture: Annotated[str | None, typer.Option(help="A PNG file for a contact sheet of their frames.")] = None,
+) -> None:
+    """Rank the dataset's videos by a sentence, and index first what is new. Needs: features; train, but for zero-shot.
+
+    The index holds one embedding per video and adapter, under data/DATASET/index/. See docs/search.md.
+    """
+    print(_call("rap.search", "run", query, variant, seed, adapter, split, top, picture))
+
+
+@app.command()
 def pretrain() -> None:
     """Train the demo's small CLIP again, from nothing (about ten minutes; its weights come with the project)."""
     _stage("rap.clip.pretrain")
@@ -98,6 +115,12 @@ def track() -> None:
 def stats() -> None:
     """Tell what is there, what failed and why, lengths of videos and captions; draw the durations. Needs: download."""
     print(_call("rap.stats", "run"))
+
+
+@dataset.command()
+def init(folder: Annotated[str, typer.Argument(help="The folder that holds your videos.")]) -> None:
+    """List a folder's videos in FOLDER.csv, ready for captions."""
+    print(_call("rap.template", "run", folder))
 
 
 @dataset.command()

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rap import adapters
 from rap.adapters import METHODS, Adapter
 from rap.clip import backbone
 from rap.clip.caches import Batch
@@ -26,8 +27,8 @@ from rap.data.ffmpeg import VideoError
 from rap.data.frames import Recipe, decode, prepare
 from rap.errors import UserError
 from rap.experiment import Experiment, options
-from rap.files import atomic
-from rap.params import Frames, hint, parse
+from rap.files import atomic, digest, digest_file
+from rap.params import Frames, Params, hint, parse
 from rap.retrieval.model import Retriever
 
 FORMAT = 1  # of the header
@@ -43,7 +44,10 @@ def save(experiment: Experiment, path: Path) -> None:
 
 def header(experiment: Experiment) -> dict:
     """What the file says of itself: how to build the adapter, what to feed it, what it belongs to and comes from."""
-    params, variant = experiment.params, experiment.variant
+    return _about(experiment.params, experiment.variant, experiment.seed, experiment.config)
+
+
+def _about(params: Params, variant: str, seed: int, config: dict) -> dict:
     return {
         "format": FORMAT,
         "rap": version("rap-retrieval"),
@@ -51,16 +55,20 @@ def header(experiment: Experiment) -> dict:
         "options": options(params, variant),
         "frames": params.frames.model_dump(mode="json"),
         "words": params.features.words,
-        "backbone": {name: experiment.config[name] for name in ("name", "digest")},
-        "trained": {"variant": variant, "seed": experiment.seed, "dataset": params.dataset.name},
+        "backbone": {name: config[name] for name in ("name", "digest")},
+        "trained": {"variant": variant, "seed": seed, "dataset": params.dataset.name},
     }
 
 
 @dataclass(frozen=True)
 class Portable:
-    """A backbone with a trained adapter, for captions and video files as they are."""
+    """A backbone with a trained adapter, for captions and video files as they are.
+
+    `digest` names the adapter: the SHA-256 of its file, or of the header of one that has nothing to train.
+    """
 
     model: Retriever
+    digest: str
     header: dict
     tokenizer: dict
     recipe: Recipe
@@ -69,7 +77,7 @@ class Portable:
     def texts(self, captions: list[str]) -> Tensor:
         """Embeddings of captions, float32 [Q, E], L2-normalised."""
         ids, lengths = tokenize(captions, self.tokenizer, self.header["words"])
-        return self.model.text(Batch(torch.from_numpy(ids), torch.from_numpy(lengths), INPUT))
+        return self.model.text(Batch(torch.from_numpy(ids), torch.from_numpy(lengths), INPUT).to(self.device))
 
     @torch.no_grad()
     def videos(self, files: list[str | Path]) -> Tensor:
@@ -87,7 +95,16 @@ class Portable:
             raise UserError(f"{file}: {error}") from None
         padded = np.zeros((self.recipe.frames.count, *frames.shape[1:]), np.uint8)
         padded[: len(frames)] = frames
-        return self.model.video(Batch(torch.from_numpy(padded)[None], torch.tensor([len(frames)]), INPUT))
+        clip = Batch(torch.from_numpy(padded)[None], torch.tensor([len(frames)]), INPUT)
+        return self.model.video(clip.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.clip.logit_scale.device
+
+    def to(self, device: torch.device) -> "Portable":
+        self.model.to(device)
+        return self
 
     def refuse_conditioned(self) -> None:
         if self.model.conditioned:
@@ -108,9 +125,20 @@ def load(file: str | Path, folder: str | Path) -> Portable:
             f"{file}: trained on {about['backbone']['name']} with weights {its[:12]}, not on {folder} "
             f"({config['name']}, {mine[:12]}); load it on the backbone it was trained on"
         )
-    frames = parse(Frames, about["frames"], f"{file}: frames")
-    model = Retriever(clip, build(file, about, clip)).eval()
-    return Portable(model, about, config["tokenizer"], prepare(frames, config["preprocess"], str(folder)))
+    parse(Frames, about["frames"], f"{file}: frames")
+    return _assemble(clip, config, build(file, about, clip), digest_file(file), about)
+
+
+def untrained(params: Params, variant: str) -> Portable:
+    """A variant as it is before any training, on the backbone of params.yaml: such as zero-shot CLIP."""
+    clip, config = backbone.load(params.backbone_folder)
+    about = _about(params, variant, 0, config)
+    return _assemble(clip, config, adapters.build(clip, params, variant), digest(about), about)
+
+
+def _assemble(clip: Clip, config: dict, adapter: Adapter, name: str, about: dict) -> Portable:
+    recipe = prepare(Frames(**about["frames"]), config["preprocess"], config["name"])
+    return Portable(Retriever(clip, adapter).eval(), name, about, config["tokenizer"], recipe)
 
 
 def read_header(file: str | Path) -> dict:

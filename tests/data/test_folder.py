@@ -61,13 +61,19 @@ def test_parquet_and_csv_give_the_same_manifest(project):
     pd.testing.assert_frame_equal(one.captions, two.captions)
 
 
+def test_a_clip_without_a_caption_is_there_and_said(project):
+    manifest = prepare(project, GOOD + "a.mp4,  ,train\nb.mp4,,test\n")
+    assert list(manifest.videos.video_id) == ["a.mp4", "b.mp4"] and list(manifest.captions.caption) == ["a cat"]
+    assert manifest.notes == ("1 of 2 clips have no caption: they can be searched, no more",)
+    assert len(prepare(project, "path,caption,split\na.mp4,,test\n").captions) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("path,caption\na.mp4,x\n", "no column 'split'"),
         ("path,caption,split\n", "no rows"),
         ("", "cannot be read as a table"),
-        (GOOD + "a.mp4,  ,train\n", "row 3: empty caption of 'a.mp4'; write one or remove the row"),
         (GOOD + "b.mp4,x,dev\n", "row 3: unknown split 'dev'; use one of train, val, test"),
         (GOOD + "a.mp4,x,test\n", "row 3: 'a.mp4' is in train already"),
         (GOOD + ",x,test\n", "row 3: no path"),

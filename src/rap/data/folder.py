@@ -2,7 +2,7 @@
 
 Columns: path (relative to the folder of the videos), caption, split; optional start and end, in seconds. Rows that
 repeat a path (and its start and end) are further captions of the same clip; a caption that a clip has already is
-counted and left out.
+counted and left out. A clip without any caption can be searched, and takes no part in training and evaluation.
 """
 
 import math
@@ -35,16 +35,18 @@ def prepare(params: Params, videos: Path) -> Manifest:
             known = clips.setdefault(clip["video_id"], clip)
             if known["split"] != clip["split"]:
                 raise ValueError(f"{row['path']!r} is in {known['split']} already; a clip belongs to one split")
-            caption = _caption(row)
         except ValueError as error:
             raise UserError(f"{file}: row {number}: {error}") from None
-        new = {"caption_id": f"row-{number}", "video_id": clip["video_id"], "caption": caption}
-        captions.setdefault((clip["video_id"], caption), new)
-        rows += 1
+        if caption := one_line(row["caption"]):
+            new = {"caption_id": f"row-{number}", "video_id": clip["video_id"], "caption": caption}
+            captions.setdefault((clip["video_id"], caption), new)
+            rows += 1
     if not clips:
         raise UserError(f"{file}: no rows under the header; add one for each caption")
     repeated = rows - len(captions)
+    silent = len(clips) - len({clip for clip, _ in captions})
     notes = [f"{repeated} rows repeat a caption of their clip: left out"] if repeated else []
+    notes += [f"{silent} of {len(clips)} clips have no caption: they can be searched, no more"] if silent else []
     return Manifest.build(list(clips.values()), list(captions.values()), notes)
 
 
@@ -107,10 +109,3 @@ def _seconds(row: dict, name: str) -> float:
     if cell and not 0 <= value < math.inf:
         raise ValueError(f"{name} {cell!r} is no time; give seconds into the video, or leave it empty")
     return value
-
-
-def _caption(row: dict) -> str:
-    caption = one_line(row["caption"])
-    if not caption:
-        raise ValueError(f"empty caption of {row['path']!r}; write one or remove the row")
-    return caption

@@ -1,0 +1,69 @@
+"""A contact sheet: the frames of the videos that a search found, best first, one strip each."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rap.clip.caches import FRAMES, folder
+from rap.data.shards import Shard
+from rap.params import Params
+from rap.plots import INK, STYLE
+
+MOST = 8  # frames of a strip, evenly chosen
+SIDE, GAP, HEAD = 1.25, 0.04, 0.55  # inches: a frame, between frames, above the strips
+FAINT = "#6B717D"
+
+
+def sheet(params: Params, query: str, videos: pd.DataFrame, cosines: np.ndarray) -> Figure:
+    """`videos`: rows of the manifest, best first, and their `cosines` with the query. Reads their cached frames."""
+    strips = [_strip(params, id) for id in videos.video_id]
+    width = max(len(strip) for strip in strips) * (SIDE + GAP) + 0.3
+    height = HEAD + len(strips) * (SIDE + 0.42)
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
+        figure = Figure(figsize=(width, height), facecolor="white")
+        figure.text(
+            0.15 / width, 1 - 0.3 / height, f"“{query}”", fontsize=14, fontweight="bold", color=INK, va="center"
+        )
+        for row, (strip, video) in enumerate(zip(strips, videos.itertuples(), strict=True)):
+            top = height - HEAD - row * (SIDE + 0.42)
+            caption = f"{row + 1}    {video.path}{span(video)}"
+            figure.text(0.15 / width, (top - 0.13) / height, caption, fontsize=9.5, color=INK, va="center")
+            figure.text(
+                1 - 0.15 / width, (top - 0.13) / height, f"{cosines[row]:.3f}", fontsize=9.5, color=FAINT, va="center",
+                ha="right",
+            )  # fmt: skip
+            for column, frame in enumerate(strip):
+                left = (0.15 + column * (SIDE + GAP)) / width
+                axes = figure.add_axes((left, (top - 0.26 - SIDE) / height, SIDE / width, SIDE / height))
+                axes.imshow(frame, interpolation="bilinear")
+                axes.set_axis_off()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
+
+
+def span(video: NamedTuple) -> str:
+    """` 3.0–7.5 s`, or nothing for a whole video."""
+    if math.isnan(video.start) and math.isnan(video.end):
+        return ""
+    start = 0.0 if math.isnan(video.start) else video.start
+    return f"  {start:.1f}–" + ("end" if math.isnan(video.end) else f"{video.end:.1f} s")
+
+
+def _strip(params: Params, video: str) -> np.ndarray:
+    """At most MOST frames of a video, uint8 [n, size, size, 3]."""
+    for number in params.shards:
+        shard = Shard.read(folder(params, FRAMES) / f"shard-{number}")
+        found = np.flatnonzero(shard.index.id == video)
+        if len(found):
+            valid = int(shard.index.length.iloc[found[0]])
+            chosen = np.linspace(0, valid - 1, min(MOST, valid)).round().astype(int)
+            return shard.array[found[0]][chosen]
+    raise AssertionError(f"{video} has features and no frames")

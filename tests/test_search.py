@@ -1,0 +1,165 @@
+"""Search: the ranking is that of the model's own similarities, an index never answers for another adapter or video."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from PIL import Image
+
+from rap import evaluation, index, portable, search, template, training
+from rap.clip import features
+from rap.data.manifest import Manifest
+from rap.errors import UserError
+from rap.params import Variant
+
+QUERY = "a red ball rolls left"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = tiny.project(tmp_path)
+    cache(params)
+    return params
+
+
+def cache(params):
+    for name in params.features.caches:
+        for shard in params.shards:
+            features.run(params, name, shard)
+
+
+def find(params, query=QUERY, variant="zero_shot", adapter=None, split="all", top=10, picture=None) -> str:
+    return search.run(params, query, variant, 0, adapter, split, top, picture)
+
+
+def ranked(said: str) -> list[str]:
+    """The names of the videos, best first."""
+    return re.findall(r"(v\d+)\.mp4", said)
+
+
+@pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
+def test_captions_find_what_the_evaluation_finds(project, variant):
+    training.run(project, variant, 0)
+    evaluation.run(project, variant, 0)
+    similarity = np.load(tiny.run_folder(variant, 0) / "similarity.npy")
+    split = Manifest.read(project.data / "manifest").split("test")
+    videos = np.array(list(dict.fromkeys(split.captions.video_id)))
+    for caption, row in zip(split.captions.caption, similarity, strict=True):
+        said = find(project, caption, variant, split="test")
+        found = ranked(said)
+        cosines = [row[list(videos).index(name)] for name in found]
+        assert sorted(found) == sorted(videos) and (np.diff(cosines) <= 2e-5).all()
+        assert [float(number) for number in re.findall(r"^ +\d+ +(-?0\.\d+)", said, re.M)] == pytest.approx(
+            cosines, abs=1e-3
+        )
+
+
+def test_nearest_is_exact_and_keeps_the_order_of_equals():
+    random = np.random.default_rng(0)
+    embeddings, query = random.integers(-2, 3, (200, 4)).astype(np.float32), np.ones(4, np.float32)
+    rows, cosines = index.nearest(embeddings, query, 7)
+    wanted = sorted(range(200), key=lambda row: (-embeddings[row].sum(), row))[:7]
+    assert rows.tolist() == wanted and cosines.tolist() == embeddings[wanted].sum(1).tolist()
+
+
+def test_an_index_is_made_once_and_grows_by_what_is_new(project):
+    assert "8 indexed now" in find(project)
+    assert "indexed now" not in find(project, "something else")
+    tiny.manifest(12).write(project.data / "manifest")
+    for shard in project.shards:
+        tiny.noise_frames(Path(), project, shard)
+    cache(project)
+    said = find(project)
+    assert "4 indexed now" in said and "12 videos searched" in said
+    whole = find(project, top=12)
+    shutil.rmtree(project.data / "index")
+    assert ranked(find(project, top=12)) == ranked(whole)
+
+
+def test_another_adapter_has_an_index_of_its_own(project):
+    training.run(project, "rap", 0)
+    before = find(project, variant="rap")
+    assert "8 indexed now" in before and "8 indexed now" in find(project)
+    changed = project.model_copy(update={"variants": project.variants | {"rap": Variant(adapter="ssf")}})
+    training.run(changed, "rap", 0)
+    assert "8 indexed now" in find(changed, variant="rap")
+
+
+def test_a_travelled_adapter_searches_as_the_run_does(project, tmp_path):
+    training.run(project, "rap", 0)
+    file = shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", tmp_path / "mine.safetensors")
+    want = find(project, variant="rap")
+    shutil.rmtree("results")
+    assert ranked(find(project, adapter=str(file))) == ranked(want)
+
+
+def test_the_picture_shows_the_frames_of_what_was_found(project):
+    find(project, picture="sheet.png", top=3)
+    first = Path("sheet.png").read_bytes()
+    with Image.open("sheet.png") as image:
+        assert image.width > 300 and image.height > 400
+    find(project, picture="sheet.png", top=3)
+    assert Path("sheet.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"query": "  "}, "search: the query is empty"),
+        ({"variant": "rapp"}, "there is no 'rapp'; did you mean 'rap'?"),
+        (
+            {"variant": "rap"},
+            "results/runs/rap/seed-0/adapter.safetensors: not trained yet; run `rap train --variant rap",
+        ),
+        ({"split": "tset"}, "no split 'tset'; did you mean 'test'?"),
+        ({"adapter": "mine.pt"}, "mine.pt: not there"),
+    ],
+)
+def test_a_mistake_is_one_line(project, asked, said):
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        find(project, **asked)
+    assert "\n" not in str(error.value)
+
+
+def test_other_frames_and_text_conditioned_methods_are_refused(project):
+    text = Variant(adapter="asa", asa={"blocks": [1], "query": "text"})
+    asked = project.model_copy(update={"variants": project.variants | {"text": text}})
+    training.run(asked, "text", 0)
+    with pytest.raises(UserError, match="text: it has no embedding of a video without a text"):
+        find(asked, variant="text")
+    training.run(project, "rap", 0)
+    other = project.model_copy(update={"frames": project.frames.model_copy(update={"count": 3})})
+    with pytest.raises(UserError, match=r"frames.count is 3, and the adapter was trained with 4"):
+        find(other, variant="rap")
+
+
+def test_ten_lines_of_python_give_the_cosine_of_a_video_file(project, clips):
+    training.run(project, "rap", 0)
+    model = portable.load("results/runs/rap/seed-0/adapter.safetensors", project.backbone_folder)
+    files = [clips / "steady.mp4", clips / "one.mp4"]
+    cosines = model.texts([QUERY, "a ball"]) @ model.videos(files).T
+    assert cosines.shape == (2, 2) and bool((cosines.abs() <= 1).all())
+    assert (model.videos(files[:1]) - model.videos(files)[:1]).abs().max() == 0
+    with pytest.raises(UserError, match=r"absent.mp4: "):
+        model.videos(["absent.mp4"])
+
+
+def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
+    (tmp_path / "mine/sub").mkdir(parents=True)
+    for name in ("b.mp4", "sub/a, b.MKV", "notes.txt"):
+        (tmp_path / "mine" / name).touch()
+    assert "mine.csv: 2 videos without captions" in template.run(project, "mine")
+    rows = pd.read_csv("mine.csv", keep_default_na=False)
+    assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
+    with pytest.raises(UserError, match=r"mine.csv: there already"):
+        template.run(project, "mine")
+    with pytest.raises(UserError, match=r"absent: no folder"):
+        template.run(project, "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no video in it"):
+        template.run(project, "empty")

@@ -17,6 +17,13 @@ RUN_BY = {  # the file that runs the command, and what it says there
         "tests/workflow/test_engines.py",
         '"mlflow", "ui"',
     ),
+    "rap dataset use folder": ("tests/workflow/test_own_videos.py", '"rap", "dataset", "use", "folder"'),
+    "rap dataset init my-videos": ("tests/workflow/test_own_videos.py", '"rap", "dataset", "init", "my-videos"'),
+    "dvc repro features": ("tests/workflow/test_own_videos.py", '"dvc", "repro", "features"'),
+    'rap search "a dog jumps" --variant zero_shot --picture found.png': (
+        "tests/workflow/test_own_videos.py",
+        '"rap", "search", "a dog jumps", "--variant", "zero_shot", "--picture", "found.png"',
+    ),
     "rap adapters": ("tests/workflow/test_engines.py", '"rap", "adapters"'),
 }
 

@@ -1,0 +1,71 @@
+"""What a benchmark leaves behind: its figures as JSON, its tables as Markdown, and these again in docs/scaling.md."""
+
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from tabulate import tabulate
+
+from rap.files import write_json, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
+DOC = ROOT / "docs/scaling.md"
+PACKAGES = ("torch", "numpy", "open_clip_torch", "pandas")
+
+
+def machine() -> dict:
+    """On what the figures rest. To be taken before the work begins: the load is then that of others."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    return found[1] if found else platform.machine()
+
+
+def sentence(about: dict) -> str:
+    """The machine in words, and whether it had other work to do."""
+    versions = ", ".join(f"{name} {about[name]}" for name in ("python", *PACKAGES))
+    busy = about["load"] > 0.3
+    state = f"busy with other work (load {about['load']}): seconds are too high" if busy else "otherwise idle"
+    return (
+        f"{about['date']}, {about['cores']} cores ({about['processor']}), "
+        f"{about['memory_bytes'] / 2**30:.0f} GiB of memory, {state}; {versions}."
+    )
+
+
+def table(rows: list[dict]) -> str:
+    align = ["left", *["right"] * (len(rows[0]) - 1)]
+    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def write(folder: Path, name: str, figures: dict, *parts: str) -> None:
+    """NAME.json and NAME.md in `folder`; and, of the project's own results, the latter in docs/scaling.md."""
+    text = "\n\n".join(parts) + "\n"
+    write_json(folder / f"{name}.json", figures)
+    write_text(folder / f"{name}.md", text)
+    print(text)
+    if folder.resolve() == RESULTS:
+        write_text(DOC, quoted(DOC.read_text(encoding="utf-8"), name, text))
+
+
+def quoted(doc: str, name: str, text: str) -> str:
+    """The document with `text` between its two marks for `name`."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, _, rest = doc.partition(begin)
+    _, found, after = rest.partition(end)
+    assert found, f"{DOC}: no marks for {name}"
+    return f"{before}{begin}{text}{end}{after}"

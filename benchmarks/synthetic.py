@@ -1,0 +1,110 @@
+"""Projects of a benchmark's true shape and no meaning: random weights, frames that are holes, features of noise."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from rap import params
+from rap.clip import features
+from rap.clip.backbone import DEMO, demo_config, open_clip_config
+from rap.clip.towers import Clip, Tower
+from rap.data import shards
+from rap.data.benchmark import assemble, carve
+from rap.data.manifest import Manifest
+from rap.params import Params
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = ("somebody", "two people", "a dog", "talks", "cooks", "runs", "on a stage", "in a kitchen", "with a ball")
+
+
+def config(name: str) -> dict:
+    """The config of a backbone: of one of open_clip's by name, or of the demo's."""
+    return demo_config() if name == DEMO else open_clip_config(name, "openai")
+
+
+def random_clip(name: str) -> Clip:
+    """A backbone of the true shape. Its weights are noise, none of them zero, and always the same."""
+    torch.manual_seed(0)
+    clip = Clip(config(name)).freeze()
+    for weight in clip.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.02)
+    return clip
+
+
+def values(name: str, depths: Iterable[int], frames: int) -> dict:
+    """params.yaml as for MSR-VTT, with the backbone `name`, and of variants zero_shot and depth_D for each of `depths`.
+
+    depth_D is RAP from block D on, its text side off: LoRM from there, ASA in the last two blocks. With D the number of
+    blocks it is LoRM on the frame embeddings alone.
+    """
+    found = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, group in yaml.safe_load((ROOT / "workflow/datasets/msrvtt.yaml").read_text()).items():
+        found[key] = {**found[key], **group} if isinstance(group, dict) else group
+    layers = config(name)["model"]["vision_cfg"]["layers"]
+    variants = {"zero_shot": {"adapter": "none", "label": "zero-shot"}}
+    variants |= {f"depth_{depth}": _variant(depth, layers) for depth in depths}
+    found["backbone"] |= {"name": name, "weights": "weights.safetensors"}
+    found["frames"]["count"] = frames
+    found["features"]["caches"] = [*(f"video-{depth}" for depth in depths), "video-all", "text-all"]
+    table = {"title": "Features of noise", "variants": list(variants), "baseline": "zero_shot"}
+    return found | {"seeds": [0], "variants": variants, "ablations": {}, "tables": {"table1": table}}
+
+
+def _variant(depth: int, layers: int) -> dict:
+    label = f"from block {depth}"
+    if depth == layers:
+        return {"adapter": "lorm", "label": label, "lorm": {"sites": ["post"], "text": "none"}}
+    blocks = list(range(depth, layers))
+    lorm, asa = {"blocks": blocks, "text": "none"}, {"blocks": blocks[-2:], "text": "none"}
+    return {"adapter": "rap", "label": label, "lorm": lorm, "asa": asa}
+
+
+def manifest(train: int, test: int, captions: int, validation: int) -> Manifest:
+    """Videos to train on, `validation` of them set aside, with so many captions each; and `test` with one each."""
+    ids = [f"video{number}" for number in range(train + test)]
+    texts = {id: [_sentence(row + n) for n in range(captions if row < train else 1)] for row, id in enumerate(ids)}
+    return assemble({**carve(ids[:train], validation), "test": ids[train:]}, texts, Path("."))
+
+
+def _sentence(number: int) -> str:
+    third = len(WORDS) // 3
+    parts = (WORDS[third * place + number // third**place % third] for place in range(3))
+    return f"{' '.join(parts)} for the {number}th time"
+
+
+def holes(settings: Params) -> None:
+    """The frames' shards: files of the true length with nothing in them, every row there and of the full length."""
+    videos = Manifest.read(settings.data / "manifest")
+    size, count = config(settings.backbone.name)["preprocess"]["size"], settings.frames.count
+    for shard in settings.shards:
+        ids = videos.shard(shard, len(settings.shards)).videos.video_id
+        keys = {id: f"frames of {id}" for id in ids}
+        nothing = lambda missing: (shards.Item(id, length=count) for id in missing)  # noqa: E731
+        shards.build(settings.data / "frames" / f"shard-{shard}", keys, (count, size, size, 3), "uint8", nothing)
+
+
+def noise(settings: Params) -> None:
+    """All caches, by the features stage itself: its keys, rows and files, with noise in place of the towers' work."""
+    real, shapes = features.prefix, {}
+
+    def prefix(tower: Tower, x: Tensor, length: Tensor, depth: int) -> Tensor:
+        if (tower.width, depth) not in shapes:
+            shapes[tower.width, depth] = real(tower, x[:1], length[:1], depth).shape[1:]
+        return torch.randn(len(x), *shapes[tower.width, depth])
+
+    torch.manual_seed(0)
+    features.prefix = prefix
+    try:
+        for cache in settings.features.caches:
+            for shard in settings.shards:
+                print(features.run(settings, cache, shard), flush=True)
+    finally:
+        features.prefix = real
+
+
+def load(found: dict) -> Params:
+    return params.parse(Params, found, "benchmarks")

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from rap import evaluation, index, portable, search, template, training
+from rap import evaluation, index, search, template, training
 from rap.clip import features
 from rap.data.manifest import Manifest
 from rap.errors import UserError
@@ -138,13 +138,19 @@ def test_other_frames_and_text_conditioned_methods_are_refused(project):
         find(other, variant="rap")
 
 
-def test_ten_lines_of_python_give_the_cosine_of_a_video_file(project, clips):
+def test_the_ten_lines_of_the_documentation_run(project, clips, capsys):
     training.run(project, "rap", 0)
-    model = portable.load("results/runs/rap/seed-0/adapter.safetensors", project.backbone_folder)
-    files = [clips / "steady.mp4", clips / "one.mp4"]
-    cosines = model.texts([QUERY, "a ball"]) @ model.videos(files).T
-    assert cosines.shape == (2, 2) and bool((cosines.abs() <= 1).all())
-    assert (model.videos(files[:1]) - model.videos(files)[:1]).abs().max() == 0
+    shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", "their-adapter.safetensors")
+    shutil.copytree(project.backbone_folder, "data/backbones/ViT-B-32")
+    for name, clip in {"one": "steady.mp4", "two": "one.mp4", "three": "portrait.mp4"}.items():
+        shutil.copy(clips / clip, f"{name}.mp4")
+    lines = re.search(r"^```python\n(.*?)^```", (tiny.ROOT / "docs/search.md").read_text(), flags=re.M | re.S).group(1)
+    ran: dict = {}
+    exec(lines, ran)
+    assert len(lines.splitlines()) <= 10 and ran["cosines"].shape == (2, 3)
+    assert re.fullmatch(r"dog \d 0\.\d+\ncat \d 0\.\d+\n", capsys.readouterr().out.replace("-", ""))
+    model = ran["model"]
+    assert (model.videos(["two.mp4"]) - ran["videos"][1:2]).abs().max() == 0
     with pytest.raises(UserError, match=r"absent.mp4: "):
         model.videos(["absent.mp4"])
 

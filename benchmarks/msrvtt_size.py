@@ -132,13 +132,12 @@ def describe(settings: Params, variant: str) -> dict:
 
 
 def words(facts: dict) -> str:
-    caches = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in facts["cache_bytes"].items())
+    sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in facts["cache_bytes"].items())
     return (
-        f"{facts['backbone']} with random weights, {facts['frames']} frames. {facts['videos']:,} videos to train on "
-        f"with {facts['pairs']:,} captions, {facts['steps']:,} steps of {facts['batch']}, from {facts['caches']['video']} "
-        f"and {facts['caches']['text']}; {facts['parameters']:,} trainable parameters. {facts['tested']:,} videos tested, "
-        f"{facts['queries']:,} queries. Caches: {caches}."
-    )
+        "{backbone} with random weights, {frames} frames. {videos:,} videos to train on with {pairs:,} captions, "
+        "{steps:,} steps of {batch}, from {read}; {parameters:,} trainable parameters. {tested:,} videos tested, "
+        "{queries:,} queries. Caches: {sizes}."
+    ).format(**facts, read=" and ".join(facts["caches"].values()), sizes=sizes)
 
 
 def rows(stages: list[dict]) -> list[dict]:

@@ -92,9 +92,9 @@ def noise(settings: Params) -> None:
     real, shapes = features.prefix, {}
 
     def prefix(tower: Tower, x: Tensor, length: Tensor, depth: int) -> Tensor:
-        if (tower.width, depth) not in shapes:
-            shapes[tower.width, depth] = real(tower, x[:1], length[:1], depth).shape[1:]
-        return torch.randn(len(x), *shapes[tower.width, depth])
+        if (type(tower), depth) not in shapes:
+            shapes[type(tower), depth] = real(tower, x[:1], length[:1], depth).shape[1:]
+        return torch.randn(len(x), *shapes[type(tower), depth])
 
     torch.manual_seed(0)
     features.prefix = prefix

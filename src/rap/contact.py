@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from rap.clip.caches import FRAMES, folder
 from rap.data.shards import Shard
 from rap.params import Params
-from rap.plots import INK, STYLE
+from rap.plots import INK, PALE, STYLE
 
 MOST = 8  # frames of a strip, evenly chosen
 SIDE, GAP, HEAD = 1.25, 0.04, 0.55  # inches: a frame, between frames, above the strips
-FAINT = "#6B717D"
 
 
 def sheet(params: Params, query: str, videos: pd.DataFrame, cosines: np.ndarray) -> Figure:
@@ -34,7 +33,7 @@ def sheet(params: Params, query: str, videos: pd.DataFrame, cosines: np.ndarray)
             caption = f"{row + 1}    {video.path}{span(video)}"
             figure.text(0.15 / width, (top - 0.13) / height, caption, fontsize=9.5, color=INK, va="center")
             figure.text(
-                1 - 0.15 / width, (top - 0.13) / height, f"{cosines[row]:.3f}", fontsize=9.5, color=FAINT, va="center",
+                1 - 0.15 / width, (top - 0.13) / height, f"{cosines[row]:.3f}", fontsize=9.5, color=PALE, va="center",
                 ha="right",
             )  # fmt: skip
             for column, frame in enumerate(strip):

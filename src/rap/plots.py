@@ -1,4 +1,7 @@
-"""The picture of a table: what recall costs in trainable parameters, and who sees the direction of time."""
+"""The picture of a table: what recall costs in trainable parameters, and who sees the direction of time.
+
+A variant has the same colour and marker in all panels; the list of names beside the dots is the key to them.
+"""
 
 from pathlib import Path
 
@@ -8,9 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rap.retrieval.uncertainty import LEVEL
+
 COLOURS = ("#4C6A92", "#D9822B", "#3A9D7A", "#B8476B", "#7B61B0", "#8C6D46", "#2BA3C4", "#6F8F2F", "#555B66", "#C9A227")
 MARKERS = "osD^vPX*hp"
-INK, FAINT = "#22262E", "#D9DCE2"
+INK, PALE, FAINT = "#22262E", "#6B717D", "#D9DCE2"
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -30,9 +35,10 @@ STYLE = {
 
 
 def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
-    """`rows` of `rap.tables.aggregate`: text-to-video R@1 against trainable parameters, beside twin accuracy.
+    """`rows` of `rap.tables.uncertain`: text-to-video R@1 against trainable parameters, beside twin accuracy.
 
-    Bars are ± one sample standard deviation over the seeds. Without twins, video-to-text R@1 takes their place.
+    Thick bars are ± one sample standard deviation over the seeds, thin ones the interval over queries. Without twins,
+    video-to-text R@1 takes their place.
     """
     kinds = [n.removesuffix("_mean") for n in rows if n.startswith("twin_") and n.endswith("_mean")]
     kinds = [name for name in kinds if name != "twin_all"]
@@ -41,6 +47,7 @@ def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
         widths = [1.35, 1.0, 0.2 * len(kinds)] if kinds else [1.35, 1.0]
         recall, dots, *grid = figure.subplots(1, len(widths), width_ratios=widths)
         figure.suptitle(title, x=0.012, ha="left", fontsize=13.5, fontweight="bold")
+        figure.supxlabel(_about(rows), x=0.988, ha="right", fontsize=8, color=PALE)
         _recall(recall, rows, baseline)
         if "twin_all_mean" in rows:
             _dots(dots, rows, "twin_all", "Twin accuracy (%)", chance=50)
@@ -70,24 +77,21 @@ def _recall(axes: Axes, rows: pd.DataFrame, baseline: str) -> None:
     level = rows.loc[rows.variant == baseline, "t2v_R@1_mean"].iloc[0]
     axes.axhline(level, color="#9AA0AB", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     for place, row in enumerate(rows.to_dict("records")):
-        _point(
-            axes, row["parameters"], row["t2v_R@1_mean"], place, yerr=_spread(row["t2v_R@1_std"]), label=row["label"]
-        )
+        _point(axes, row["parameters"], row["t2v_R@1_mean"], place, yerr=_spreads(row, "t2v_R@1"))
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_xlabel("Trainable parameters")
     axes.set_title("Text to video R@1 (%)")
-    axes.legend(loc="best", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor=FAINT, handletextpad=0.3)
     label = rows.loc[rows.variant == baseline, "label"].iloc[0]
     axes.annotate(
         f"baseline: {label}", (1, level), (-2, 3), axes.get_yaxis_transform(), "offset points",
-        ha="right", fontsize=8, color="#6B717D",
+        ha="right", fontsize=8, color=PALE, zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
     )  # fmt: skip
 
 
 def _dots(axes: Axes, rows: pd.DataFrame, metric: str, title: str, chance: float | None = None) -> None:
     for place, row in enumerate(rows.to_dict("records")):
         mean = row[f"{metric}_mean"]
-        _point(axes, mean, place, place, xerr=_spread(row[f"{metric}_std"]))
+        _point(axes, mean, place, place, xerr=_spreads(row, metric))
         label = axes.annotate(f"{mean:.1f}", (mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     if chance is not None:
@@ -119,13 +123,26 @@ def _grid(axes: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
     axes.set_title("Twin accuracy by kind (%)")
 
 
-def _point(axes: Axes, x: float, y: float, place: int, **options) -> None:
-    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    axes.errorbar(x, y, fmt=marker, color=colour, markersize=7, capsize=3, elinewidth=1.3, zorder=3, **options)
+def _point(axes: Axes, x: float, y: float, place: int, **spreads: list[np.ndarray]) -> None:
+    """A marker of its own for each place, with thin bars for the first of the spreads and thick ones for the second."""
+    colour, lap = COLOURS[place % len(COLOURS)], place // len(COLOURS)
+    marker = MARKERS[(place + lap) % len(MARKERS)]
+    for name, (thin, thick) in spreads.items():
+        axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=1, capsize=2.5, alpha=0.75, zorder=2, **{name: thin})
+        axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=3, capsize=0, zorder=3, **{name: thick})
+    axes.plot(x, y, marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.6, zorder=4)
 
 
-def _spread(std: float) -> float | None:
-    return None if np.isnan(std) else std
+def _spreads(row: dict, metric: str) -> list[np.ndarray]:
+    """Below and above a row's mean: first the interval over queries, then the deviation over seeds; zeros if unknown."""
+    mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
+    low, high = row.get(f"{metric}_low", mean), row.get(f"{metric}_high", mean)
+    return [np.array([[max(mean - low, 0)], [max(high - mean, 0)]]), np.nan_to_num(np.array([[std], [std]]))]
+
+
+def _about(rows: pd.DataFrame) -> str:
+    thick = "thick bars: ± one standard deviation over seeds; " if rows.seeds.iloc[0] > 1 else ""
+    return f"{thick}thin bars: {LEVEL} % interval over queries"
 
 
 def _short(count: float) -> str:

@@ -134,7 +134,7 @@ def _point(axes: Axes, x: float, y: float, place: int, **spreads: list[np.ndarra
 
 
 def _spreads(row: dict, metric: str) -> list[np.ndarray]:
-    """Below and above a row's mean: first the interval over queries, then the deviation over seeds; zeros if unknown."""
+    """Below and above a row's mean: the interval over queries, then the deviation over seeds; zeros if unknown."""
     mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
     low, high = row.get(f"{metric}_low", mean), row.get(f"{metric}_high", mean)
     return [np.array([[max(mean - low, 0)], [max(high - mean, 0)]]), np.nan_to_num(np.array([[std], [std]]))]

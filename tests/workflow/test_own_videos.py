@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-import pytest
 import yaml
 from clones import clone, edit, run
 from PIL import Image
@@ -39,7 +38,7 @@ def test_own_videos_become_a_table_and_a_broken_one_is_counted(clips, tmp_path):
     assert (row.videos, row.videos_total, row.queries) == (3, 4, 3)
     assert "broken.mp4" in (folder / "logs/download.log").read_text()
     found = run(folder, "rap", "search", "a dog jumps", "--variant", "ssf", "--split", "test")
-    assert sorted(re.findall(r"my-videos/(\S+)", found)) == ["picture.mp4", "sparse.mp4", "sparse.webm"]
+    assert sorted(ranking(found)) == ["picture.mp4", "sparse.mp4", "sparse.webm"]
 
     # Another video breaks, one too many; what was there before must not pass for the result of the new parameters.
     (folder / "my-videos/picture.mp4").write_bytes(b"no video")
@@ -50,49 +49,50 @@ def test_own_videos_become_a_table_and_a_broken_one_is_counted(clips, tmp_path):
     assert "rap frames" in run(folder, "snakemake", "--dry-run", "--printshellcmds", "results/table1.csv")
 
 
-@pytest.fixture(params=["clips", "real_clips"])
-def footage(request) -> list[Path]:
-    """Clips that ffmpeg made, and real ones, if there are any."""
-    found = request.getfixturevalue(request.param)
-    return found if isinstance(found, list) else sorted(found.iterdir())
+def test_a_folder_becomes_a_search_without_a_caption(clips, tmp_path):
+    searched_folder(tmp_path, sorted(clips.iterdir()))
 
 
-def test_a_folder_becomes_a_search_and_with_captions_an_adapter(footage, tmp_path):
-    folder = clone(tmp_path, small=False)
-    demo = yaml.safe_load((folder / "params.yaml").read_text())["backbone"]
-    (folder / "my-videos").mkdir()
-    for clip in footage:
-        shutil.copy(clip, folder / "my-videos")
-
-    def searched(*command: str) -> str:
-        found = run(folder, *command, "--top", "99")
-        assert sorted(re.findall(r"my-videos/(\S+)", found)) == sorted(clip.name for clip in footage)
-        return found
-
-    run(folder, "rap", "dataset", "use", "folder")
-    edit(folder, lambda params: params.update(backbone=demo, shards=[0]))  # ViT-B/32 is not at hand
-    assert f"my-videos.csv: {len(footage)} videos" in run(folder, "rap", "dataset", "init", "my-videos")
-    run(folder, "dvc", "repro", "features")
-    searched("rap", "search", "a dog jumps", "--variant", "zero_shot", "--picture", "found.png")
-    with Image.open(folder / "found.png") as picture:
-        assert picture.height > 400
-
-    def two(params: dict) -> None:
-        params["variants"] = {name: params["variants"][name] for name in ("zero_shot", "rap")}
-        params["seeds"], params["ablations"] = [0], {}
-        params["tables"] = {
-            "table1": params["tables"]["table1"] | {"variants": ["zero_shot", "rap"], "baseline": "rap"}
-        }
-
-    edit(folder, two)
+def test_with_captions_real_clips_become_a_table_and_an_adapter(real_clips, tmp_path):
+    folder = searched_folder(tmp_path, real_clips)
     table = pd.read_csv(folder / "my-videos.csv")
     table["caption"] = [f"a clip, number {row}" for row in table.index]
     table["split"] = ["test" if row % 2 else "train" for row in table.index]
     table.to_csv(folder / "my-videos.csv", index=False)
-    run(folder, "dvc", "repro")
+    run(folder, "dvc", "repro", "table@1")
     rows = pd.read_csv(folder / "results/table1.csv")
-    assert rows.variant.tolist() == ["zero_shot", "rap"] and (rows.videos == len(footage) // 2).all()
-    found = searched("rap", "search", "a dog jumps", "--variant", "rap")
+    assert rows.variant.tolist() == ["zero_shot", "rap"] and (rows.videos == len(real_clips) // 2).all()
+    found = run(folder, "rap", "search", "a dog jumps", "--variant", "rap")
     file = shutil.copy(folder / "results/runs/rap/seed-0/adapter.safetensors", tmp_path / "theirs.safetensors")
     shutil.rmtree(folder / "results")
-    assert searched("rap", "search", "a dog jumps", "--adapter", str(file)).split(" in ")[0] in found
+    assert ranking(run(folder, "rap", "search", "a dog jumps", "--adapter", str(file))) == ranking(found)
+
+
+def searched_folder(place: Path, videos: list[Path]) -> Path:
+    """The commands of the README, up to the search, in a clone with two variants."""
+    folder = clone(place / "clone", small=False)
+    demo = yaml.safe_load((folder / "params.yaml").read_text())["backbone"]
+    (folder / "my-videos").mkdir()
+    for video in videos:
+        shutil.copy(video, folder / "my-videos")
+
+    def small(params: dict) -> None:
+        params |= {"backbone": demo, "shards": [0], "seeds": [0], "ablations": {}}  # ViT-B/32 is not at hand
+        params["features"]["caches"] = ["video-0", "text-ids"]
+        params["variants"] = {name: params["variants"][name] for name in ("zero_shot", "rap")}
+        params["tables"] = {"table1": {"title": "Ours", "variants": ["zero_shot", "rap"], "baseline": "zero_shot"}}
+
+    run(folder, "rap", "dataset", "use", "folder")
+    edit(folder, small)
+    assert f"my-videos.csv: {len(videos)} videos" in run(folder, "rap", "dataset", "init", "my-videos")
+    run(folder, "dvc", "repro", "features")
+    asked = ("rap", "search", "a dog jumps", "--variant", "zero_shot", "--picture", "found.png")
+    assert sorted(ranking(run(folder, *asked, "--top", "99"))) == sorted(video.name for video in videos)
+    with Image.open(folder / "found.png") as picture:
+        assert picture.height > 400
+    return folder
+
+
+def ranking(said: str) -> list[str]:
+    """The videos that a search printed, best first."""
+    return re.findall(r"my-videos/(\S+)", said)

@@ -132,12 +132,12 @@ def describe(settings: Params, variant: str) -> dict:
 
 
 def words(facts: dict) -> str:
-    sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in facts["cache_bytes"].items())
+    sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in sorted(facts["cache_bytes"].items()))
     return (
         "{backbone} with random weights, {frames} frames. {videos:,} videos to train on with {pairs:,} captions, "
         "{steps:,} steps of {batch}, from {read}; {parameters:,} trainable parameters. {tested:,} videos tested, "
         "{queries:,} queries. Caches: {sizes}."
-    ).format(**facts, read=" and ".join(facts["caches"].values()), sizes=sizes)
+    ).format(**facts, read=" and ".join(facts["caches"][kind] for kind in ("video", "text")), sizes=sizes)
 
 
 def rows(stages: list[dict]) -> list[dict]:

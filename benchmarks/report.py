@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 from tabulate import tabulate
 
@@ -14,6 +15,7 @@ from rap.files import write_json, write_text
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 DOC = ROOT / "docs/scaling.md"
+WIDTH = 120  # of a line of prose
 PACKAGES = ("torch", "numpy", "open_clip_torch", "pandas")
 
 
@@ -54,7 +56,7 @@ def table(rows: list[dict]) -> str:
 
 def write(folder: Path, name: str, figures: dict, *parts: str) -> None:
     """NAME.json and NAME.md in `folder`; and, of the project's own results, the latter in docs/scaling.md."""
-    text = "\n\n".join(parts) + "\n"
+    text = "\n\n".join(part if part.startswith("|") else fill(part, WIDTH) for part in parts) + "\n"
     write_json(folder / f"{name}.json", figures)
     write_text(folder / f"{name}.md", text)
     print(text)

@@ -99,6 +99,7 @@ def test_a_travelled_adapter_searches_as_the_run_does(project, tmp_path):
 
 
 def test_the_picture_shows_the_frames_of_what_was_found(project):
+    find(project, "what costs $5 and $6 " * 20, picture="long.png", top=3)  # no mathematics, and not beyond the edge
     find(project, picture="sheet.png", top=3)
     first = Path("sheet.png").read_bytes()
     with Image.open("sheet.png") as image:
@@ -117,6 +118,8 @@ def test_the_picture_shows_the_frames_of_what_was_found(project):
             "results/runs/rap/seed-0/adapter.safetensors: not trained yet; run `rap train --variant rap",
         ),
         ({"split": "tset"}, "no split 'tset'; did you mean 'test'?"),
+        ({"split": "val"}, "split 'val' has no video that could be decoded"),
+        ({"picture": "params.yaml/found.png"}, "--picture: params.yaml/found.png cannot be written"),
         ({"adapter": "mine.pt"}, "mine.pt: not there"),
     ],
 )
@@ -162,6 +165,7 @@ def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
     assert "mine.csv: 2 videos without captions" in template.run(project, "mine")
     rows = pd.read_csv("mine.csv", keep_default_na=False)
     assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
+    assert "set dataset.annotations to v1.2.csv and" in template.run(project, shutil.copytree("mine", "v1.2"))
     with pytest.raises(UserError, match=r"mine.csv: there already"):
         template.run(project, "mine")
     with pytest.raises(UserError, match=r"absent: no folder"):

@@ -1,7 +1,6 @@
 """A contact sheet: the frames of the videos that a search found, best first, one strip each."""
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -11,26 +10,28 @@ from matplotlib.figure import Figure
 
 from rap.clip.caches import FRAMES, folder
 from rap.data.shards import Shard
+from rap.errors import UserError
+from rap.files import atomic
 from rap.params import Params
 from rap.plots import INK, PALE, STYLE
 
-MOST = 8  # frames of a strip, evenly chosen
+LEAST, MOST = 4, 8  # frames that the sheet is wide, frames of a strip, evenly chosen
 SIDE, GAP, HEAD = 1.25, 0.04, 0.55  # inches: a frame, between frames, above the strips
+LARGE, SMALL = 8, 11  # characters to an inch, of the query and of the names
 
 
 def sheet(params: Params, query: str, videos: pd.DataFrame, cosines: np.ndarray) -> Figure:
     """`videos`: rows of the manifest, best first, and their `cosines` with the query. Reads their cached frames."""
     strips = [_strip(params, id) for id in videos.video_id]
-    width = max(len(strip) for strip in strips) * (SIDE + GAP) + 0.3
+    width = max(LEAST, *map(len, strips)) * (SIDE + GAP) + 0.3
     height = HEAD + len(strips) * (SIDE + 0.42)
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "text.parse_math": False}):
         figure = Figure(figsize=(width, height), facecolor="white")
-        figure.text(
-            0.15 / width, 1 - 0.3 / height, f"“{query}”", fontsize=14, fontweight="bold", color=INK, va="center"
-        )
+        title = f"“{_fit(query, LARGE * width)}”"
+        figure.text(0.15 / width, 1 - 0.3 / height, title, fontsize=14, fontweight="bold", color=INK, va="center")
         for row, (strip, video) in enumerate(zip(strips, videos.itertuples(), strict=True)):
             top = height - HEAD - row * (SIDE + 0.42)
-            caption = f"{row + 1}    {video.path}{span(video)}"
+            caption = f"{row + 1}    {_fit(video.path + span(video), SMALL * (width - 1.5))}"
             figure.text(0.15 / width, (top - 0.13) / height, caption, fontsize=9.5, color=INK, va="center")
             figure.text(
                 1 - 0.15 / width, (top - 0.13) / height, f"{cosines[row]:.3f}", fontsize=9.5, color=PALE, va="center",
@@ -44,8 +45,14 @@ def sheet(params: Params, query: str, videos: pd.DataFrame, cosines: np.ndarray)
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
+def save(figure: Figure, file: str) -> None:
+    try:
+        with atomic(file) as path:
+            figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
+    except OSError as error:
+        raise UserError(
+            f"--picture: {file} cannot be written ({error.strerror}); name a file in another folder"
+        ) from None
 
 
 def span(video: NamedTuple) -> str:
@@ -54,6 +61,12 @@ def span(video: NamedTuple) -> str:
         return ""
     start = 0.0 if math.isnan(video.start) else video.start
     return f"  {start:.1f}–" + ("end" if math.isnan(video.end) else f"{video.end:.1f} s")
+
+
+def _fit(text: str, most: float) -> str:
+    """A text that is too long loses its middle."""
+    half = int(most) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def _strip(params: Params, video: str) -> np.ndarray:

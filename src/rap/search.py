@@ -10,7 +10,6 @@ from rap.data.datasets import videos_folder
 from rap.device import setup
 from rap.errors import UserError
 from rap.experiment import run_folder
-from rap.files import atomic
 from rap.index import Index, nearest, refresh
 from rap.params import Params, hint
 from rap.portable import Portable
@@ -32,19 +31,21 @@ def run(
 
     Raises UserError if the query is empty, or nothing is trained or cached yet.
     """
-    if not query.strip():
+    query = " ".join(query.split())
+    if not query:
         raise UserError('search: the query is empty; say what the video shows, such as `rap search "a dog jumps"`')
     if split not in SPLITS:
         raise UserError(f"search: no split {split!r}{hint(split, SPLITS)}")
     model = opened(params, variant, seed, adapter).to(setup(params.runtime))
     index, made = refresh(params, model)
     index = index.of(split)
+    if index.videos.empty:
+        raise UserError(f"search: split {split!r} has no video that could be decoded; leave --split out to search all")
     began = time.perf_counter()
     rows, cosines = nearest(index.embeddings, model.texts([query])[0].cpu().numpy(), top)
     took = 1000 * (time.perf_counter() - began)
     if picture:
-        with atomic(picture) as path:
-            contact.save(contact.sheet(params, query, index.videos.iloc[rows], cosines), path)
+        contact.save(contact.sheet(params, query, index.videos.iloc[rows], cosines), picture)
     found = {
         "rank": range(1, len(rows) + 1),
         "cosine": [f"{cosine:.3f}" for cosine in cosines],

@@ -12,11 +12,12 @@ SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".t
 
 
 def run(params: Params, folder: str) -> str:
-    """Write FOLDER.csv beside the folder: a row for each video in it, at any depth, without a caption, for testing.
+    """Write FOLDER.csv beside the folder: a row for each video in it, at any depth, in split test, without a caption.
 
     Raises UserError if the folder has no videos, or the CSV is there: it may hold somebody's captions.
     """
-    videos, target = Path(folder), Path(folder).with_suffix(".csv")
+    videos = Path(folder)
+    target = videos.parent / f"{videos.resolve().name}.csv"
     if not videos.is_dir():
         raise UserError(f"{videos}: no folder; name the one that holds your videos")
     if target.exists():
@@ -26,7 +27,7 @@ def run(params: Params, folder: str) -> str:
         raise UserError(f"{videos}: no video in it; known are {', '.join(sorted(SUFFIXES))}")
     rows = pd.DataFrame({"path": [path.relative_to(videos).as_posix() for path in found]})
     write_text(target, rows.assign(caption="", split="test").to_csv(index=False, lineterminator="\n"))
-    return (
-        f"{target}: {len(found)} videos without captions, enough to search them; dataset.annotations is {target}, "
-        f"dataset.videos {videos}. To train and evaluate, write captions and give most rows the split train"
+    here = params.dataset.annotations == str(target) and params.dataset.videos == str(videos)
+    return f"{target}: {len(found)} videos without captions" + (
+        "" if here else f"; in params.yaml, set dataset.annotations to {target} and dataset.videos to {videos}"
     )

@@ -17,7 +17,7 @@ from rap.data.manifest import Manifest
 from rap.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
-WORDS = ("somebody", "two people", "a dog", "talks", "cooks", "runs", "on a stage", "in a kitchen", "with a ball")
+PARTS = (("somebody", "two people", "a dog"), ("talks", "cooks", "runs"), ("on a stage", "in a kitchen", "with a ball"))
 
 
 def config(name: str) -> dict:
@@ -71,9 +71,7 @@ def manifest(train: int, test: int, captions: int, validation: int) -> Manifest:
 
 
 def _sentence(number: int) -> str:
-    third = len(WORDS) // 3
-    parts = (WORDS[third * place + number // third**place % third] for place in range(3))
-    return f"{' '.join(parts)} for the {number}th time"
+    return " ".join(words[number // 3**place % 3] for place, words in enumerate(PARTS)) + f", take {number}"
 
 
 def holes(settings: Params) -> None:
@@ -83,8 +81,8 @@ def holes(settings: Params) -> None:
     for shard in settings.shards:
         ids = videos.shard(shard, len(settings.shards)).videos.video_id
         keys = {id: f"frames of {id}" for id in ids}
-        nothing = lambda missing: (shards.Item(id, length=count) for id in missing)  # noqa: E731
-        shards.build(settings.data / "frames" / f"shard-{shard}", keys, (count, size, size, 3), "uint8", nothing)
+        stem, shape = settings.data / "frames" / f"shard-{shard}", (count, size, size, 3)
+        shards.build(stem, keys, shape, "uint8", lambda ids: (shards.Item(id, length=count) for id in ids))
 
 
 def noise(settings: Params) -> None:

@@ -1,7 +1,5 @@
 """`rap search`: the videos of the dataset, ranked by how well they match a sentence."""
 
-import time
-
 import numpy as np
 from tabulate import tabulate
 
@@ -41,9 +39,7 @@ def run(
     index = index.of(split)
     if index.videos.empty:
         raise UserError(f"search: split {split!r} has no video that could be decoded; leave --split out to search all")
-    began = time.perf_counter()
     rows, cosines = nearest(index.embeddings, model.texts([query])[0].cpu().numpy(), top)
-    took = 1000 * (time.perf_counter() - began)
     if picture:
         contact.save(contact.sheet(params, query, index.videos.iloc[rows], cosines), picture)
     found = {
@@ -56,7 +52,7 @@ def run(
         tabulate(
             found, headers=["rank", "cosine", "video"], disable_numparse=True, colalign=("right", "right", "left")
         ),
-        f"{len(index.videos)} videos searched by {model.header['trained']['variant']} in {took:.1f} ms{new}"
+        f"{len(index.videos)} videos searched by {model.header['trained']['variant']}{new}"
         + (f"; their frames: {picture}" if picture else ""),
     ]
     return "\n\n".join(lines)

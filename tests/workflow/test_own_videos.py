@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 from clones import clone, edit, run
 from PIL import Image
+
+from rap import params, portable
 
 TRAIN = ("steady.mp4", "steady.webm", "open.mkv", "portrait.mp4", "stream.ts")
 TEST = ("sparse.mp4", "picture.mp4", "sparse.webm", "broken.mp4")
@@ -49,8 +52,14 @@ def test_own_videos_become_a_table_and_a_broken_one_is_counted(clips, tmp_path):
     assert "rap frames" in run(folder, "snakemake", "--dry-run", "--printshellcmds", "results/table1.csv")
 
 
-def test_a_folder_becomes_a_search_without_a_caption(clips, tmp_path):
-    searched_folder(tmp_path, sorted(clips.iterdir()))
+def test_a_folder_becomes_a_search_without_a_caption(clips, tmp_path, monkeypatch):
+    folder = searched_folder(tmp_path, sorted(clips.iterdir()))
+    monkeypatch.chdir(folder)
+    model = portable.untrained(params.load(), "zero_shot")
+    said = run(folder, "rap", "search", "a red circle", "--variant", "zero_shot", "--top", "99")
+    found = [Path("my-videos", name) for name in ranking(said)]
+    cosines = model.texts(["a red circle"]) @ model.videos(found).T  # Python alone, from the files to the cosine
+    assert [float(number) for number in re.findall(r"-?0\.\d{3}", said)] == pytest.approx(cosines[0].tolist(), abs=1e-3)
 
 
 def test_with_captions_real_clips_become_a_table_and_an_adapter(real_clips, tmp_path):

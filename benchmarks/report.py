@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: its figures as JSON, its tables as Markdown, and these again in docs/scaling.md."""
+"""What a benchmark leaves behind: its figures as JSON, its tables as Markdown, and these again in a document."""
 
 import os
 import platform
@@ -54,14 +54,14 @@ def table(rows: list[dict]) -> str:
     return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
-def write(folder: Path, name: str, figures: dict, *parts: str) -> None:
-    """NAME.json and NAME.md in `folder`; and, of the project's own results, the latter in docs/scaling.md."""
+def write(folder: Path, name: str, figures: dict, *parts: str, doc: Path = DOC) -> None:
+    """NAME.json and NAME.md in `folder`; and, of the project's own results, the latter between its marks in `doc`."""
     text = "\n\n".join(part if part.startswith("|") else fill(part, WIDTH) for part in parts) + "\n"
     write_json(folder / f"{name}.json", figures)
     write_text(folder / f"{name}.md", text)
     print(text)
     if folder.resolve() == RESULTS:
-        write_text(DOC, quoted(DOC.read_text(encoding="utf-8"), name, text))
+        write_text(doc, quoted(doc.read_text(encoding="utf-8"), name, text))
 
 
 def quoted(doc: str, name: str, text: str) -> str:
@@ -69,5 +69,5 @@ def quoted(doc: str, name: str, text: str) -> str:
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, _, rest = doc.partition(begin)
     _, found, after = rest.partition(end)
-    assert found, f"{DOC}: no marks for {name}"
+    assert found, f"no marks for {name} in the document"
     return f"{before}{begin}{text}{end}{after}"

@@ -68,7 +68,10 @@ def refresh(params: Params, model: Portable) -> tuple[Index, int]:
 def nearest(embeddings: np.ndarray, query: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the `top` highest cosines with `query` [E], best first, and these. Exact; equal ones in row order."""
     cosines = embeddings @ query
-    rows = np.argsort(-cosines, kind="stable")[:top]
+    top = min(top, len(cosines))
+    least = np.partition(cosines, -top)[-top]
+    rows = np.flatnonzero(cosines >= least)  # a million are looked through, only these are sorted
+    rows = rows[np.argsort(-cosines[rows], kind="stable")][:top]
     return rows, cosines[rows]
 
 

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from rap import portable, training
 from rap.adapters import METHODS
-from rap.clip import features
 from rap.clip.caches import Batch
 from rap.clip.towers import INPUT
 from rap.errors import UserError
@@ -31,9 +30,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings = tiny.project(folder).model_copy(update={"variants": variants})
-        for name in settings.features.caches:
-            for shard in settings.shards:
-                features.run(settings, name, shard)
+        tiny.cache(settings)
         yield settings
 
 

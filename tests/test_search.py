@@ -11,7 +11,6 @@ import tiny
 from PIL import Image
 
 from rap import evaluation, index, search, template, training
-from rap.clip import features
 from rap.data.manifest import Manifest
 from rap.data.shards import Item, Shard, build
 from rap.errors import UserError
@@ -24,14 +23,8 @@ QUERY = "a red ball rolls left"
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = tiny.project(tmp_path)
-    cache(params)
+    tiny.cache(params)
     return params
-
-
-def cache(params):
-    for name in params.features.caches:
-        for shard in params.shards:
-            features.run(params, name, shard)
 
 
 def find(params, query=QUERY, variant="zero_shot", seed=0, adapter=None, split="all", top=10, picture=None) -> str:
@@ -74,7 +67,7 @@ def test_an_index_is_made_once_and_grows_by_what_is_new(project):
     tiny.manifest(12).write(project.data / "manifest")
     for shard in project.shards:
         tiny.noise_frames(Path(), project, shard)
-    cache(project)
+    tiny.cache(project)
     said = find(project)
     assert "4 indexed now" in said and "12 videos searched" in said
     whole = find(project, top=12)
@@ -89,7 +82,7 @@ def test_a_video_that_changes_is_indexed_again(project):
     changed = shard.index.id[0]
     keys = dict(zip(shard.index.id, shard.index.key, strict=True)) | {changed: "other frames"}
     build(stem, keys, shard.array.shape[1:], "uint8", lambda missing: [Item(changed, 255 - shard.array[0], 4)])
-    cache(project)
+    tiny.cache(project)
     grown = find(project)
     assert "1 indexed now" in grown
     shutil.rmtree(project.data / "index")

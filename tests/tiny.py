@@ -8,6 +8,7 @@ import yaml
 from safetensors.torch import save_file
 
 from rap import params
+from rap.clip import features
 from rap.clip.towers import Clip
 from rap.data.manifest import Manifest
 from rap.data.shards import Item, build
@@ -67,6 +68,13 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
     for shard in settings.shards:
         noise_frames(folder, settings, shard)
     return settings
+
+
+def cache(settings: params.Params) -> None:
+    """The features stage, all caches and shards, in the present folder."""
+    for name in settings.features.caches:
+        for shard in settings.shards:
+            features.run(settings, name, shard)
 
 
 def run_folder(variant: str, seed: int) -> Path:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 # How data sets name their clips: by the video of the site, and the seconds of it that the clip shows.
 IDS = {
     "activitynet": re.compile(r"v_(?P<id>.+)"),
+    "didemo": re.compile(r"[^_]+_(?P<id>\d+)_.+"),
     "msvd": re.compile(r"(?P<id>.+)_(?P<start>\d+)_(?P<end>\d+)"),
 }
 WHOLE = re.compile(r"(?P<id>.*)", re.DOTALL)

@@ -1,7 +1,9 @@
 """The `rap` command as a user types it: help that teaches, one line for a mistake, exit status 2."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,22 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, arguments, message):
     found = rap(*arguments, cwd=tmp_path)
     assert found.returncode == 2
     assert message in found.stderr and found.stderr.count("\n") == 1 and found.stdout == ""
+
+
+def test_ctrl_c_in_a_stage_is_one_line_and_status_130(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.cache(tiny.project(tmp_path, train={"epochs": 1000, "checkpoint_every": 1}))
+    command = [Path(sys.executable).with_name("rap"), "train", "--variant", "lorm", "--seed", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (checkpoint := tiny.run_folder("lorm", 0) / "checkpoint.pt").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate()
+    assert (process.returncode, printed) == (130, "")
+    assert said.splitlines()[-1] == "rap: interrupted; run the same command again to go on"
+    assert "Traceback" not in said and "Abort" not in said
+    assert checkpoint.exists()
 
 
 def test_no_params_file_is_one_line(tmp_path):

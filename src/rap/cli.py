@@ -136,20 +136,21 @@ def _stage(module: str, *arguments) -> None:
 
 
 def _call(module: str, function: str, *arguments) -> str:
-    from rap import adapters, params
+    try:
+        from rap import adapters, params
 
-    return getattr(importlib.import_module(module), function)(adapters.check(params.load()), *arguments)
+        return getattr(importlib.import_module(module), function)(adapters.check(params.load()), *arguments)
+    except KeyboardInterrupt:  # here, and not in main: typer would end the process without a word
+        print("rap: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
 
 
 def main() -> None:
-    """Entry point. 2: the user's to fix, one line on stderr. 130: interrupted."""
+    """Entry point. Exit status 2: the user's to fix, one line on stderr. 130: interrupted."""
     try:
         app()
     except UserError as error:
         print(f"rap: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("rap: interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os._exit(141)

@@ -8,7 +8,6 @@ import pytest
 import tiny
 
 from rap import evaluation, training
-from rap.clip import features
 from rap.data.manifest import Manifest
 from rap.data.shards import Item, Shard, build
 from rap.errors import UserError
@@ -18,14 +17,8 @@ from rap.errors import UserError
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = tiny.project(tmp_path)
-    cache(params)
+    tiny.cache(params)
     return params
-
-
-def cache(params):
-    for name in params.features.caches:
-        for shard in params.shards:
-            features.run(params, name, shard)
 
 
 def evaluate(params, variant="rap"):
@@ -85,7 +78,7 @@ def test_a_failed_test_video_is_counted_and_never_scored(project):
         "uint8",
         lambda ids: [Item(i, reason="torn") if i == "v2" else Item(i, blank, count) for i in ids],
     )
-    cache(project)
+    tiny.cache(project)
     figures, similarity, _ = evaluate(project)
     assert (figures["videos"], figures["videos_total"], figures["queries"]) == (3, 4, 6)
     assert similarity.shape == (6, 3)
@@ -104,7 +97,7 @@ def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
         build(
             stem, dict.fromkeys(items, "new"), rows["v0"].shape, "uint8", lambda ids, items=items: map(items.get, ids)
         )
-    cache(project)
+    tiny.cache(project)
     for variant in ("zero_shot", "ssf"):
         assert evaluate(project, variant)[0]["twin"] == {"all": 50.0, "move": 50.0}
     assert evaluate(project, "rap")[0]["twin"]["all"] != 50.0

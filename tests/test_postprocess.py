@@ -9,7 +9,6 @@ import pytest
 import tiny
 
 from rap import evaluation, params, postprocess, tables, training
-from rap.clip import features
 from rap.errors import UserError
 
 random = np.random.default_rng(0)
@@ -58,9 +57,7 @@ def project(tmp_path, monkeypatch) -> params.Params:
     monkeypatch.setattr(tables.tracking, "log", lambda *_: None)
     table = {"table1": {"title": "Title", "variants": ["zero_shot", "lorm"], "baseline": "zero_shot"}}
     settings = tiny.project(tmp_path, tables=table, evaluation={"post": ["dsl", "qb_norm"], "bank": 3})
-    for name in settings.features.caches:
-        for shard in settings.shards:
-            features.run(settings, name, shard)
+    tiny.cache(settings)
     for variant in table["table1"]["variants"]:
         for seed in settings.seeds:
             training.run(settings, variant, seed)

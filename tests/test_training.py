@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from rap import training
-from rap.clip import features
 from rap.errors import UserError
 from rap.experiment import Experiment, params_digest
 from rap.files import digest_file
@@ -26,9 +25,7 @@ def project(tmp_path, monkeypatch):
 
     def make(**changes):
         params = tiny.project(tmp_path, **changes)
-        for cache in params.features.caches:
-            for shard in params.shards:
-                features.run(params, cache, shard)
+        tiny.cache(params)
         return params
 
     return make

@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 from rap import adapters
 from rap.adapters import METHODS
 from rap.adapters.tempme import merged
-from rap.clip import features
 from rap.clip.caches import FRAMES, Cache, choose
 from rap.errors import UserError
 from rap.params import Variant
@@ -66,9 +65,7 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings = tiny.project(folder)
-        for cache in settings.features.caches:
-            for shard in settings.shards:
-                features.run(settings, cache, shard)
+        tiny.cache(settings)
         yield settings
 
 

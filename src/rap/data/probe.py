@@ -66,8 +66,11 @@ def _span(container: av.container.InputContainer) -> Span:
             last = max(last, end if packet.duration else start + 1 / float(video.average_rate or GUESSED_RATE))
     if first == math.inf:
         raise VideoError("its video stream has no pictures")
-    indexed = container.format.name.split(",")[0] in INDEXED
+    kind = container.format.name.split(",")[0]
+    indexed = kind in INDEXED
     stated = (container.duration or 0) / av.time_base
+    if kind == "matroska":  # what it states is when it ends, by its own clock, which may start late
+        stated -= zero
     if indexed and latest < SHORT * stated:
         raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
     return Span(first, last, indexed)

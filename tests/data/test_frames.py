@@ -1,12 +1,10 @@
 import math
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from conftest import H264, PICTURE, film, number, put, recode
-from PIL import Image
-from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+from player import MODES, by_pil, middles, shown
 
 from rap.data import download, ffmpeg, frames
 from rap.data.ffmpeg import VideoError
@@ -16,46 +14,15 @@ from rap.data.shards import Shard
 from rap.errors import UserError
 from rap.params import Frames
 
-MATRICES = {1: (0.2126, 0.0722)}  # BT.709; everything else here is BT.601
-MODES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
-
 
 def recipe(count=8, size=32, interpolation="bicubic", **sampler) -> Recipe:
     return Recipe(Frames(count=count, **sampler), size, interpolation)
-
-
-def middles(start: float, end: float, count: int) -> np.ndarray:
-    return start + (np.arange(count) + 0.5) * (end - start) / count
 
 
 def pictures(start: float, end: float, count: int) -> list[int]:
     """The numbers of the pictures on display at the middles; where two meet, the one nearer the middle of the clip."""
     inwards = np.sign((start + end) / 2 - middles(start, end, count))
     return np.floor(25 * middles(start, end, count) + 1e-3 * inwards).astype(int).tolist()
-
-
-def shown(path: Path, instants) -> list[av.VideoFrame]:
-    """The decoded frames that are on display at the instants, by their own time stamps."""
-    with av.open(str(path)) as container:
-        zero = (container.start_time or 0) / av.time_base
-        decoded = [(float(frame.pts * frame.time_base) - zero, frame) for frame in container.decode(video=0)]
-    return [max((f for f in decoded if f[0] <= t + 1e-6), key=lambda f: f[0])[1] for t in instants]
-
-
-def by_pil(frame: av.VideoFrame, size: int, interpolation: str) -> np.ndarray:
-    """CLIP's transform of a yuv420p frame that was turned to RGB in floating point: [size, size, 3] float."""
-    planes = [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[: p.height, : p.width] for p in frame.planes]
-    luma, *chroma = (plane.astype(np.float32) for plane in planes)
-    blue, red = ((big(plane, frame) - 128) / 224 for plane in chroma)
-    kr, kb = MATRICES.get(int(frame.colorspace), (0.299, 0.114))
-    y, b, r = (luma - 16) / 219, 2 * (1 - kb) * blue, 2 * (1 - kr) * red
-    rgb = np.stack([y + r, y - (kb * b + kr * r) / (1 - kb - kr), y + b], axis=-1)
-    image = Image.fromarray((255 * rgb).round().clip(0, 255).astype(np.uint8))
-    return np.asarray(CenterCrop(size)(Resize(size, MODES[interpolation])(image)), float)
-
-
-def big(plane: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    return np.asarray(Image.fromarray(plane).resize((frame.width, frame.height), Image.BICUBIC))
 
 
 @pytest.mark.parametrize("name", ["steady.mp4", "steady.webm", "open.mp4", "open.mkv", "stream.ts"])
@@ -110,15 +77,6 @@ def test_pixels_are_those_of_clips_own_transform(clips, name, size, interpolatio
     assert abs(off).mean() < 0.25 and abs(off.mean()) < 0.05 and np.percentile(abs(off), 99) <= 3
     shifted = np.roll(pil, 1, axis=2)
     assert abs(ours - shifted).mean() > 2, "a crop that is off by one pixel would show"
-
-
-def test_the_pictures_of_real_clips_are_those_of_clips_own_transform(real_clips):
-    for path in real_clips:
-        span = probe(path)
-        ours = decode(path, recipe(8, 224)).astype(float)
-        pil = np.stack([by_pil(f, 224, "bicubic") for f in shown(path, middles(span.start, span.end, 8))])
-        off = abs(ours - pil)
-        assert off.mean() < 0.25 and np.percentile(off, 99) <= 2, path.name
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])

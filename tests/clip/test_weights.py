@@ -115,6 +115,21 @@ def test_openais_archive_loads_with_its_activation_and_not_without(known, model,
         store(weights="mine.pt")
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_half_precision_becomes_float32_and_facts_among_the_weights_are_left_out(known, model, tmp_path):
+    for name in weights.EXTRAS:
+        model.__dict__.pop(name, None)  # open_clip has some of them as plain numbers
+        model.register_buffer(name, torch.tensor(32))
+    file = archive(model.half().float(), tmp_path / "whole.pt")
+    torch.jit.load(file).half().save(tmp_path / "half.pt")
+    found = read_torchscript(tmp_path / "half.pt")
+    assert found["visual.proj"].dtype == torch.float16 and set(weights.EXTRAS) < set(found)
+    stored = store(weights="half.pt", pretrained=TAG)[1]
+    for name in weights.EXTRAS:
+        delattr(model, name)
+    assert same(stored, model) and {tensor.dtype for tensor in stored.values()} == {torch.float32}
+
+
 def test_a_file_in_the_cache_of_the_hub_is_used(known, model, tmp_path):
     commit = tmp_path / "hub" / f"models--{REPOSITORY.replace('/', '--')}"
     (commit / "refs").mkdir(parents=True)

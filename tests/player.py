@@ -19,7 +19,7 @@ def middles(start: float, end: float, count: int) -> np.ndarray:
 
 
 def pictures(path: Path) -> list[tuple[float, av.VideoFrame]]:
-    """All pictures as they are displayed, each with the second at which it comes, counted from the container's start."""
+    """All pictures as they are shown, each with the second, from the container's start, at which it comes."""
     with av.open(str(path)) as container:
         zero = (container.start_time or 0) / av.time_base
         return [(float(frame.pts * frame.time_base) - zero, frame) for frame in container.decode(video=0)]

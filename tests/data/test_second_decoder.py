@@ -75,9 +75,7 @@ def test_b_frames_uneven_rates_and_odd_sides(tmp_path, name, options):
     compare(film(tmp_path / name, PALE, *options))
 
 
-EARLY = (
-    "ffmpeg counts a transport stream's time from the first stream that is used, `decode` from the container's start"
-)
+EARLY = "ffmpeg counts from the first stream that is used, `decode` from the first of all: see docs/frames.md"
 
 
 @pytest.mark.parametrize(

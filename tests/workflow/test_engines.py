@@ -1,6 +1,5 @@
 """Both engines to the end on a small demo, in a clone each: same bytes, in step after `make sync`, nothing missed."""
 
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -154,23 +153,6 @@ def test_results_of_other_parameters_are_not_recorded(ran_snakemake):
     run(ran_snakemake, "dvc", "repro")
     sync(ran_snakemake)
     assert planned(ran_snakemake) == NOTHING
-
-
-def test_a_fresh_clone_has_nothing_to_do_after_pull_and_sync(ran_dvc, tmp_path):
-    """What git keeps and what DVC keeps are together the whole result, the tables included."""
-    git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
-    run(ran_dvc, "dvc", "remote", "add", "--force", "--default", "--local", "store", str(tmp_path / "store"))
-    run(ran_dvc, "dvc", "push", "--quiet")
-    run(ran_dvc, *git, "add", "--all")
-    run(ran_dvc, *git, "commit", "--quiet", "--message", "Results")
-    fresh = tmp_path / "fresh"
-    run(tmp_path, "git", "clone", "--quiet", str(ran_dvc), str(fresh))
-    assert contents(fresh, TABLE) == contents(ran_dvc, TABLE)
-    shutil.copy(ran_dvc / ".dvc/config.local", fresh / ".dvc/config.local")
-    run(fresh, "dvc", "pull", "--quiet")
-    assert contents(fresh, RUNS) == contents(ran_dvc, RUNS)
-    sync(fresh)
-    assert planned(fresh) == NOTHING
 
 
 def test_a_killed_training_ends_with_the_same_bytes(ran_dvc, ran_snakemake):

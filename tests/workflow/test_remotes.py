@@ -1,0 +1,100 @@
+"""Results travel: pushed to a remote, a folder or a bucket, and pulled into a fresh clone, whole for both engines."""
+
+import shutil
+from pathlib import Path
+
+import boto3
+import pytest
+from clones import clone, edit, run
+from moto.server import ThreadedMotoServer
+
+BUCKET = "results"
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
+INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
+TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
+FILES = [
+    "data/demo/frames/shard-0.npy",
+    "data/demo/features/video-0/shard-0.npy",
+    "results/runs/rap/seed-0/adapter.safetensors",
+    "results/runs/rap/seed-0/similarity.npy",
+]
+
+
+def smallest(params: dict) -> None:
+    """One variant, one shard."""
+    params["shards"] = [0]
+    params["variants"] = {"rap": params["variants"]["rap"]}
+    for name in ("table1", "table2"):
+        params["tables"][name] |= {"variants": ["rap"], "baseline": "rap"}
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory) -> Path:
+    """A project that DVC ran, committed."""
+    folder = clone(tmp_path_factory.mktemp("origin"))
+    edit(folder, smallest)
+    run(folder, "dvc", "repro")
+    run(folder, *GIT, "add", "--all")
+    run(folder, *GIT, "commit", "--quiet", "--message", "Results")
+    return folder
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The address of an S3 server on this machine, with one bucket, and keys for it in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    boto3.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
+    yield address
+    server.stop()
+
+
+def send(origin: Path, fresh: Path, *remote: str) -> None:
+    """Push, clone, pull: the clone has git's files and what the remote kept, and none of the origin's cache."""
+    settings = ".dvc/config.local"
+    (origin / settings).unlink(missing_ok=True)
+    run(origin, "dvc", "remote", "add", "--default", "--local", "store", remote[0])
+    for option in remote[1:]:
+        run(origin, "dvc", "remote", "modify", "--local", "store", *option.split("="))
+    run(origin, "dvc", "push", "dvc.yaml")
+    run(origin.parent, "git", "clone", "--quiet", str(origin), str(fresh))
+    shutil.copy(origin / settings, fresh / settings)
+    assert not any((fresh / name).exists() for name in FILES)
+    run(fresh, "dvc", "pull", "dvc.yaml")
+
+
+def check(origin: Path, fresh: Path) -> None:
+    """The same bytes, and nothing left to do: for DVC at once, for Snakemake once it is told."""
+    for name in FILES + TABLE:
+        assert (fresh / name).read_bytes() == (origin / name).read_bytes(), name
+    assert run(fresh, "dvc", "status", "--json", "dvc.yaml").strip() == "{}"
+    run(fresh, "make", "sync", *INSTALLED)
+    assert "Nothing to be done" in run(fresh, "snakemake", "--cores", "1", "--dry-run")
+
+
+def test_by_way_of_a_folder(origin, tmp_path):
+    send(origin, tmp_path / "fresh", str(tmp_path / "store"))
+    check(origin, tmp_path / "fresh")
+
+
+def test_by_way_of_an_s3_server(origin, bucket, tmp_path):
+    send(origin, tmp_path / "fresh", f"s3://{BUCKET}/rap", f"endpointurl={bucket}")
+    check(origin, tmp_path / "fresh")
+    assert boto3.client("s3", endpoint_url=bucket).list_objects_v2(Bucket=BUCKET, Prefix="rap/files/md5/")["KeyCount"]
+
+
+def test_a_damaged_store_is_noticed(origin, tmp_path):
+    """A file of the store that lost its end does not come in unseen."""
+    store = tmp_path / "store"
+    send(origin, tmp_path / "first", str(store))
+    largest = max(store.rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    largest.chmod(0o644)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    fresh = tmp_path / "second"
+    run(tmp_path, "git", "clone", "--quiet", str(origin), str(fresh))
+    shutil.copy(origin / ".dvc/config.local", fresh / ".dvc/config.local")
+    run(fresh, "dvc", "pull", "dvc.yaml", fails=True)

@@ -1,6 +1,7 @@
 """Captions to token ids, as the backbone's text tower was trained on them."""
 
 import re
+from functools import cache
 
 import numpy as np
 
@@ -22,10 +23,16 @@ def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarr
 
 
 def _bpe(captions: list[str], tokenizer: dict) -> list[list[int]]:
+    bpe = _tokenizer()
+    return [[bpe.sot_token_id, *bpe.encode(caption), bpe.eot_token_id] for caption in captions]
+
+
+@cache
+def _tokenizer():
+    """CLIP's own. Reading its vocabulary takes longer than a batch of captions does."""
     from open_clip import SimpleTokenizer
 
-    bpe = SimpleTokenizer()
-    return [[bpe.sot_token_id, *bpe.encode(caption), bpe.eot_token_id] for caption in captions]
+    return SimpleTokenizer()
 
 
 def _words(captions: list[str], tokenizer: dict) -> list[list[int]]:

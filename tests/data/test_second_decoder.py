@@ -1,5 +1,6 @@
 """Every picture of a clip, cut by `decode` and decoded by PyAV, at the size it has: the same instants and pixels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,18 +76,22 @@ def test_b_frames_uneven_rates_and_odd_sides(tmp_path, name, options):
     compare(film(tmp_path / name, PALE, *options))
 
 
-EARLY = "ffmpeg counts from the first stream that is used, `decode` from the first of all: see docs/frames.md"
-
-
-@pytest.mark.parametrize(
-    "name", ["a.mp4", "a.mkv", pytest.param("a.ts", marks=pytest.mark.xfail(strict=True, reason=EARLY))]
-)
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_pictures_that_start_after_the_sound(tmp_path, name):
     sound = ("-f", "lavfi", "-i", "sine=d=3", "-itsoffset", "0.73")
     picture = film(tmp_path / "p.mp4", PALE, *B_FRAMES)
     path = recode(tmp_path / name, picture, "-map", "1:v", "-map", "0:a", "-c:v", "copy", before=sound)
     assert probe(path).start > 0.5
     compare(path)
+
+
+def test_a_span_is_the_same_pictures_wherever_decoding_starts(tmp_path, monkeypatch):
+    path = film(tmp_path / "a.mp4", "testsrc2=s=64x64:r=12:d=3", *H264, "-g", "6")
+    spans = [(0.1 * n, 0.1 * n + 0.8) for n in range(1, 20)]  # some instants fall on a change of picture
+    recipe = Recipe(Frames(count=8), 32, "bicubic")
+    sought = [decode(path, recipe, *span) for span in spans]
+    monkeypatch.setattr("rap.data.frames.probe", lambda path: replace(probe(path), indexed=False))
+    assert all((decode(path, recipe, *span) == frames).all() for span, frames in zip(spans, sought, strict=True))
 
 
 def test_a_clip_that_an_edit_list_starts_between_key_frames(tmp_path):

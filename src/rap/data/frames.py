@@ -126,7 +126,7 @@ def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = mat
     if not begin < stop:
         raise VideoError(f"its clip starts at {begin:.2f} s, but its pictures end at {span.end:.2f} s")
     count = frame_count(recipe.frames, stop - begin)
-    cut = partial(_cut, path, recipe, begin, (stop - begin) / count, count, timeout=60 + 10 * span.end)
+    cut = partial(_cut, path, recipe, span.zero + begin, (stop - begin) / count, count, timeout=60 + 10 * span.end)
     if not (span.indexed and begin > span.start):
         return cut(seek=0.0)
     try:
@@ -146,7 +146,7 @@ def _cut(
     path: Path, recipe: Recipe, start: float, segment: float, count: int, seek: float, timeout: float
 ) -> np.ndarray:
     """`count` frames from `start` seconds on, one for each `segment` seconds, decoding from `seek` seconds on."""
-    raw = tool.run(_command(path, recipe, seek, start - seek, segment, count), timeout)
+    raw = tool.run(_command(path, recipe, seek, start, segment, count), timeout)
     bytes_each = recipe.size * recipe.size * 3
     if len(raw) != count * bytes_each:
         raise VideoError(f"ffmpeg: gave {len(raw) // bytes_each} of {count} frames")
@@ -167,7 +167,7 @@ def _command(path: Path, recipe: Recipe, seek: float, start: float, segment: flo
     clip = clip.filter("scale", **_shortest_side(size), **_kernel(recipe.interpolation)).filter("format", "gbrp")
     clip = clip.filter("crop", size, size, _middle("iw", size), _middle("ih", size))
     output = {"format": "rawvideo", "pix_fmt": "rgb24", "fps_mode": "passthrough", "frames:v": count, "threads": 1}
-    strict = ("-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1")
+    strict = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
     return clip.output("pipe:", **output).global_args(*strict).compile(cmd=tool.binary())
 
 

@@ -22,6 +22,7 @@ class Span:
     start: float
     end: float
     indexed: bool
+    zero: float = 0.0  # the container's start by its own time stamps
 
 
 def probe(path: Path) -> Span:
@@ -73,7 +74,7 @@ def _span(container: av.container.InputContainer) -> Span:
         stated -= zero
     if indexed and latest < SHORT * stated:
         raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
-    return Span(first, last, indexed)
+    return Span(first, last, indexed, zero)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:

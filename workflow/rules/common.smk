@@ -1,5 +1,7 @@
 """What the rules share: the checked parameters, the paths, and the inputs that make a job run again.
 
+A rule's memory (megabytes) and time (minutes) are for a cluster; on one machine they bound nothing.
+
 pins(stage)   the parameters that a job depends on, in a small file per job, written when one of them changes
 code(stage)   the source files that a job depends on
 
@@ -98,6 +100,11 @@ shell.prefix(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 wildcard_constraints:
     group="|".join(PIPELINES),
+
+
+def growing(amount):
+    """A resource of which a job gets more each time it is tried again."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def group_of(stage, item):

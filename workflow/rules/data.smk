@@ -13,7 +13,8 @@ rule download:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.workers
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
+        runtime=growing(720),
     shell:
         "rap download > {log} 2>&1"
 
@@ -29,7 +30,8 @@ rule backbone:
     conda:
         "../envs/rap.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     shell:
         "rap backbone > {log} 2>&1"
 
@@ -50,7 +52,8 @@ rule frames:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.workers
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
+        runtime=growing(240),
     shell:
         "rap frames --shard {wildcards.shard} > {log} 2>&1"
 
@@ -73,7 +76,8 @@ rule features:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(240),
         gpu=GPU,
     shell:
         "rap features --cache {wildcards.cache} --shard {wildcards.shard} > {log} 2>&1"

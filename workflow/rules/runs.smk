@@ -21,7 +21,8 @@ rule train:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(720),
         gpu=GPU,
     shell:
         "rap train --variant {wildcards.variant} --seed {wildcards.seed} > {log} 2>&1"
@@ -48,7 +49,8 @@ rule evaluate:
         "../envs/rap.yaml"
     threads: PARAMS.runtime.threads
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(120),
         gpu=GPU,
     shell:
         "rap evaluate --variant {wildcards.variant} --seed {wildcards.seed} > {log} 2>&1"

@@ -22,6 +22,7 @@ rule table:
     conda:
         "../envs/rap.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     shell:
         "rap table --table table{wildcards.number} > {log} 2>&1"

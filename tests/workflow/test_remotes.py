@@ -9,6 +9,7 @@ from clones import clone, edit, run
 from moto.server import ThreadedMotoServer
 
 BUCKET = "results"
+SETTINGS = ".dvc/config.local"
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
 TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
@@ -53,22 +54,25 @@ def bucket(monkeypatch):
     server.stop()
 
 
-def send(origin: Path, fresh: Path, *remote: str) -> None:
-    """Push, clone, pull: the clone has git's files and what the remote kept, and none of the origin's cache."""
-    settings = ".dvc/config.local"
-    (origin / settings).unlink(missing_ok=True)
-    run(origin, "dvc", "remote", "add", "--default", "--local", "store", remote[0])
-    for option in remote[1:]:
-        run(origin, "dvc", "remote", "modify", "--local", "store", *option.split("="))
+def push(origin: Path, address: str, **options: str) -> None:
+    (origin / SETTINGS).unlink(missing_ok=True)
+    run(origin, "dvc", "remote", "add", "--default", "--local", "store", address)
+    for name, value in options.items():
+        run(origin, "dvc", "remote", "modify", "--local", "store", name, value)
     run(origin, "dvc", "push", "dvc.yaml")
-    run(origin.parent, "git", "clone", "--quiet", str(origin), str(fresh))
-    shutil.copy(origin / settings, fresh / settings)
-    assert not any((fresh / name).exists() for name in FILES)
+
+
+def fresh_clone(origin: Path, folder: Path) -> Path:
+    """What git keeps, and where the remote is; none of the origin's cache."""
+    run(origin.parent, "git", "clone", "--quiet", str(origin), str(folder))
+    shutil.copy(origin / SETTINGS, folder / SETTINGS)
+    assert not any((folder / name).exists() for name in FILES)
+    return folder
+
+
+def pull(origin: Path, fresh: Path) -> None:
+    """The same bytes come, and nothing is left to do: for DVC at once, for Snakemake once it is told."""
     run(fresh, "dvc", "pull", "dvc.yaml")
-
-
-def check(origin: Path, fresh: Path) -> None:
-    """The same bytes, and nothing left to do: for DVC at once, for Snakemake once it is told."""
     for name in FILES + TABLE:
         assert (fresh / name).read_bytes() == (origin / name).read_bytes(), name
     assert run(fresh, "dvc", "status", "--json", "dvc.yaml").strip() == "{}"
@@ -77,24 +81,21 @@ def check(origin: Path, fresh: Path) -> None:
 
 
 def test_by_way_of_a_folder(origin, tmp_path):
-    send(origin, tmp_path / "fresh", str(tmp_path / "store"))
-    check(origin, tmp_path / "fresh")
+    push(origin, str(tmp_path / "store"))
+    pull(origin, fresh_clone(origin, tmp_path / "fresh"))
 
 
 def test_by_way_of_an_s3_server(origin, bucket, tmp_path):
-    send(origin, tmp_path / "fresh", f"s3://{BUCKET}/rap", f"endpointurl={bucket}")
-    check(origin, tmp_path / "fresh")
+    push(origin, f"s3://{BUCKET}/rap", endpointurl=bucket)
+    pull(origin, fresh_clone(origin, tmp_path / "fresh"))
     assert boto3.client("s3", endpoint_url=bucket).list_objects_v2(Bucket=BUCKET, Prefix="rap/files/md5/")["KeyCount"]
 
 
 def test_a_damaged_store_is_noticed(origin, tmp_path):
     """A file of the store that lost its end does not come in unseen."""
     store = tmp_path / "store"
-    send(origin, tmp_path / "first", str(store))
-    largest = max(store.rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    push(origin, str(store))
+    largest = max(filter(Path.is_file, store.rglob("*")), key=lambda file: file.stat().st_size)
     largest.chmod(0o644)
     largest.write_bytes(largest.read_bytes()[:-1])
-    fresh = tmp_path / "second"
-    run(tmp_path, "git", "clone", "--quiet", str(origin), str(fresh))
-    shutil.copy(origin / ".dvc/config.local", fresh / ".dvc/config.local")
-    run(fresh, "dvc", "pull", "dvc.yaml", fails=True)
+    run(fresh_clone(origin, tmp_path / "fresh"), "dvc", "pull", "dvc.yaml", fails=True)

@@ -93,6 +93,6 @@ def test_rows_of_their_own_beside_plain_rows_that_do_not_change(project):
 
 def test_the_bank_is_of_training_captions_and_clips_alone(project):
     experiment = evaluation.Experiment(project, "lorm", 0)
-    train, (captions, videos) = experiment.split("train"), postprocess.bank(experiment)
+    train, (captions, videos) = experiment.split("train"), postprocess.training_queries(experiment)
     assert len(captions) == len(videos) == 3
     assert set(captions) <= set(train.captions.caption_id) and set(videos) <= set(train.videos)

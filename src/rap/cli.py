@@ -55,19 +55,19 @@ def features(
     shard: Shard,
 ) -> None:
     """Compute what the frozen part of CLIP makes of a shard, once for all variants. Needs: frames, backbone."""
-    _stage("rap.clip.features", cache, shard)
+    _stage("rap.clip.features", cache, shard, together=True)
 
 
 @app.command()
 def train(variant: Variant, seed: Seed) -> None:
     """Train one variant with one seed from the cache; goes on where a killed run stopped. Needs: features."""
-    _stage("rap.training", variant, seed)
+    _stage("rap.training", variant, seed, together=True)
 
 
 @app.command()
 def evaluate(variant: Variant, seed: Seed) -> None:
     """Score the test split with a trained variant: metrics, ranks, similarity matrix. Needs: train."""
-    _stage("rap.evaluation", variant, seed)
+    _stage("rap.evaluation", variant, seed, together=True)
 
 
 @app.command()
@@ -129,17 +129,22 @@ def use(name: Annotated[str, typer.Argument(help="A file in workflow/datasets: m
     print(_call("rap.presets", "run", name))
 
 
-def _stage(module: str, *arguments) -> None:
+def _stage(module: str, *arguments, together: bool = False) -> None:
+    """Run a stage; one that works `together` starts as many processes as params.yaml says, unless torchrun did."""
     began = time.perf_counter()
-    summary = _call(module, "run", *arguments)
-    print(f"{summary}; {time.perf_counter() - began:.1f} s", flush=True)
+    summary = _call(module, "run", *arguments, together=together)
+    if summary:
+        print(f"{summary}; {time.perf_counter() - began:.1f} s", flush=True)
 
 
-def _call(module: str, function: str, *arguments) -> str:
+def _call(module: str, function: str, *arguments, together: bool = False) -> str:
     try:
-        from rap import adapters, params
+        from rap import adapters, distributed, params
 
-        return getattr(importlib.import_module(module), function)(adapters.check(params.load()), *arguments)
+        settings = adapters.check(params.load())
+        if together and settings.runtime.processes > 1 and not distributed.launched():
+            sys.exit(distributed.launch(settings.runtime.processes, sys.argv[1:]))
+        return getattr(importlib.import_module(module), function)(settings, *arguments)
     except KeyboardInterrupt:  # here, and not in main: typer would end the process without a word
         print("rap: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
@@ -147,10 +152,17 @@ def _call(module: str, function: str, *arguments) -> str:
 
 def main() -> None:
     """Entry point. Exit status 2: the user's to fix, one line on stderr. 130: interrupted."""
+    if other := int(os.environ.get("LOCAL_RANK", 0)):  # of several processes the first one shows how far it is,
+        os.environ["TQDM_DISABLE"] = "1"
     try:
         app()
     except UserError as error:
+        time.sleep(other and 3)  # and says what is wrong: mostly all find the same, and end when one does
         print(f"rap: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         os._exit(141)
+
+
+if __name__ == "__main__":
+    main()

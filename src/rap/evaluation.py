@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 
-from rap import postprocess
+from rap import distributed, postprocess
 from rap.errors import UserError
 from rap.experiment import Experiment, Split
 from rap.files import atomic, digest, read_json, write_json
 from rap.params import Params
 from rap.retrieval import metrics, twins
-from rap.retrieval.scoring import score
+from rap.retrieval.scoring import blocks
 
 SPLIT = "test"
 DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh, and must come out as ties
@@ -19,23 +19,23 @@ DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the
 def run(params: Params, variant: str, seed: int) -> str:
     """Write metrics.json, ranks.parquet and similarity.npy of one run; `evaluation.post` adds to the first two.
 
-    similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order.
+    similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order. The
+    file is the matrix: no more than a few columns or rows of it are in memory at once.
     """
     experiment = Experiment(params, variant, seed)
     load_adapter(experiment)
     split = experiment.split(SPLIT)
+    similarity = fill(experiment, split)
+    banks = {name: postprocess.bank(name, experiment, split) for name in params.evaluation.post}
+    if not distributed.first():
+        return ""
     captions = split.captions.caption_id.tolist()
-    similarity = score(
-        experiment.model, experiment.video, experiment.text, split.videos, captions, params.features.batch
-    ).round(DIGITS)
     figures, ranks = assess(similarity, similarity, split, experiment.manifest.videos)
     figures["post"], tables = {}, [ranks.assign(post="")]
-    for name in params.evaluation.post:
-        scores = postprocess.apply(name, experiment, split, similarity)
+    for name, bank in banks.items():
+        scores = postprocess.apply(name, experiment, similarity, bank)
         figures["post"][name], ranks = assess(*scores, split, experiment.manifest.videos)
         tables.append(ranks.assign(post=name))
-    with atomic(experiment.folder / "similarity.npy") as path, path.open("wb") as file:
-        np.save(file, similarity)
     with atomic(experiment.folder / "ranks.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
     about = {"variant": variant, "seed": seed, "split": SPLIT, "digests": experiment.digests}
@@ -46,6 +46,24 @@ def run(params: Params, variant: str, seed: int) -> str:
         f"{experiment.folder}: {len(split.videos)} of {split.total} videos, {len(captions)} queries, "
         f"t2v R@1 {figures['t2v']['R@1']:.1f} %{twin}"
     )
+
+
+def fill(experiment: Experiment, split: Split) -> np.ndarray:
+    """Write similarity.npy, column by column; the matrix, memory-mapped. Of several processes, the first one writes."""
+    captions = split.captions.caption_id.tolist()
+    opened = (experiment.model, experiment.video, experiment.text)
+    found = blocks(*opened, split.videos, captions, experiment.params.features.batch)
+    if not distributed.first():
+        return np.concatenate([block[:0] for block in found], axis=1)
+    file = experiment.folder / "similarity.npy"
+    with atomic(file) as path:
+        shape, column = (len(captions), len(split.videos)), 0
+        matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        for block in found:
+            matrix[:, column : column + block.shape[1]] = block.round(DIGITS)
+            column += block.shape[1]
+        matrix.flush()
+    return np.load(file, mmap_mode="r")
 
 
 def load_adapter(experiment: Experiment) -> None:

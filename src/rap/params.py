@@ -114,7 +114,7 @@ class Frames(Section):
 class Features(Section):
     caches: tuple[Annotated[str, Field(pattern=r"^(video-(\d+|all)|text-(ids|\d+|all))$")], ...]
     words: Positive = 32
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch: Positive = 32
 
     model_config = ConfigDict(strict=False)
@@ -188,6 +188,7 @@ class Tracking(Section):
 class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    processes: Positive = 1
     threads: Positive = 2
     workers: Positive = 2
 

@@ -19,15 +19,29 @@ ABOUT = {
 BETA = 20.0  # inverse temperature of QB-norm in its authors' code
 
 
-def apply(name: Post, experiment: Experiment, split: Split, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+Bank = tuple[
+    np.ndarray, np.ndarray
+]  # cosines of training captions with a split's videos, of training clips with its captions
+
+
+def bank(name: Post, experiment: Experiment, split: Split) -> Bank | None:
+    """What a method reads beside the cosines of the split: [bank captions, V] and [Q, bank clips], or nothing."""
+    if name == "dsl":
+        return None
+    captions, videos = training_queries(experiment)
+    opened, batch = (experiment.model, experiment.video, experiment.text), experiment.params.features.batch
+    texts = score(*opened, split.videos, captions, batch)
+    return texts, score(*opened, videos, split.captions.caption_id.tolist(), batch)
+
+
+def apply(
+    name: Post, experiment: Experiment, similarity: np.ndarray, bank: Bank | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The scores of text to video and of video to text, both float64 [Q, V], from cosines [Q, V] of a split."""
     if name == "dsl":
         scale = float(experiment.model.clip.logit_scale.exp())
         return dual_softmax(similarity, scale), dual_softmax(similarity.T, scale).T
-    captions, videos = bank(experiment)
-    opened, batch = (experiment.model, experiment.video, experiment.text), experiment.params.features.batch
-    texts = score(*opened, split.videos, captions, batch)
-    clips = score(*opened, videos, split.captions.caption_id.tolist(), batch)
+    texts, clips = bank
     return querybank_norm(similarity, texts), querybank_norm(similarity.T, clips.T).T
 
 
@@ -58,7 +72,7 @@ def _settled(scores: np.ndarray) -> np.ndarray:
     return np.ldexp(mantissa.round(10), exponent)
 
 
-def bank(experiment: Experiment) -> tuple[list[str], list[str]]:
+def training_queries(experiment: Experiment) -> tuple[list[str], list[str]]:
     """Ids of training captions and of training videos, at most `evaluation.bank` of each, evenly over the split."""
     train, most = experiment.split("train"), experiment.params.evaluation.bank
     captions = train.captions.caption_id.tolist()

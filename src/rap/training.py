@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rap import costs, portable
+from rap import costs, distributed, portable
+from rap.ahead import ahead
 from rap.clip.caches import Batch
 from rap.device import autocast
 from rap.errors import UserError
@@ -23,6 +24,7 @@ from rap.retrieval.loss import info_nce
 from rap.retrieval.scoring import score
 
 FILES = ("adapter.safetensors", "history.csv", "costs.json", "run.json")  # run.json last: it says that all are there
+SETTLE = 10  # steps after which a GPU is waited for, to look at the losses
 COLUMNS = ["step", "epoch", "lr", "loss", "grad_norm"]
 
 
@@ -30,16 +32,20 @@ def run(params: Params, variant: str, seed: int) -> str:
     """Train one variant with one seed; write results/runs/VARIANT/seed-S/ (FILES).
 
     A run whose parameters, data, weights and code have not changed is left as it is. A killed run goes on from its
-    last checkpoint and ends with the same bytes.
+    last checkpoint and ends with the same bytes. Of several processes the first one writes.
     """
     experiment = Experiment(params, variant, seed)
-    if up_to_date(experiment):
+    finished = up_to_date(experiment)
+    distributed.wait()  # nobody writes before all have looked
+    if finished:
         for name in FILES:
             (experiment.folder / name).touch()
         return f"{experiment.folder}: up to date"
     data = Pairs(experiment.split("train"), experiment)
     state = State.begin(experiment, data)
     fit(experiment, data, state)
+    if not distributed.first():
+        return ""
     record(experiment, data, state)
     last = f", loss {state.history[-1][3]:.3f}" if state.history else ""
     return (
@@ -58,6 +64,7 @@ class Pairs:
 
     def __init__(self, split: Split, experiment: Experiment):
         self.captions, self.owners = split.captions.caption_id.tolist(), split.captions.video_id.tolist()
+        self.numbers = torch.from_numpy(pd.factorize(split.captions.video_id)[0])  # of the owners
         self.units = units(split.captions, experiment.manifest.videos, experiment.train.twins)
         self.videos = len(split.videos)
         self.video, self.text, self.seed = experiment.video, experiment.text, experiment.seed
@@ -75,16 +82,23 @@ class Pairs:
         return math.ceil(len(self.captions) / self.batch)
 
     def batches(self, start: int) -> Iterator[tuple[int, Batch, Batch, Tensor]]:
-        """From step `start` on: step, clips, captions, and which of clips and captions belong together [B, B]."""
+        """From step `start` on, read ahead: step, clips, captions, and which of them belong together [B, B].
+
+        Of several processes each gets its share of the clips and captions of a step, and the whole of the last.
+        """
+        return ahead(self._batches(start))
+
+    def _batches(self, start: int) -> Iterator[tuple[int, Batch, Batch, Tensor]]:
         order: list[int] = []
         for step in range(start, self.steps):
             epoch, number = divmod(step, self.per_epoch)
             if number == 0 or not order:
                 order = self._order(epoch)
             chosen = order[number * self.batch : (number + 1) * self.batch]
-            owners = [self.owners[i] for i in chosen]
-            same = torch.tensor([[a == b for b in owners] for a in owners])
-            yield step, self.video.batch(owners), self.text.batch([self.captions[i] for i in chosen]), same
+            numbers, own = self.numbers[chosen], distributed.share(chosen)
+            clips = self.video.batch([self.owners[i] for i in own]).pinned()
+            captions = self.text.batch([self.captions[i] for i in own]).pinned()
+            yield step, clips, captions, numbers[:, None] == numbers
 
     def _order(self, epoch: int) -> list[int]:
         """Rows of the captions in the order of an epoch."""
@@ -114,6 +128,7 @@ class State:
     seconds: float = 0.0
     history: list[list] = field(default_factory=list)
     best: tuple[float, int, dict] | None = None  # R@1 on the split that selects, its epoch, the weights
+    recent: list[tuple[list, Tensor]] = field(default_factory=list)  # steps whose loss and norm are still on the device
 
     @classmethod
     def begin(cls, experiment: Experiment, data: Pairs) -> "State":
@@ -132,7 +147,18 @@ class State:
                 state.history, state.best = saved["history"], saved["best"]
         return state
 
+    def settle(self, experiment: Experiment) -> None:
+        """Take the recent steps into the history; a GPU is waited for. Raises UserError if a loss is no number."""
+        for row, figures in self.recent:
+            self.history.append([*row, *figures.tolist()])
+            if not math.isfinite(self.history[-1][3]):
+                where = experiment.params.path(experiment.variant)
+                raise UserError(f"params.yaml: {where}: the loss is no number at step {row[0]}; lower train.lr")
+        self.recent.clear()
+
     def save(self, experiment: Experiment) -> None:
+        if not distributed.first():
+            return
         with atomic(checkpoint(experiment)) as path:
             values = {
                 "digests": experiment.digests,
@@ -171,7 +197,8 @@ def rate(steps: int, train: Train):
 
 
 def fit(experiment: Experiment, data: Pairs, state: State) -> None:
-    """The training loop, from wherever `state` stands to the last step."""
+    """The training loop, from wherever `state` stands to the last step. All processes take the same steps."""
+    assert distributed.size() == experiment.params.runtime.processes, "start it as `rap train`, or with torchrun"
     model, train, device = experiment.model.train(), experiment.train, experiment.device
     weights = [p for p in experiment.adapter.parameters() if p.requires_grad]
     began = time.perf_counter() - state.seconds
@@ -183,20 +210,23 @@ def fit(experiment: Experiment, data: Pairs, state: State) -> None:
             loss = info_nce(similarity.float(), model.clip.logit_scale, same.to(device))
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            distributed.sum_gradients(weights)
             norm = torch.nn.utils.clip_grad_norm_(weights, train.clip_norm)
             lr = state.schedule.get_last_lr()[0]
             state.optimizer.step()
             state.schedule.step()
-            state.step, state.seconds = step + 1, time.perf_counter() - began
-            state.history.append([step, step // data.per_epoch, lr, loss.item(), norm.item()])
-            if not math.isfinite(state.history[-1][3]):
-                raise UserError(f"variants.{experiment.variant}: the loss is no number at step {step}; lower train.lr")
-            if state.step % data.per_epoch == 0:
+            state.step = step + 1
+            state.recent.append(([step, step // data.per_epoch, lr], torch.stack([loss.detach(), norm])))
+            epoch_ends, saves = state.step % data.per_epoch == 0, state.step % train.checkpoint_every == 0
+            if epoch_ends or saves or len(state.recent) == SETTLE:
+                state.settle(experiment)
+                state.seconds = time.perf_counter() - began
+                bar.set_postfix(loss=f"{state.history[-1][3]:.3f}", refresh=False)
+            if epoch_ends:
                 select(experiment, state)
-            if state.step % train.checkpoint_every == 0:
+            if saves:
                 state.save(experiment)
             bar.update()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
 def select(experiment: Experiment, state: State) -> None:

@@ -75,7 +75,9 @@ MANIFEST = [f"{DATA}/manifest/{name}.parquet" for name in ("videos", "captions")
 WEIGHTS = [f"{BACKBONE}/{name}" for name in ("weights.safetensors", "config.json")]
 SHARD = ("npy", "parquet")
 RUN = "results/{group}/{variant}/seed-{seed}"
-GPU = int(PARAMS.runtime.device == "cuda")
+# Of features, train and evaluate: one for each process of a job.
+GPU = PARAMS.runtime.processes * (PARAMS.runtime.device == "cuda")
+THREADS = PARAMS.runtime.processes * PARAMS.runtime.threads
 
 # A rule that updates its outputs also makes an empty file here, and whoever reads them waits for it. When such a job
 # fails, Snakemake puts the outputs' former version back, with a new time: it would pass for up to date.

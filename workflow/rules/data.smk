@@ -74,7 +74,7 @@ rule features:
         "logs/features-{cache}-{shard}.log",
     conda:
         "../envs/rap.yaml"
-    threads: PARAMS.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(240),

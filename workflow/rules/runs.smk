@@ -19,7 +19,7 @@ rule train:
         "logs/train-{group}-{variant}-{seed}.log",
     conda:
         "../envs/rap.yaml"
-    threads: PARAMS.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(720),
@@ -47,7 +47,7 @@ rule evaluate:
         "logs/evaluate-{group}-{variant}-{seed}.log",
     conda:
         "../envs/rap.yaml"
-    threads: PARAMS.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),

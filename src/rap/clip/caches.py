@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -41,14 +42,29 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a cache, at a position of a tower: `x` [B, ...] and `length` [B] valid frames or words."""
+    """Rows of a cache, at a position of a tower: `x` [B, ...] as stored, and `length` [B] valid frames or words."""
 
     x: Tensor
     length: Tensor
     position: int
 
+    def some(self) -> "Batch":
+        """The batch or, of none, one row of zeros: where a process has no share, not every layer takes nothing."""
+        if len(self.x):
+            return self
+        return Batch(self.x.new_zeros(1, *self.x.shape[1:]), self.length.new_ones(1), self.position)
+
+    def pinned(self) -> "Batch":
+        """In memory from which a GPU copies without being waited for; where there is no GPU, as it is."""
+        if not torch.cuda.is_available():
+            return self
+        return Batch(self.x.pin_memory(), self.length.pin_memory(), self.position)
+
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.x.to(device, non_blocking=True), self.length.to(device, non_blocking=True), self.position)
+        """On the device, tokens in float32 however they are stored."""
+        x = self.x.to(device, non_blocking=True)
+        x = x.float() if x.is_floating_point() else x
+        return Batch(x, self.length.to(device, non_blocking=True), self.position)
 
 
 class Cache:
@@ -57,14 +73,14 @@ class Cache:
     def __init__(self, params: Params, name: str, tower: Tower):
         self.position = position(name, tower)
         self.shards = [Shard.read(folder(params, name) / f"shard-{index}") for index in params.shards]
-        self.rows, self.lengths, self.keys, self.reasons = {}, {}, {}, {}
-        for number, shard in enumerate(self.shards):
-            for row, item in enumerate(shard.index.itertuples()):
-                if item.reason:
-                    self.reasons[item.id] = item.reason
-                    continue
-                self.rows[item.id], self.lengths[item.id] = (number, row), item.length
-                self.keys[item.id] = item.key
+        index = pd.concat(
+            [shard.index.assign(shard=n, row=range(len(shard.index))) for n, shard in enumerate(self.shards)]
+        )
+        failed, good = index[index.reason != ""], index[index.reason == ""]
+        self.reasons = dict(zip(failed.id, failed.reason, strict=True))
+        self.keys = dict(zip(good.id, good.key, strict=True))
+        self.rows = {id: place for place, id in enumerate(good.id)}
+        self.places = good[["shard", "row", "length"]].to_numpy()
 
     def __contains__(self, id: str) -> bool:
         return id in self.rows
@@ -74,8 +90,27 @@ class Cache:
         return sum(shard.array.nbytes for shard in self.shards)
 
     def batch(self, ids: list[str]) -> Batch:
-        """Rows of `ids`, in their order; 16-bit caches come back as float32."""
-        array = np.stack([self.shards[number].array[row] for number, row in map(self.rows.__getitem__, ids)])
-        x = torch.from_numpy(array)
-        length = torch.tensor([self.lengths[id] for id in ids])
-        return Batch(x.float() if x.is_floating_point() else x, length, self.position)
+        """Rows of `ids`, in their order, as they are stored."""
+        shards, rows, lengths = self.places[[self.rows[id] for id in ids]].reshape(-1, 3).T
+        like = self.shards[0].array
+        array = np.empty((len(ids), *like.shape[1:]), like.dtype)
+        for number in np.unique(shards):
+            chosen = shards == number
+            array[chosen] = self.shards[number].array[rows[chosen]]
+        return Batch(unpacked(array), torch.from_numpy(lengths.copy()), self.position)
+
+
+def packed(x: Tensor, dtype: str) -> Tensor:
+    """Floating-point tokens as they are stored: in `dtype`, of bfloat16 the bits, which numpy has no type for."""
+    x = x.to(getattr(torch, dtype))
+    return x.view(torch.uint16) if x.dtype == torch.bfloat16 else x
+
+
+def stored(dtype: str) -> str:
+    """The type of the file that holds `dtype`."""
+    return "uint16" if dtype == "bfloat16" else dtype
+
+
+def unpacked(array: np.ndarray) -> Tensor:
+    x = torch.from_numpy(array)
+    return x.view(torch.bfloat16) if x.dtype == torch.uint16 else x

@@ -79,6 +79,12 @@ def build(
     return Shard.read(stem), len(missing)
 
 
+def missing(stem: str | Path, keys: dict[str, str], shape: tuple[int, ...], dtype: np.dtype | str) -> list[str]:
+    """The ids of which `build` would ask `compute` for an item."""
+    old = _reusable(stem, keys, shape, dtype)
+    return [id for id in keys if id not in old]
+
+
 def _reusable(stem: str | Path, keys: dict[str, str], shape: tuple, dtype: np.dtype | str) -> dict[str, Item]:
     if not Path(f"{stem}.parquet").exists():
         return {}

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rap import distributed
 from rap.adapters import Adapter
 from rap.clip.caches import Batch
 from rap.clip.towers import Clip, Context
@@ -48,9 +49,15 @@ class Retriever(nn.Module):
         return (video * query).sum(-1).view(queries, clips)
 
     def similarity(self, video: Batch, text: Batch) -> Tensor:
-        """Cosines [Q, V] of captions and clips."""
-        queries = self.text(text)
-        return self.pairs(video, queries) if self.conditioned else queries @ self.video(video).T
+        """Cosines [Q, V] of captions and clips; of several processes, of all that they have (see rap.distributed)."""
+        queries = distributed.joined(self.text(text.some())[: len(text.x)])
+        return distributed.joined(self.against(queries, video), dim=1, replicated=True)
+
+    def against(self, queries: Tensor, video: Batch) -> Tensor:
+        """Cosines [Q, V] of captions' embeddings [Q, E] and clips, of which there may be none."""
+        clips = video.some()
+        found = self.pairs(clips, queries) if self.conditioned else queries @ self.video(clips).T
+        return found[:, : len(video.x)]
 
     @staticmethod
     def pool(x: Tensor, length: Tensor) -> Tensor:

@@ -6,26 +6,42 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rap.clip.caches import Cache
+from rap import distributed
+from rap.ahead import ahead
+from rap.clip.caches import Batch, Cache
 from rap.retrieval.model import Retriever
 
 
-@torch.no_grad()
 def score(
     model: Retriever, video: Cache, text: Cache, videos: list[str], captions: list[str], batch: int
 ) -> np.ndarray:
     """Cosines [Q, V] float32 of `captions` and `videos` (ids), `batch` clips at a time."""
+    return np.concatenate(list(blocks(model, video, text, videos, captions, batch)), axis=1)
+
+
+@torch.no_grad()
+def blocks(
+    model: Retriever, video: Cache, text: Cache, videos: list[str], captions: list[str], batch: int
+) -> Iterator[np.ndarray]:
+    """The columns of the matrix that `score` gives, a few at a time, in their order.
+
+    Of several processes each encodes every so many-th batch, the very batches that one process would; all get all.
+    """
     model.eval()
     device = model.clip.logit_scale.device
-    queries = torch.cat([model.text(text.batch(part).to(device)) for part in parts(captions, 8 * batch)])
-    columns = []
+    own = (part.to(device) for part in _own(text, captions, 8 * batch))
+    queries = torch.cat([distributed.joined(model.text(part.some())[: len(part.x)]) for part in own])
     with tqdm(total=len(videos), desc="score", unit="video", leave=False) as bar:
-        for part in parts(videos, batch):
-            clips = video.batch(part).to(device)
-            found = model.pairs(clips, queries) if model.conditioned else queries @ model.video(clips).T
-            columns.append(found.float().cpu().numpy())
-            bar.update(len(part))
-    return np.concatenate(columns, axis=1)
+        for own in _own(video, videos, batch):
+            found = distributed.joined(model.against(queries, own.to(device)), dim=1)
+            yield found.float().cpu().numpy()
+            bar.update(found.shape[1])
+
+
+def _own(cache: Cache, ids: list[str], size: int) -> Iterator[Batch]:
+    """This process's batches of `size` ids, read ahead: one of every round, empty where the last round has too few."""
+    rounds = parts(ids, size * distributed.size())
+    return ahead(cache.batch(distributed.part(ids, size)).pinned() for ids in rounds)
 
 
 def parts(ids: list[str], size: int) -> Iterator[list[str]]:

@@ -62,14 +62,36 @@ def test_a_failed_video_is_left_out_with_its_reason(project):
     assert "1 failed" in summary and "v2" not in cache and cache.reasons == {"v2": "no picture"}
 
 
-def test_half_precision_is_close_and_half_the_size(project):
-    features.run(project, "video-0", 0)
-    whole = Shard.read(project.data / "features/video-0/shard-0").array.copy()
-    half = project.model_copy(update={"features": project.features.model_copy(update={"dtype": "float16"})})
-    features.run(half, "video-0", 0)
-    stored = Shard.read(project.data / "features/video-0/shard-0").array
-    assert stored.nbytes * 2 == whole.nbytes
-    np.testing.assert_allclose(stored, whole, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize(("dtype", "steps"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_half_precision_is_half_the_size_and_rounded_once(project, dtype, steps):
+    """Read back, a number is the float32 one rounded to 10 or 7 further binary digits."""
+    tower, ids = tiny.clip().visual, ["v0", "v1", "v5"]
+
+    def cached(params):
+        for shard in params.shards:
+            features.run(params, "video-1", shard)
+        cache = Cache(params, "video-1", tower)
+        return cache.nbytes, cache.batch(ids).to(torch.device("cpu")).x
+
+    whole_bytes, whole = cached(project)
+    half = project.model_copy(update={"features": project.features.model_copy(update={"dtype": dtype})})
+    half_bytes, rounded = cached(half)
+    assert half_bytes * 2 == whole_bytes and rounded.dtype == torch.float32
+    assert torch.equal(rounded, whole.to(getattr(torch, dtype)).float())
+    np.testing.assert_allclose(rounded, whole, rtol=steps, atol=1e-7)
+
+
+def test_features_of_mixed_precision_are_rows_of_their_own(project):
+    features.run(project, "video-2", 0)
+    stem = project.data / "features/video-2/shard-0"
+    whole = np.array(Shard.read(stem).array)
+    mixed = project.model_copy(update={"runtime": project.runtime.model_copy(update={"precision": "bfloat16"})})
+    assert " 4 computed" in features.run(mixed, "video-2", 0)
+    assert " 0 computed" in features.run(mixed, "video-2", 0)
+    found = Shard.read(stem).array
+    assert (found != whole).any()
+    np.testing.assert_allclose(found, whole, rtol=0.05, atol=0.05)
+    assert " 4 computed" in features.run(project, "video-2", 0)
 
 
 def test_the_deepest_usable_cache_is_chosen(project):

@@ -3,16 +3,12 @@
 import os
 import platform
 import re
-import statistics
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import fill
 
 from tabulate import tabulate
-from tqdm import trange
 
 from rap.files import write_json, write_text
 
@@ -51,18 +47,6 @@ def sentence(about: dict) -> str:
         f"{about['date']}, {about['cores']} cores ({about['processor']}), "
         f"{about['memory_bytes'] / 2**30:.0f} GiB of memory, {state}; {versions}."
     )
-
-
-def turns(roads: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each road. They take turns, so that what else the machine does falls on all of them alike; a
-    first turn, which finds caches cold, is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in roads}
-    for _ in trange(repeats + 1, desc="turns", leave=False):
-        for name, road in roads.items():
-            began = time.perf_counter()
-            road()
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
 def table(rows: list[dict]) -> str:

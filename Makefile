@@ -1,5 +1,6 @@
 # make demo   install what is needed into .venv, then run the whole job on the embedded demo: results/table1.csv
 # make test   install, then run the tests
+# make bench  install what the benchmarks need, then run them all: half an hour; best on a machine that is idle
 # make sync   bring DVC and Snakemake in step after one of them ran
 # make lint   check style, of Python and of the Snakefiles
 
@@ -9,7 +10,7 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo install test sync lint
+.PHONY: demo install test bench sync lint
 
 demo: install
 	dvc repro
@@ -27,6 +28,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 test: install
 	pytest $(SIDE_BY_SIDE)
+
+bench: install
+	uv pip install --python $(VENV)/bin/python --constraint requirements.lock --editable '.[bench]'
+	python benchmarks
 
 sync: install
 	python workflow/scripts/sync.py

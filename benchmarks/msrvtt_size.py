@@ -24,6 +24,7 @@ import report
 import synthetic
 import typer
 import yaml
+from apart import memory
 from safetensors.torch import save_file
 
 from rap.files import read_json
@@ -102,16 +103,6 @@ def measured(*command: str) -> dict:
         "own_bytes": own,
         "resident_bytes": mapped,
     }
-
-
-def memory(process: int) -> tuple[int, int]:
-    """Bytes of a process's own now, and at most resident so far with mapped files; zeros if it is gone."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
-    found = dict(line.split(":", 1) for line in lines)
-    return tuple(1024 * int(found.get(name, "0").split()[0]) for name in ("RssAnon", "VmHWM"))
 
 
 def describe(settings: Params, variant: str) -> dict:

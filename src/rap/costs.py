@@ -2,7 +2,7 @@
 
 import resource
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -23,11 +23,17 @@ def flops_per_clip(model: Retriever, frames: int) -> int:
     Of a text-conditioned method: to its cosine with one query. Matrix products, convolutions and attention are counted.
     """
     clip = one_clip(model, frames)
-    with _plain(), _frozen(model), FlopCounterMode(display=False) as counter:
+    with _frozen(model):
         if model.conditioned:
-            model.pairs(clip, torch.zeros(1, model.clip.embed_dim, device=clip.x.device))
-        else:
-            model.video(clip)
+            text = torch.zeros(1, model.clip.embed_dim, device=clip.x.device)
+            return counted(lambda: model.pairs(clip, text))
+        return counted(lambda: model.video(clip))
+
+
+def counted(work: Callable[[], object]) -> int:
+    """Floating-point operations of `work`, those of matrix products, convolutions and attention."""
+    with _plain(), FlopCounterMode(display=False) as counter:
+        work()
     return counter.get_total_flops()
 
 

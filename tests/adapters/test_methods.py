@@ -163,6 +163,22 @@ def test_the_text_steers_what_a_video_is_encoded_as(project):
     assert (queries @ best - cosines).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("blocks", [[2], [1], [0, 2]])
+def test_texts_asked_together_get_what_each_gets_alone_from_what_is_computed_once(project, blocks):
+    """Of the first conditioned block the input is normed once a clip, not once for every text."""
+    options = {"asa": {"query": "text", "top_k": 2, "blocks": blocks}, "lorm": {"sites": ["input", "ln_2", "post"]}}
+    clip, model = make(project, "rap", options, perturb=0.3)
+    clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(6)])
+    queries = torch.nn.functional.normalize(torch.randn(6, E, generator=torch.Generator().manual_seed(0)), dim=-1)
+    alone = torch.cat([model.pairs(clips, query[None]) for query in queries])
+    rows, norm = [], model.clip.visual.transformer.resblocks[blocks[0]].ln_1
+    handle = norm.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    together = model.pairs(clips, queries)
+    handle.remove()
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert rows == [6, 36]  # all tokens of 6 clips, then what 36 pairs selected of them
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_order_matters_to_the_methods_that_see_it_alone(project, name):
     """Frames in another order give the same embedding, up to rounding, if a method is blind to time, and only then."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rap.adapters import Adapter, register
 from rap.adapters.lorm import chosen, interpolate, text_tuner
-from rap.clip.towers import Block, Clip, Context, Tuner, VideoTower
+from rap.clip.towers import Block, Clip, Context, Tuner, VideoTower, repeated
 from rap.params import Section
 
 
@@ -86,12 +86,17 @@ class ASA(Tuner):
         patch, delta = exchange.offsets(tokens)
         last = (context.length - 1)[:, None, None]  # padding is never looked at
         time = (torch.arange(frames, device=x.device)[:, None] + delta).clamp(min=0).minimum(last)
-        warped = sample(patches, context.tower.grid, index, patch, time).flatten(1, 2)
-        time = time.flatten(1)
+        warped = sample(patches, context.tower.grid, index, patch, time)
+        if context.query is not None:
+            texts = context.query.shape[1]
+            warped, time = of_each(warped, texts), of_each(time, texts)
+            q, attended, context.length = (repeated(x, texts) for x in (q, attended, context.length))
+            context.query = context.query.flatten(0, 1)[:, None]
+        warped, time = warped.flatten(1, 2), time.flatten(1)
         if exchange.embedding is not None:
             warped = warped + interpolate(exchange.embedding, relative(time, context.length, len(exchange.embedding)))
         k, v = block.keys_and_values(warped)
-        mask = self.scores(exchange, time, frames, index.shape[2], context)
+        mask = self.scores(exchange, time, frames, context)
         _batch, _, _heads, count, _ = q.shape
         merged = q.transpose(1, 2).flatten(2, 3)  # every token of every frame asks: [B, heads, T N, D / heads]
         mask = mask.repeat_interleave(count, dim=2)
@@ -100,29 +105,35 @@ class ASA(Tuner):
         return attended + exchange.gate[:, None, None] * found
 
     def select(self, x: Tensor, context: Context) -> Tensor:
-        """S_t: for each frame the patches [B, T, k] that respond most, by cosine in CLIP's joint space.
+        """S_t: for each frame and each text the patches [B, T, n k] that respond most, by cosine in CLIP's joint space.
 
-        The query is the text, or the frame's own [CLS]. No gradient passes through the choice.
+        Without texts the frame's own [CLS] asks. No gradient passes through the choice.
         """
         with torch.no_grad():
             joint = F.normalize(context.tower.project(x), dim=-1)
-            query = joint[:, :, 0] if context.query is None else context.query[:, None].expand(-1, x.shape[1], -1)
-            response = torch.einsum("btpe,bte->btp", joint[:, :, 1:], query.to(joint.dtype))
-            return response.topk(self.top_k, dim=-1).indices
+            query = joint[:, :, :1] if context.query is None else context.query[:, None].expand(-1, x.shape[1], -1, -1)
+            response = torch.einsum("btpe,btne->btnp", joint[:, :, 1:], query.to(joint.dtype))
+            return response.topk(self.top_k, dim=-1).indices.flatten(2)
 
-    def scores(self, exchange: Exchange, time: Tensor, frames: int, k: int, context: Context) -> Tensor:
+    def scores(self, exchange: Exchange, time: Tensor, frames: int, context: Context) -> Tensor:
         """What is added to the attention of frame t to a warped token: its bias by time apart, -inf if it is padding.
 
         `time` [B, M] of the warped tokens, in frames. Returns [B, heads, T, M].
         """
         clock = torch.arange(frames, device=time.device)
-        padding = torch.where(clock[None] < context.length[:, None], 0.0, -torch.inf).repeat_interleave(k, dim=1)
+        padding = torch.where(clock[None] < context.length[:, None], 0.0, -torch.inf)
+        padding = padding.repeat_interleave(self.top_k, dim=1)
         mask = padding[:, None, None, :].expand(-1, len(exchange.gate), frames, -1)
         if exchange.bias is None:
             return mask
         span = len(exchange.bias) // 2
         apart = (time[:, None] - clock[:, None]) / (context.length[:, None, None] - 1).clamp(min=1)
         return mask + interpolate(exchange.bias, (apart + 1) * span).movedim(-1, 1)
+
+
+def of_each(x: Tensor, texts: int) -> Tensor:
+    """What was selected for all texts, [B, T, texts k, ...], as of a clip for each text: [B texts, T, k, ...]."""
+    return x.unflatten(2, (texts, -1)).movedim(2, 1).flatten(0, 1)
 
 
 def sample(patches: Tensor, grid: int, index: Tensor, patch: Tensor, time: Tensor) -> Tensor:

@@ -25,9 +25,10 @@ SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
 
 @dataclass
 class Context:
-    """What an edit may look at beside the tokens: `length` [B] valid frames or words, `query` [B, E] a text.
+    """What an edit may look at beside the tokens: `length` [B] valid frames or words, `query` [B, n, E] texts.
 
-    An edit that puts words or frames in, or merges them, sets `length` to what there is then.
+    An edit that puts words or frames in, or merges them, sets `length` to what there is then. The first that looks at
+    the n texts of each clip makes n clips of it, side by side, and sets both: what is before it is shared by the texts.
     """
 
     tower: "Tower"
@@ -62,7 +63,10 @@ class Tuner(nn.Module):
         return None
 
     def attend(self, layer: int, block: "Block", x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
-        """What attention gives, [B, ..., heads, tokens, width / heads], from block input `x` and queries `q`."""
+        """What attention gives, [B, ..., heads, tokens, width / heads], from block input `x` and queries `q`.
+
+        Of [B n, ...], if it looked at n texts of each clip.
+        """
         return attended
 
 
@@ -103,7 +107,7 @@ class Block(nn.Module):
             k, v, mask = self.extend(k, v, mask, prompts)
         q = pick(q) if pick else q
         a = self.merge(tuner.attend(layer, self, x, q, attention(q, k, v, mask), context))
-        x = (pick(x) if pick else x) + edit("out", self.attn.out_proj(a), a)
+        x = repeated(pick(x) if pick else x, len(a) // len(x)) + edit("out", self.attn.out_proj(a), a)
         h = edit("ln_2", self.ln_2(x))
         h = self.mlp["gelu"](edit("fc", self.mlp["c_fc"](h), h))
         return x + edit("proj", self.mlp["c_proj"](h), h)
@@ -128,6 +132,11 @@ class Block(nn.Module):
 
     def merge(self, x: Tensor) -> Tensor:
         return x.transpose(-3, -2).flatten(-2)
+
+
+def repeated(x: Tensor, count: int) -> Tensor:
+    """Each row of x [B, ...] `count` times, side by side: [B count, ...]."""
+    return x if count == 1 else x.repeat_interleave(count, dim=0)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,14 +5,13 @@ rank is taken as uniform on above+1 … above+ties+1, as if equal scores were pu
 expected value under that law: never the best case, so a model that gives equal scores stands at chance.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from rap.errors import UserError
 
-CHUNK = 1 << 24  # entries of the similarity matrix looked at in one go: bounds the memory
+CHUNK = 1 << 22  # entries of the similarity matrix looked at in one go: bounds the memory
 CUTOFFS = (1, 5, 10)
 
 
@@ -49,9 +48,12 @@ def text_to_video(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
     video. Raises UserError if a similarity is not finite.
     """
     above, ties = np.empty(len(owner), np.int64), np.empty(len(owner), np.int64)
-    for rows in _chunks(*similarity.shape):
-        scores = _finite(similarity[rows], rows.start, 0)
-        above[rows], ties[rows] = _count(scores, owner[rows])
+    step = max(1, CHUNK // max(1, similarity.shape[1]))
+    for start in range(0, len(owner), step):
+        rows = np.arange(start, min(start + step, len(owner)))
+        scores = _finite(similarity[start : start + step], rows)
+        own = scores[np.arange(len(rows)), owner[rows]][:, None]
+        above[rows], ties[rows] = (scores > own).sum(axis=1), (scores == own).sum(axis=1) - 1
     return Ranks(np.arange(len(owner)), above, ties)
 
 
@@ -60,17 +62,18 @@ def video_to_text(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
 
     So a video is ranked among videos, not among captions: CLIP4Clip's convention for several captions per video
     (`tensor_video_to_text_sim`). With one caption per video it is plain retrieval of captions. A video without a
-    caption is neither a query nor in the gallery. Shapes and errors as in `text_to_video`.
+    caption is neither a query nor in the gallery. Shapes and errors as in `text_to_video`; in memory are the scores of
+    one video's captions at a time.
     """
     order = np.argsort(owner, kind="stable")
     query, starts = np.unique(owner[order], return_index=True)
-    above, ties = np.empty(len(query), np.int64), np.empty(len(query), np.int64)
-    for rows in _chunks(len(query), len(owner)):
-        columns = query[rows]
-        scores = _finite(similarity[:, columns], 0, columns)[order]
-        best = np.maximum.reduceat(scores, starts, axis=0).T  # [video asked, video whose captions answer]
-        above[rows], ties[rows] = _count(best, np.arange(rows.start, rows.stop))
-    return Ranks(query, above, ties)
+    own = np.maximum.reduceat(similarity[order, owner[order]], starts)
+    above, ties = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
+    for rows in np.split(order, starts[1:]):  # a file is read once, row by row
+        best = _finite(similarity[rows], rows).max(axis=0)[query]
+        above += best > own
+        ties += best == own
+    return Ranks(query, above, ties - 1)
 
 
 def summary(ranks: Ranks) -> dict[str, float]:
@@ -85,25 +88,12 @@ def summary(ranks: Ranks) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in figures.items()}
 
 
-def _count(scores: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per row of `scores` [N, M]: how many entries beat the one at `relevant` [N], how many others equal it."""
-    own = scores[np.arange(len(scores)), relevant][:, None]
-    return (scores > own).sum(axis=1), (scores == own).sum(axis=1) - 1
-
-
-def _chunks(rows: int, width: int) -> Iterator[slice]:
-    step = max(1, CHUNK // max(1, width))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
-
-
-def _finite(scores: np.ndarray, first_row: int, columns: np.ndarray | int) -> np.ndarray:
-    bad = np.argwhere(~np.isfinite(scores))
-    if len(bad):
-        row, column = bad[0]
-        column = columns + column if isinstance(columns, int) else columns[column]
+def _finite(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The same scores [N, V] of captions `rows` [N]. Raises UserError if one is not finite."""
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
         raise UserError(
-            f"similarity of caption row {first_row + row} and video column {column}: not a finite number; "
+            f"similarity of caption row {rows[row]} and video column {column}: not a finite number; "
             "the model has diverged, so lower train.lr or train.clip_norm and train again"
         )
     return scores

@@ -33,7 +33,8 @@ class Retriever(nn.Module):
     def pairs(self, batch: Batch, text: Tensor, chunk: int = 1024) -> Tensor:
         """Cosine of every caption with every clip encoded for that caption, [Q, V].
 
-        Every clip is encoded once for every text, at most `chunk` pairs at a time: no text is a clip's own.
+        Every clip is encoded once for every text, from where the text enters on, at most `chunk` pairs at a time: no
+        text is a clip's own.
         """
         start = max(batch.position, int(self.adapter.video.conditioned))
         context = Context(self.clip.visual, batch.length)
@@ -42,11 +43,9 @@ class Retriever(nn.Module):
         return torch.cat([self._pairs(x, start, context.length, part) for part in text.split(queries)])
 
     def _pairs(self, x: Tensor, start: int, length: Tensor, text: Tensor) -> Tensor:
-        clips, queries = len(x), len(text)
-        query, length = text.repeat_interleave(clips, dim=0), length.repeat(queries)
-        context = Context(self.clip.visual, length, query)
-        video = self._embed(x.repeat(queries, *[1] * (x.ndim - 1)), start, context)
-        return (video * query).sum(-1).view(queries, clips)
+        context = Context(self.clip.visual, length, text.expand(len(x), -1, -1))
+        video = self._embed(x, start, context).unflatten(0, (len(x), len(text)))
+        return (video * text).sum(-1).T
 
     def similarity(self, video: Batch, text: Batch) -> Tensor:
         """Cosines [Q, V] of captions and clips; of several processes, of all that they have (see rap.distributed)."""

@@ -52,7 +52,9 @@ def shapes(tower: Tower) -> list[tuple[int, int]]:
 
 def rate(shapes: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, repeats: int) -> float:
     """Floating-point operations a second over one product of each shape."""
-    pairs = [(random(ROWS, inputs, dtype, device), random(inputs, outputs, dtype, device)) for inputs, outputs in shapes]
+    pairs = [
+        (random(ROWS, inputs, dtype, device), random(inputs, outputs, dtype, device)) for inputs, outputs in shapes
+    ]
     seconds = best(lambda: [torch.mm(a, b) for a, b in pairs], repeats)
     return sum(2 * ROWS * math.prod(shape) for shape in shapes) / seconds
 

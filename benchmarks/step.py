@@ -32,10 +32,11 @@ import torch
 import turns
 import typer
 from ceilings import Ceilings
+from features import precision
 
 from rap.adapters import Adapter
-from rap.clip import features
 from rap.clip.caches import Batch
+from rap.clip.features import prefix
 from rap.clip.towers import INPUT, Tower
 from rap.costs import counted, one_clip
 from rap.device import autocast
@@ -111,7 +112,9 @@ def at_depth(found: dict, depth: int, repeats: int, limits: Ceilings) -> list[di
         one = {"method": method, "depth": depth, "batch": settings.train.batch}
         one |= {name: turns.median(taken, name) / settings.train.epochs for name in ways}
         one |= {"over_bare": turns.ratio(taken, "cache", "bare")}
-        one |= {"floor": limits.floor(suffix, experiment.video.nbytes, precision(experiment))}
+        one |= {
+            "floor": limits.floor(suffix, experiment.video.nbytes, precision(experiment.params, experiment.model.clip))
+        }
         if "frames" in ways:
             one |= {"speedup": turns.ratio(taken, "frames", "cache"), "predicted": (before + suffix) / suffix}
         steps.append(one)
@@ -157,12 +160,8 @@ def tokens(tower: Tower, batch: Batch) -> Batch:
 def arithmetic(experiment: Experiment, depth: int) -> tuple[int, int]:
     """Floating-point operations of a bare step, and of the frozen part of the video tower before it."""
     pixels, tower = one_clip(experiment.model, experiment.params.frames.count), experiment.model.clip.visual
-    before = counted(lambda: features.prefix(tower, pixels.x, pixels.length, depth))
+    before = counted(lambda: prefix(tower, pixels.x, pixels.length, depth))
     return counted(bare(experiment, 1)), before * len(experiment.split("train").videos)
-
-
-def precision(experiment: Experiment) -> str:
-    return "bfloat16" if autocast(experiment.params.runtime, experiment.device)._enabled else "float32"
 
 
 def row(one: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Projects of a benchmark's true shape and no meaning: random weights, frames that are noise or holes, features of noise.
+"""Projects of a benchmark's true shape and no meaning: random weights, frames that are noise, features of noise.
 
 backbones/ has what open_clip says of two backbones, so that a machine without it can run what is here.
 """

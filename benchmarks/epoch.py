@@ -179,7 +179,7 @@ class Clips(Dataset):
 def floor(found: dict, clips: int) -> dict:
     """The ceilings, and seconds of an epoch's arithmetic at them, features shared by all epochs.
 
-    Forward and back through frozen weights is twice the forward pass, through trained ones three times.
+    Forward and back through frozen weights is taken as twice the forward pass, through trained ones as three times.
     """
     settings = synthetic.load(found)
     clip = backbone.load(settings.backbone_folder)[0].to(setup(settings.runtime))

@@ -92,7 +92,7 @@ def throughput(settings: Params, cache: str, repeats: int, limits: Ceilings) -> 
     }
     taken = turns.take(ways, repeats, cache)
     taken["work"] = [all - start for all, start in zip(taken["stage"], taken["start"], strict=True)]
-    pixels, tower = torch.from_numpy(frames[:1]).to(clip.logit_scale.device), clip.visual
+    pixels, tower = torch.from_numpy(frames[:1].copy()).to(clip.logit_scale.device), clip.visual
     length = torch.full((1,), frames.shape[1], device=pixels.device)
     flops = len(frames) * counted(lambda: prefix(tower, pixels, length, position(cache, tower)))
     written = Shard.read(folder(settings, cache) / "shard-0").array.nbytes

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import ceilings
 import features
+import novideo  # noqa: F401  before rap
 import report
 import synthetic
 import torch

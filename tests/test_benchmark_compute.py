@@ -195,3 +195,16 @@ def test_a_training_that_does_not_fit_is_said_not_to(monkeypatch):
 
     monkeypatch.setattr(gpu, "fit", full)
     assert gpu.row({"method": "LoRM", "depth": 4} | gpu.training(settings, "LoRM"))["seconds"] == "does not fit"
+
+
+def test_a_step_is_divided_into_kinds_of_operations():
+    import profiles
+
+    assert [profiles.kind_of(f"aten::{name}") for name in ("addmm", "add_", "native_layer_norm_backward", "view")] == [
+        "products", "elementwise, sums", "norms, activations", None,
+    ]  # fmt: skip
+    none, lorm, rap = profiles.at_depth(DEMO, 3, batch=2, frames=2)
+    assert none["sampling"] == lorm["sampling"] == 0 < rap["sampling"]
+    for one in (none, lorm, rap):
+        assert one["whole"] == pytest.approx(one["rest"] + sum(one[kind] for kind in profiles.KINDS))
+        assert one["products"] > 0 and one["rest"] > 0

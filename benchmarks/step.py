@@ -13,7 +13,8 @@ middle LoRM is also there with its text side, which goes through the whole text 
 short that it takes 32 batches in one, as a real training would; its way from frames, the whole tower, is left out.
 
 `predicted` is what counted arithmetic says of the way from frames: (prefix + suffix forward and back) / (suffix forward
-and back). `floor` is the arithmetic of the bare step at the measured ceiling of matrix products (ceilings.py).
+and back), the suffix with what the method adds to it. `floor` is the arithmetic of the bare step at the measured ceiling
+of matrix products (ceilings.py).
 
 About five minutes on two cores.
 """
@@ -38,7 +39,7 @@ from rap.adapters import Adapter
 from rap.clip.caches import Batch
 from rap.clip.features import prefix
 from rap.clip.towers import INPUT, Tower
-from rap.costs import counted, one_clip
+from rap.costs import counted, flops_per_clip, one_clip
 from rap.device import autocast
 from rap.experiment import Experiment
 from rap.retrieval.loss import info_nce
@@ -108,7 +109,7 @@ def at_depth(found: dict, depth: int, repeats: int, limits: Ceilings) -> list[di
         if depth < experiment.model.clip.visual.layers:
             ways["frames"] = stage(Experiment(none, method, 0))
         taken = turns.take(ways, repeats, f"{method} from block {depth}")
-        suffix, before = arithmetic(experiment, depth)
+        suffix, own, before = arithmetic(experiment, depth)
         one = {"method": method, "depth": depth, "batch": settings.train.batch}
         one |= {name: turns.median(taken, name) / settings.train.epochs for name in ways}
         one |= {"over_bare": turns.ratio(taken, "cache", "bare")}
@@ -116,7 +117,7 @@ def at_depth(found: dict, depth: int, repeats: int, limits: Ceilings) -> list[di
             "floor": limits.floor(suffix, experiment.video.nbytes, precision(experiment.params, experiment.model.clip))
         }
         if "frames" in ways:
-            one |= {"speedup": turns.ratio(taken, "frames", "cache"), "predicted": (before + suffix) / suffix}
+            one |= {"speedup": turns.ratio(taken, "frames", "cache"), "predicted": (before + own) / own}
         steps.append(one)
     return steps
 
@@ -157,11 +158,17 @@ def tokens(tower: Tower, batch: Batch) -> Batch:
     return Batch(batch.x.detach().requires_grad_(batch.position < tower.all), batch.length, batch.position)
 
 
-def arithmetic(experiment: Experiment, depth: int) -> tuple[int, int]:
-    """Floating-point operations of a bare step, and of the frozen part of the video tower before it."""
-    pixels, tower = one_clip(experiment.model, experiment.params.frames.count), experiment.model.clip.visual
-    before = counted(lambda: prefix(tower, pixels.x, pixels.length, depth))
-    return counted(bare(experiment, 1)), before * len(experiment.split("train").videos)
+def arithmetic(experiment: Experiment, depth: int) -> tuple[float, float, float]:
+    """Floating-point operations of a bare step, of the method's, and of the frozen part of the video tower before it.
+
+    The method's step is taken to be more than the bare one by as much as its pass forward is.
+    """
+    model, frames = experiment.model, experiment.params.frames.count
+    pixels = one_clip(model, frames)
+    before = counted(lambda: prefix(model.clip.visual, pixels.x, pixels.length, depth))
+    forward, least = (flops_per_clip(one, frames) - before for one in (model, Retriever(model.clip, Adapter())))
+    suffix = counted(bare(experiment, 1))
+    return suffix, suffix * forward / least, before * len(experiment.split("train").videos)
 
 
 def row(one: dict) -> dict:

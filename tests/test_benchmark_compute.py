@@ -107,12 +107,13 @@ def test_the_bare_step_goes_back_to_the_tokens_and_its_arithmetic_is_that_of_the
     synthetic.project(settings, train=settings.train.batch)
     synthetic.noise(settings)
     experiment = Experiment(settings, "LoRM", 0)
-    suffix, before = step.arithmetic(experiment, depth)
+    suffix, own, before = step.arithmetic(experiment, depth)
     clips = len(experiment.split("train").videos)
     whole = clips * flops_per_clip(Retriever(experiment.model.clip, step.Adapter()), 2)
     cosines = 2 * clips**2 * experiment.model.clip.embed_dim
     assert clips == 3 * (step.LARGE if depth == 4 else 1)
     assert 2 <= (suffix - 2 * cosines) / (whole - before) < 2.03  # attention has two factors to go back to
+    assert 1 < own / suffix < (1.2 if depth == 4 else 1.01)  # LoRM adds products of its small factors
     assert all(weight.grad is None for weight in experiment.model.parameters())
 
 

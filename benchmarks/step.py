@@ -13,8 +13,8 @@ middle LoRM is also there with its text side, which goes through the whole text 
 short that it takes 32 batches in one, as a real training would; its way from frames, the whole tower, is left out.
 
 `predicted` is what counted arithmetic says of the way from frames: (prefix + suffix forward and back) / (suffix forward
-and back), the suffix with what the method adds to it. `floor` is the arithmetic of the bare step at the measured ceiling
-of matrix products (ceilings.py).
+and back), the suffix with what the method adds to it. `floor` is the arithmetic of the bare step at the ceiling of
+matrix products (ceilings.py).
 
 About five minutes on two cores.
 """

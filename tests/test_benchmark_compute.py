@@ -209,3 +209,10 @@ def test_a_step_is_divided_into_kinds_of_operations():
     for one in (none, lorm, rap):
         assert one["whole"] == pytest.approx(one["rest"] + sum(one[kind] for kind in profiles.KINDS))
         assert one["products"] > 0 and one["rest"] > 0
+
+
+def test_a_machine_without_a_package_is_described_without_it(monkeypatch):
+    import report
+
+    monkeypatch.setattr(report, "PACKAGES", ("torch", "no-such-package"))
+    assert report.sentence(report.machine()).endswith(f"torch {torch.__version__.partition('+')[0]}.")

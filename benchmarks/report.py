@@ -4,10 +4,11 @@ import os
 import platform
 import re
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import fill
 
+import torch
 from tabulate import tabulate
 
 from rap.files import write_json, write_text
@@ -29,8 +30,17 @@ def machine() -> dict:
         "memory_bytes": memory,
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
+        **{name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _version(package: str) -> str | None:
+    """None if it is not installed: not every benchmark needs every package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
@@ -40,11 +50,12 @@ def _processor() -> str:
 
 def sentence(about: dict) -> str:
     """The machine in words, and whether it had other work to do."""
-    versions = ", ".join(f"{name} {about[name]}" for name in ("python", *PACKAGES))
+    versions = ", ".join(f"{name} {about[name]}" for name in ("python", *PACKAGES) if name in about)
     busy = about["load"] > 0.3
     state = f"busy with other work (load {about['load']}): seconds are too high" if busy else "otherwise idle"
+    gpu = f"{about['gpu']}, " if "gpu" in about else ""
     return (
-        f"{about['date']}, {about['cores']} cores ({about['processor']}), "
+        f"{about['date']}, {gpu}{about['cores']} cores ({about['processor']}), "
         f"{about['memory_bytes'] / 2**30:.0f} GiB of memory, {state}; {versions}."
     )
 

@@ -1,10 +1,15 @@
-"""Projects of a benchmark's true shape and no meaning: random weights, frames that are holes, features of noise."""
+"""Projects of a benchmark's true shape and no meaning: random weights, frames that are noise, features of noise.
+
+backbones/ has what open_clip says of two backbones, so that a machine without it can run what is here.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rap import params
@@ -14,15 +19,20 @@ from rap.clip.towers import Clip, Tower
 from rap.data import shards
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
+from rap.files import digest_file, read_json, write_json
 from rap.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
+BACKBONES = ROOT / "benchmarks/backbones"
 PARTS = (("somebody", "two people", "a dog"), ("talks", "cooks", "runs"), ("on a stage", "in a kitchen", "with a ball"))
 
 
 def config(name: str) -> dict:
     """The config of a backbone: of one of open_clip's by name, or of the demo's."""
-    return demo_config() if name == DEMO else open_clip_config(name, "openai")
+    if name == DEMO:
+        return demo_config()
+    kept = BACKBONES / f"{name}.json"
+    return read_json(kept) if kept.exists() else open_clip_config(name, "openai")
 
 
 def random_clip(name: str) -> Clip:
@@ -74,15 +84,40 @@ def _sentence(number: int) -> str:
     return " ".join(words[number // 3**place % 3] for place, words in enumerate(PARTS)) + f", take {number}"
 
 
+def project(settings: Params, train: int, test: int = 1, captions: int = 1) -> None:
+    """In the present folder, all that the features stage reads: backbone, manifest, and frames of noise."""
+    backbone(settings)
+    manifest(train, test, captions, validation=0).write(settings.data / "manifest")
+    size, random = config(settings.backbone.name)["preprocess"]["size"], np.random.default_rng(0)
+    picture = random.integers(0, 256, (settings.frames.count, size, size, 3), dtype=np.uint8)
+    frames(settings, picture)
+
+
+def backbone(settings: Params) -> None:
+    """The backbone's folder, as its stage would write it; words are numbered without open_clip's vocabulary."""
+    found, home = config(settings.backbone.name), settings.backbone_folder
+    home.mkdir(parents=True, exist_ok=True)
+    save_file(random_clip(settings.backbone.name).state_dict(), home / "weights.safetensors")
+    words = {word for part in PARTS for text in part for word in text.split()}
+    tokenizer = {"kind": "words", "words": ["<pad>", "<unknown>", "<start>", *sorted(words), "<end>"]}
+    digest = digest_file(home / "weights.safetensors")
+    write_json(home / "config.json", found | {"tokenizer": tokenizer, "digest": digest})
+
+
 def holes(settings: Params) -> None:
-    """The frames' shards: files of the true length with nothing in them, every row there and of the full length."""
+    """The frames' shards: files of the true length with nothing in them."""
+    frames(settings, None)
+
+
+def frames(settings: Params, picture: np.ndarray | None) -> None:
+    """The frames' shards, `picture` [T, size, size, 3] (or a hole) for each video, every row of the full length."""
     videos = Manifest.read(settings.data / "manifest")
     size, count = config(settings.backbone.name)["preprocess"]["size"], settings.frames.count
     for shard in settings.shards:
         ids = videos.shard(shard, len(settings.shards)).videos.video_id
         keys = {id: f"frames of {id}" for id in ids}
         stem, shape = settings.data / "frames" / f"shard-{shard}", (count, size, size, 3)
-        shards.build(stem, keys, shape, "uint8", lambda ids: (shards.Item(id, length=count) for id in ids))
+        shards.build(stem, keys, shape, "uint8", lambda ids: (shards.Item(id, picture, count) for id in ids))
 
 
 def noise(settings: Params) -> None:

@@ -1,10 +1,14 @@
-"""A job's arithmetic has one order, however its threads are scheduled."""
+"""A job's arithmetic has one order, however its threads are scheduled; a GPU is not waited for in every block."""
 
+import tiny
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from rap.adapters.lorm import interpolate
+from rap.adapters.lorm import Options, at_frames, build, interpolate
+from rap.clip.caches import Batch
 from rap.device import setup
 from rap.params import Runtime
+from rap.retrieval.model import Retriever
 
 
 def test_gradients_of_a_table_are_summed_in_one_order():
@@ -20,3 +24,28 @@ def test_gradients_of_a_table_are_summed_in_one_order():
         seen.add(table.grad.numpy().tobytes())
     setup(Runtime())
     assert len(seen) == 1
+
+
+class Readings(TorchDispatchMode):
+    """Counts what makes a host wait for its device: a value that becomes a number of Python's, or a shape."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_of_lorm_waits_for_its_device_once_however_many_blocks_it_edits():
+    clip = tiny.clip()
+    model = Retriever(clip, build(clip, 4, Options(sites=("input", "ln_1", "ln_2", "post"))))
+    clips = Batch(torch.randn(2, 4, 17, 24), torch.tensor([4, 4]), 0)
+    with Readings() as readings:
+        model.video(clips).sum().backward()
+    assert readings.count == 1
+
+
+def test_what_is_known_of_one_batch_is_not_taken_for_another():
+    table = torch.arange(4.0)[:, None]
+    for length, rows in (([4, 4], 1), ([4, 2], 2), ([4, 4], 1)):
+        assert len(at_frames(table, torch.tensor(length), 4)) == rows

@@ -7,6 +7,7 @@ see docs/method.md.
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import torch
@@ -103,10 +104,19 @@ def at_frames(table: Tensor, length: Tensor, frames: int) -> Tensor:
     A clip with another number of valid frames than the table has rows gets rows interpolated over normalised time
     (frame i of n stands at (i + 1/2) / n); padded frames repeat the last one and are masked in the head.
     """
-    if frames == len(table) and bool((length == frames).all()):
+    if frames == len(table) and full(length, frames):
         return table[None]
     time = (torch.arange(frames, device=table.device) + 0.5) / length[:, None]
     return interpolate(table, time * len(table) - 0.5)
+
+
+@lru_cache(maxsize=1)
+def full(length: Tensor, frames: int) -> bool:
+    """Whether every clip has `frames` valid frames. Asked once for a batch, not in every block: it waits for a GPU.
+
+    What is remembered is for this very tensor, which nobody writes to.
+    """
+    return bool((length == frames).all())
 
 
 def interpolate(table: Tensor, position: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """The decoder `sparse`: in this process, by PyAV, and no more than the chosen pictures need.
 
-Not decoded are groups of pictures (from one key frame to the next) of which none is chosen, what follows the last chosen
-picture of a group, and, of the rest, the pictures that no other refers to. The filters are those of the other road. It
-vouches only for what it can check: that every chosen picture came out, whole, by its time, and that the libraries had no
-complaint.
+Not decoded are groups of pictures (from one key frame to the next) of which none is chosen, what follows the last
+chosen picture of a group, and, of the rest, the pictures that no other refers to. The filters are those of the other
+road. This one vouches only for what it can check: that every chosen picture came out whole, by its time, and that the
+libraries had no complaint.
 """
 
+import math
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -78,15 +79,16 @@ def microseconds(pts: int, tick: Fraction) -> int:
 def needed(packets: tuple[Packet, ...], chosen: set[int]) -> np.ndarray:
     """Which packets to decode, [packets] bool: from a key frame to the last chosen picture of its group.
 
-    A picture that is shown before its group's key frame may refer to the group before (an open group).
+    Groups of which a picture is shown before the key frame (open ones) refer to the group before, and count with it.
     """
-    keys = [n for n, packet in enumerate(packets) if packet.key] or [0]
+    starts, earliest = [], math.inf
+    for n, packet in reversed(list(enumerate(packets))):
+        earliest = min(earliest, packet.pts)
+        if n == 0 or (packet.key and packet.pts == earliest):
+            starts.insert(0, n)
     wanted = np.zeros(len(packets), bool)
     for n in chosen:
-        group = max(0, bisect_right(keys, n) - 1)
-        if packets[n].pts < packets[keys[group]].pts:
-            group = max(0, group - 1)
-        wanted[min(n, keys[group]) : n + 1] = True
+        wanted[starts[bisect_right(starts, n) - 1] : n + 1] = True
     return wanted
 
 

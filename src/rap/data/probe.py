@@ -22,7 +22,6 @@ class Packet(NamedTuple):
 
     pts: int | None  # when it is shown, in ticks of the stream's clock
     key: bool  # decoding can start here
-    shown: bool  # not before the start of an edit list
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _span(container: av.container.InputContainer) -> Span:
         if packet.is_corrupt:
             raise VideoError("cut short: its last packet is not whole")
         if packet.stream_index == video.index and packet.size:
-            packets.append(Packet(packet.pts, packet.is_keyframe, not packet.is_discard))
+            packets.append(Packet(packet.pts, packet.is_keyframe))
         if packet.pts is None or packet.is_discard:
             continue
         start = float(packet.pts * packet.time_base) - zero

@@ -61,7 +61,7 @@ def cut(path: Path, span: Span, size: int, interpolation: str, first: float, ste
 
 def choose(packets: tuple[Packet, ...], tick: Fraction, first: float, step: float, count: int) -> list[int]:
     """Which packet has the picture for each instant: the last that is shown before it, as ffmpeg's `fps` reckons it."""
-    shown = sorted((microseconds(packet.pts, tick), n) for n, packet in enumerate(packets) if packet.shown)
+    shown = sorted((microseconds(packet.pts, tick), n) for n, packet in enumerate(packets))
     times = [time for time, _ in shown]
     if len(set(times)) < len(times):
         raise Unsure("two pictures are shown at once")

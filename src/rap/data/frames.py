@@ -1,4 +1,4 @@
-"""The frames stage: each video to T pictures of the backbone's size, by one pass of one ffmpeg process.
+"""The frames stage: each video to T pictures of the backbone's size, by an ffmpeg process or the decoder `sparse`.
 
 A picture is taken at the middle of each of T equal segments of the clip, by the clock: it is the one that a player
 shows at that instant, whatever the frame rate. It is then scaled, shortest side first, and cropped at its centre, as
@@ -116,7 +116,7 @@ def cut_clip(video: NamedTuple, recipe: Recipe, folder: Path) -> shards.Item:
 def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = math.nan) -> np.ndarray:
     """The frames of the clip from `start` to `end` seconds (NaN: the video's own), [frames, size, size, 3] uint8 RGB.
 
-    Raises VideoError with ffmpeg's last words.
+    Raises VideoError with ffmpeg's last words, whichever decoder is asked first.
     """
     span = probe(path)
     begin = span.start if math.isnan(start) else start

@@ -109,6 +109,7 @@ class Frames(Section):
     count: Positive = 8
     sampler: Literal["uniform", "fps"] = "uniform"
     fps: Annotated[float, Field(gt=0)] = 1.0
+    decoder: Literal["ffmpeg", "sparse"] = "ffmpeg"
 
 
 class Features(Section):

@@ -1,4 +1,4 @@
-"""The frames stage: each video to T pictures of the backbone's size, by one pass of one ffmpeg process.
+"""The frames stage: each video to T pictures of the backbone's size, by an ffmpeg process or the decoder `sparse`.
 
 A picture is taken at the middle of each of T equal segments of the clip, by the clock: it is the one that a player
 shows at that instant, whatever the frame rate. It is then scaled, shortest side first, and cropped at its centre, as
@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,22 +20,17 @@ import numpy as np
 from tqdm import tqdm
 
 from rap.data import ffmpeg as tool
-from rap.data import shards
+from rap.data import libav, shards, sparse
 from rap.data.datasets import videos_folder
 from rap.data.ffmpeg import VideoError
 from rap.data.manifest import Manifest
+from rap.data.pixels import FORMAT, KERNELS, filters
 from rap.data.probe import probe, regular
 from rap.errors import UserError
 from rap.files import digest, digest_file, read_json
 from rap.params import Frames, Params
 
-RECIPE = 2  # raise it when the filters below change: every frame is then decoded anew
-# PIL's bicubic is Keys' with a = -0.5, so B = 0 and C = 0.5; swscale's own default is C = 0.6.
-KERNELS = {
-    "bicubic": {"flags": "bicubic", "param0": 0, "param1": 0.5},
-    "bilinear": {"flags": "bilinear"},
-}
-EXACT = "+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+RECIPE = 2  # raise it when the filters change: every frame is then decoded anew
 # Seconds by which each segment is shortened at either end. An instant at which one picture gives way to the next is
 # thereby drawn to the middle of the clip: a clip and its reversal give the same pictures. ffmpeg counts microseconds.
 TICK = 2e-6
@@ -54,7 +50,9 @@ class Recipe:
             sampler["fps"] = self.frames.fps
         span = [None if math.isnan(t) else t for t in (video.start, video.end)]
         picture = {"size": self.size, "interpolation": self.interpolation}
-        return digest([video.digest, span, sampler, picture, RECIPE, tool.version()])
+        # Rows of the first decoder have no name for it in their keys: they were made when there was no other.
+        decoder = ["sparse", *libav.version()] if self.frames.decoder == "sparse" else []
+        return digest([video.digest, span, sampler, picture, RECIPE, tool.version(), *decoder])
 
 
 def run(params: Params, shard: int) -> str:
@@ -118,7 +116,7 @@ def cut_clip(video: NamedTuple, recipe: Recipe, folder: Path) -> shards.Item:
 def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = math.nan) -> np.ndarray:
     """The frames of the clip from `start` to `end` seconds (NaN: the video's own), [frames, size, size, 3] uint8 RGB.
 
-    Raises VideoError with ffmpeg's last words.
+    Raises VideoError with ffmpeg's last words, whichever decoder is asked first.
     """
     span = probe(path)
     begin = span.start if math.isnan(start) else start
@@ -126,7 +124,11 @@ def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = mat
     if not begin < stop:
         raise VideoError(f"its clip starts at {begin:.2f} s, but its pictures end at {span.end:.2f} s")
     count = frame_count(recipe.frames, stop - begin)
-    cut = partial(_cut, path, recipe, span.zero + begin, (stop - begin) / count, count, timeout=60 + 10 * span.end)
+    step, first = (stop - begin) / count - 2 * TICK, span.zero + begin + count * TICK
+    if recipe.frames.decoder == "sparse":
+        with suppress(sparse.Unsure):
+            return sparse.cut(path, span, recipe.size, recipe.interpolation, first, step, count)
+    cut = partial(_cut, path, recipe, first, step, count, timeout=60 + 10 * span.end)
     if not (span.indexed and begin > span.start):
         return cut(seek=0.0)
     try:
@@ -142,52 +144,29 @@ def frame_count(frames: Frames, seconds: float) -> int:
     return min(frames.count, max(1, round(seconds * frames.fps)))
 
 
-def _cut(
-    path: Path, recipe: Recipe, start: float, segment: float, count: int, seek: float, timeout: float
-) -> np.ndarray:
-    """`count` frames from `start` seconds on, one for each `segment` seconds, decoding from `seek` seconds on."""
-    raw = tool.run(_command(path, recipe, seek, start, segment, count), timeout)
+def _cut(path: Path, recipe: Recipe, first: float, step: float, count: int, seek: float, timeout: float) -> np.ndarray:
+    """`count` frames, each from the middle of `step` seconds, from `first` on by the container's clock, by ffmpeg.
+
+    Decoding starts at the key frame before `seek` seconds: nothing is missed.
+    """
+    raw = tool.run(_command(path, recipe, seek, first, step, count), timeout)
     bytes_each = recipe.size * recipe.size * 3
     if len(raw) != count * bytes_each:
         raise VideoError(f"ffmpeg: gave {len(raw) // bytes_each} of {count} frames")
     return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
 
 
-def _command(path: Path, recipe: Recipe, seek: float, start: float, segment: float, count: int) -> list[str]:
-    """ffmpeg's arguments. `start` counts from `seek`, which lands on the key frame before it: nothing is missed."""
-    size = recipe.size
+def _command(path: Path, recipe: Recipe, seek: float, first: float, step: float, count: int) -> list[str]:
     whitelists = {"format_whitelist": tool.FORMATS, "protocol_whitelist": tool.PROTOCOLS}
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
     clip = ffmpeg.input(tool.url(path), **whitelists, **jump, threads=1)["V:0"]
-    # fps with round=near gives, for segment n, the last picture that comes before the segment's middle.
-    rate, first = 1 / (segment - 2 * TICK), start + count * TICK
-    clip = clip.filter("settb", "AVTB").filter("fps", f"{rate:.12f}", start_time=f"{first:.6f}", round="near")
-    # To RGB at full size, then to the backbone's: PIL does it in this order, and chroma is subsampled.
-    clip = clip.filter("scale", flags="bicubic" + EXACT).filter("format", "gbrp")
-    clip = clip.filter("scale", **_shortest_side(size), **_kernel(recipe.interpolation)).filter("format", "gbrp")
-    clip = clip.filter("crop", size, size, _middle("iw", size), _middle("ih", size))
-    output = {"format": "rawvideo", "pix_fmt": "rgb24", "fps_mode": "passthrough", "frames:v": count, "threads": 1}
+    # fps with round=near gives, for step n, the last picture that comes before the step's middle.
+    clip = clip.filter("settb", "AVTB").filter("fps", f"{1 / step:.12f}", start_time=f"{first:.6f}", round="near")
+    for name, options in filters(recipe.size, recipe.interpolation):
+        clip = clip.filter(name, **options)
+    output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "frames:v": count, "threads": 1}
     strict = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
     return clip.output("pipe:", **output).global_args(*strict).compile(cmd=tool.binary())
-
-
-def _kernel(interpolation: str) -> dict:
-    kernel = KERNELS[interpolation]
-    return {**kernel, "flags": kernel["flags"] + EXACT}
-
-
-def _shortest_side(size: int) -> dict[str, str]:
-    """torchvision's Resize(size): the shortest side becomes `size`, the longest is rounded down. As displayed."""
-    return {
-        "w": f"if(gte(dar,1),trunc({size}*dar+1e-6),{size})",
-        "h": f"if(gte(dar,1),{size},trunc({size}/dar+1e-6))",
-    }
-
-
-def _middle(side: str, size: int) -> str:
-    """torchvision's CenterCrop: (side - size) / 2, half rounded to even."""
-    spare = f"({side}-{size})"
-    return f"if(mod({spare},2),2*round({spare}/4),{spare}/2)"
 
 
 def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Iterator[shards.Item]:

@@ -3,16 +3,25 @@
 import math
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 
-from rap.data.ffmpeg import FORMATS, PROTOCOLS, VideoError
+from rap.data.ffmpeg import VideoError
+from rap.data.libav import listening, opened, video_stream
 
 INDEXED = ("mov", "matroska")  # containers with an index: a seek is exact, and the stated duration can be relied on
 SHORT = 0.9  # a file that ends before this share of its stated duration has been cut short
 GUESSED_RATE = 25  # frames per second of a stream that states neither a rate nor how long a frame lasts
+
+
+class Packet(NamedTuple):
+    """One picture as it is stored."""
+
+    pts: int | None  # when it is shown, in ticks of the stream's clock
+    key: bool  # decoding can start here
 
 
 @dataclass(frozen=True)
@@ -22,16 +31,17 @@ class Span:
     start: float
     end: float
     indexed: bool
-    zero: float = 0.0  # the container's start by its own time stamps
+    zero: float  # the container's start by its own time stamps
+    packets: tuple[Packet, ...]  # those of the pictures, in the order of decoding
+    quiet: bool = True  # whether reading them went without a complaint
 
 
 def probe(path: Path) -> Span:
     """Read all packets of a video. Raises VideoError if it is no whole local video file."""
     regular(path)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS}
     try:
-        with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
-            return _span(container)
+        with listening() as said, opened(path) as container:
+            return replace(_span(container), quiet=not said)
     except av.error.FFmpegError as error:
         raise VideoError(f"no video that can be read: {error.strerror or type(error).__name__}") from None
 
@@ -49,14 +59,15 @@ def regular(path: Path) -> None:
 
 
 def _span(container: av.container.InputContainer) -> Span:
-    video = next((s for s in container.streams.video if not _is_cover(s)), None)
-    if video is None:
-        raise VideoError("no video stream")
+    video = video_stream(container)
     zero = (container.start_time or 0) / av.time_base
     first, last, latest = math.inf, -math.inf, 0.0
+    packets = []
     for packet in container.demux():
         if packet.is_corrupt:
             raise VideoError("cut short: its last packet is not whole")
+        if packet.stream_index == video.index and packet.size:
+            packets.append(Packet(packet.pts, packet.is_keyframe))
         if packet.pts is None or packet.is_discard:
             continue
         start = float(packet.pts * packet.time_base) - zero
@@ -74,8 +85,4 @@ def _span(container: av.container.InputContainer) -> Span:
         stated -= zero
     if indexed and latest < SHORT * stated:
         raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
-    return Span(first, last, indexed, zero)
-
-
-def _is_cover(stream: av.VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    return Span(first, last, indexed, zero, tuple(packets))

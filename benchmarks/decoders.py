@@ -28,7 +28,6 @@ from pathlib import Path
 import av
 import numpy as np
 import report
-import torch
 import typer
 from PIL import Image
 
@@ -138,8 +137,7 @@ def available() -> dict[str, Road]:
 def main(seconds: int = 15, repeats: int = 3, heights: list[int] = [240, 720], results: Path = report.RESULTS) -> None:  # noqa: B006
     """`seconds`: the length of the clips; `heights`: theirs, in pixels."""
     about, roads, figures, rows, cores = report.machine(), available(), {}, [], os.cpu_count()
-    processes = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
-    torch.set_num_threads(1)
+    processes = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"))
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores) as threads, processes:
         for height in heights:
             for keys, gap in KEYS.items():

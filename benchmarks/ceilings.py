@@ -19,8 +19,8 @@ from torch import Tensor
 
 from rap.clip.towers import Clip, Tower
 
-ROWS = 4096  # tokens in a product: enough for the full rate
-BYTES = 1 << 28  # copied at a time: more than any processor's cache
+ROWS = {"cpu": 1 << 12, "cuda": 1 << 16}  # tokens in a product: enough for the full rate
+BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # copied at a time: more than any cache holds
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -52,17 +52,19 @@ def shapes(tower: Tower) -> list[tuple[int, int]]:
 
 def rate(shapes: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, repeats: int) -> float:
     """Floating-point operations a second over one product of each shape."""
+    rows = ROWS[device.type]
     pairs = [
-        (random(ROWS, inputs, dtype, device), random(inputs, outputs, dtype, device)) for inputs, outputs in shapes
+        (random(rows, inputs, dtype, device), random(inputs, outputs, dtype, device)) for inputs, outputs in shapes
     ]
     seconds = best(lambda: [torch.mm(a, b) for a, b in pairs], repeats)
-    return sum(2 * ROWS * math.prod(shape) for shape in shapes) / seconds
+    return sum(2 * rows * math.prod(shape) for shape in shapes) / seconds
 
 
 def bandwidth(device: torch.device, repeats: int) -> float:
-    source = torch.zeros(BYTES, dtype=torch.uint8, device=device)
+    count = BYTES[device.type]
+    source = torch.zeros(count, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * BYTES / best(partial(target.copy_, source), repeats)
+    return 2 * count / best(partial(target.copy_, source), repeats)
 
 
 def best(work, repeats: int) -> float:

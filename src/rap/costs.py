@@ -20,18 +20,20 @@ FLOAT = 4  # bytes
 def flops_per_clip(model: Retriever, frames: int) -> int:
     """Floating-point operations from one clip's frames to its embedding, a multiplication and an addition being two.
 
-    Of a text-conditioned method: to its cosine with one query. Matrix products, convolutions and attention are counted.
+    Of a text-conditioned method: to its cosine with one query.
     """
     clip = one_clip(model, frames)
     with _frozen(model):
         if model.conditioned:
-            text = torch.zeros(1, model.clip.embed_dim, device=clip.x.device)
-            return counted(lambda: model.pairs(clip, text))
+            return counted(lambda: model.pairs(clip, torch.zeros(1, model.clip.embed_dim, device=clip.x.device)))
         return counted(lambda: model.video(clip))
 
 
 def counted(work: Callable[[], object]) -> int:
-    """Floating-point operations of `work`, those of matrix products, convolutions and attention."""
+    """Floating-point operations of some work: of its matrix products, convolutions and attention.
+
+    The counter stumbles over views of parameters that want a gradient: let none want one.
+    """
     with _plain(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
@@ -48,7 +50,7 @@ def _plain() -> Iterator[None]:
 
 @contextmanager
 def _frozen(model: Retriever) -> Iterator[None]:
-    """Without gradients at all: the counter stumbles over views of parameters that want one."""
+    """Without gradients at all, for `counted`."""
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -52,11 +52,11 @@ def test_what_grows_faster_than_expected_is_found(monkeypatch):
     assert not found[squared][0] and found[squared][1] == pytest.approx((2, 2), abs=0.1)
 
 
-def test_every_stage_runs_at_two_sizes(tmp_path, monkeypatch):
+def test_stages_run_at_two_sizes(tmp_path, monkeypatch):
     import growth
 
     monkeypatch.setattr(growth, "DOUBLINGS", 1)
-    for stage in (growth.bookkeeping, growth.clips, growth.captions, growth.epoch, growth.evaluate, growth.ranks):
+    for stage in (growth.bookkeeping, growth.clips, growth.evaluate, growth.ranks):
         size = growth.Size(trained=8, tested=8, queries=16)
         one = growth.grown(growth.Case(stage, ("tested", "queries"), size), 1.0, 1)
         assert one["amounts"] == [8, 16] and [s["queries"] for s in one["sizes"]] == [16, 32], stage.__name__

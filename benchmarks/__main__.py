@@ -22,7 +22,9 @@ OTHERS = {  # those that `make bench` leaves out
     "slurm": "asks for root",
     "msrvtt_size": "asks for 10 GB of disk and more memory",
     "gpu": "asks for a GPU",
-    "manifest": "prints, and is part of growth",
+    "manifest": "prints, and what it times is part of growth",
+    "profiles": "prints where a step's time goes, for docs/performance.md",
+    "ceilings": "prints what the others measure on the way",
 }
 
 

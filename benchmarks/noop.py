@@ -3,8 +3,8 @@
     python benchmarks/noop.py [--repeats 3] [--shards 2,16]
 
 The job runs in a clone of the project made small (tests/clones.py), with DVC, and `make sync` tells Snakemake. Then
-`dvc repro`, `dvc status` and `snakemake -n` take turns. How it grows with the number of jobs: the same two questions,
-`dvc status` and `snakemake -n`, in clones in which nothing ran yet, with so many `--shards`. Three minutes on two cores.
+`dvc repro`, `dvc status dvc.yaml` and `snakemake -n` take turns. How it grows with the number of jobs: the latter two
+in clones in which nothing ran yet, with so many `--shards`. Three minutes on two cores.
 """
 
 import sys
@@ -22,7 +22,11 @@ from clones import clone, edit, run
 
 TARGET = "results/table1.csv"
 DRY = ("snakemake", "-n", "--cores", "1", TARGET)
-ENGINES = {"`dvc repro`": ("dvc", "repro"), "`dvc status`": ("dvc", "status"), f"`snakemake -n {TARGET}`": DRY}
+ENGINES = {
+    "`dvc repro`": ("dvc", "repro"),
+    "`dvc status dvc.yaml`": ("dvc", "status", "dvc.yaml"),
+    f"`snakemake -n {TARGET}`": DRY,
+}
 IDLE = {"dvc": "up to date", "snakemake": "Nothing to be done"}  # what an engine says that has nothing to do
 
 

@@ -1,5 +1,7 @@
 """The evaluate stage: a trained adapter against the test split, both directions, every query's rank kept."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
@@ -13,6 +15,7 @@ from rap.retrieval import metrics, twins
 from rap.retrieval.scoring import blocks
 
 SPLIT = "test"
+WRITTEN = 1 << 24  # cosines that are written at once
 DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh, and must come out as ties
 
 
@@ -49,7 +52,7 @@ def run(params: Params, variant: str, seed: int) -> str:
 
 
 def fill(experiment: Experiment, split: Split) -> np.ndarray:
-    """Write similarity.npy, column by column; the matrix, memory-mapped. Of several processes, the first one writes."""
+    """Write similarity.npy, some columns at a time; the matrix, memory-mapped. The first process writes."""
     captions = split.captions.caption_id.tolist()
     opened = (experiment.model, experiment.video, experiment.text)
     found = blocks(*opened, split.videos, captions, experiment.params.features.batch)
@@ -59,11 +62,23 @@ def fill(experiment: Experiment, split: Split) -> np.ndarray:
     with atomic(file) as path:
         shape, column = (len(captions), len(split.videos)), 0
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        for block in found:
-            matrix[:, column : column + block.shape[1]] = block.round(DIGITS)
-            column += block.shape[1]
+        for columns in wider(found, max(1, WRITTEN // len(captions))):
+            matrix[:, column : column + columns.shape[1]] = columns.round(DIGITS)
+            column += columns.shape[1]
         matrix.flush()
     return np.load(file, mmap_mode="r")
+
+
+def wider(blocks: Iterable[np.ndarray], columns: int) -> Iterator[np.ndarray]:
+    """The same matrix in blocks of at least so many columns, but for the last: each is a pass over the whole file."""
+    held = []
+    for block in blocks:
+        held.append(block)
+        if sum(part.shape[1] for part in held) >= columns:
+            yield np.concatenate(held, axis=1)
+            held = []
+    if held:
+        yield np.concatenate(held, axis=1)
 
 
 def load_adapter(experiment: Experiment) -> None:

@@ -104,7 +104,7 @@ def project(settings: Params, clips: int, seconds: int, height: int) -> None:
     """In the present folder: a backbone, and clips of one film under as many names, with a caption each."""
     synthetic.backbone(settings)
     Path("videos").mkdir()
-    source = film(Path("film.mp4"), height, seconds)
+    source = film(Path("film.mp4"), height, seconds, gap=10)
     rows, captions = [], []
     for number in range(clips):
         name = f"video{number}"

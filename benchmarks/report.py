@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,18 +22,31 @@ PACKAGES = ("torch", "numpy", "open_clip_torch", "pandas")
 
 
 def machine() -> dict:
-    """On what the figures rest. To be taken before the work begins: the load is then that of others."""
+    """On what the figures rest. To be taken before the work begins: what is busy then is so with other work."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_bytes": memory,
-        "load": round(os.getloadavg()[0], 2),
+        "busy_cores": round(_busy(), 2),
         "python": platform.python_version(),
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         **{name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _busy(seconds: float = 1.0) -> float:
+    """How many cores work, over a moment; the load that the system states still tells of the last minutes."""
+    before, began = _worked(), time.perf_counter()
+    time.sleep(seconds)
+    return (_worked() - before) / (time.perf_counter() - began)
+
+
+def _worked() -> float:
+    """Seconds that all cores together have not been idle, since the machine started."""
+    user, nice, system, _idle, _wait, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
 
 
 def _version(package: str) -> str | None:
@@ -51,8 +65,8 @@ def _processor() -> str:
 def sentence(about: dict) -> str:
     """The machine in words, and whether it had other work to do."""
     versions = ", ".join(f"{name} {about[name]}" for name in ("python", *PACKAGES) if name in about)
-    busy = about["load"] > 0.3
-    state = f"busy with other work (load {about['load']}): seconds are too high" if busy else "otherwise idle"
+    busy = about["busy_cores"] > 0.2
+    state = f"{about['busy_cores']} of them busy with other work: seconds are too high" if busy else "otherwise idle"
     gpu = f"{about['gpu']}, " if "gpu" in about else ""
     return (
         f"{about['date']}, {gpu}{about['cores']} cores ({about['processor']}), "

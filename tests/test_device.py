@@ -1,5 +1,8 @@
 """A job's arithmetic has one order, however its threads are scheduled; a GPU is not waited for in every block."""
 
+import subprocess
+import sys
+
 import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -9,6 +12,13 @@ from rap.clip.caches import Batch
 from rap.device import setup
 from rap.params import Runtime
 from rap.retrieval.model import Retriever
+
+CLAIM = """
+import sys
+from rap.device import claim
+print(claim(("first", "second"), sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
 
 
 def test_gradients_of_a_table_are_summed_in_one_order():
@@ -49,3 +59,20 @@ def test_what_is_known_of_one_batch_is_not_taken_for_another():
     table = torch.arange(4.0)[:, None]
     for length, rows in (([4, 4], 1), ([4, 2], 2), ([4, 4], 1)):
         assert len(at_frames(table, torch.tensor(length), 4)) == rows
+
+
+def test_jobs_side_by_side_claim_a_gpu_each_and_give_it_back_when_they_end(tmp_path):
+    command = [sys.executable, "-c", CLAIM, str(tmp_path)]
+
+    def start():
+        job = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return job, job.stdout.readline().strip()
+
+    first, second = start(), start()
+    assert (first[1], second[1]) == ("0", "1")
+    first[0].kill()
+    first[0].wait()
+    third = start()
+    assert third[1] == "0"
+    for job, _ in (second, third):
+        job.communicate("")

@@ -51,18 +51,17 @@ def launch(processes: int, arguments: list[str]) -> int:
     return 0
 
 
-def begin(processes: int, gpu: bool) -> int:
-    """Join the other processes, if there are any and it is not done; the number of this one's GPU.
+def begin(processes: int, gpu: bool) -> None:
+    """Join the other processes, if there are any and it is not done.
 
     Raises UserError if there are not as many as params.yaml says: results depend on how many they are.
     """
     if not launched():
-        return 0
+        return
     if (world := int(os.environ["WORLD_SIZE"])) != processes:
         raise UserError(f"params.yaml: runtime.processes is {processes}, and torchrun started {world}; make them equal")
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
-    return int(os.environ["LOCAL_RANK"]) if gpu else 0
 
 
 def size() -> int:

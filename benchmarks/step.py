@@ -47,7 +47,7 @@ from rap.retrieval.model import Retriever
 from rap.training import Pairs, State, fit
 
 LARGE = 32  # batches in one, where a frame is one token
-SHORT = (2, 16)  # steps in a turn where a turn of one is short: in the last block, and after it
+SHORT = (4, 64)  # steps in a turn where one is short: in the last block, and after it
 
 
 def main(

@@ -36,7 +36,7 @@ class Ceilings:
         return max(flops / self.flops[dtype], bytes / self.bandwidth)
 
 
-def measure(clip: Clip, repeats: int = 5) -> Ceilings:
+def measure(clip: Clip, repeats: int = 15) -> Ceilings:
     """The best of `repeats` turns, at the shapes of the video tower's blocks, on the device of the weights."""
     device = clip.logit_scale.device
     rates = {str(dtype).removeprefix("torch."): rate(shapes(clip.visual), dtype, device, repeats) for dtype in DTYPES}

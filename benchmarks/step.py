@@ -92,6 +92,7 @@ def values(backbone: str, depth: int, batch: int, frames: int) -> dict:
     found["features"]["caches"] = [f"video-{depth}", "text-ids", "text-all"]
     steps = SHORT[depth - layers + 1] if depth >= layers - 1 else 1
     found["train"] |= {"batch": batch * (LARGE if depth == layers else 1), "epochs": steps}
+    found["train"]["checkpoint_every"] = 1000  # none: a turn would go on from that of the turn before
     found["runtime"]["threads"] = os.cpu_count()
     return found | {"shards": [0]}
 

@@ -16,14 +16,13 @@ from typing import Annotated
 import report
 import typer
 
-BENCHMARKS = ("decoders", "features", "step", "epoch", "evaluation", "search", "noop", "growth")
+BENCHMARKS = ("decoders", "features", "step", "profiles", "epoch", "evaluation", "search", "noop", "growth")
 OTHERS = {  # those that `make bench` leaves out
     "units": "asks for a folder of videos",
     "slurm": "asks for root",
     "msrvtt_size": "asks for 10 GB of disk and more memory",
     "gpu": "asks for a GPU",
     "manifest": "prints, and what it times is part of growth",
-    "profiles": "prints where a step's time goes, for docs/performance.md",
     "ceilings": "prints what the others measure on the way",
 }
 

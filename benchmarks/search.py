@@ -1,6 +1,5 @@
 """Search: an index of a million embeddings, built and asked, exact and approximate.
 
-    pip install faiss-cpu
     python benchmarks/search.py [--videos 1000000]
 
 Exact is `rap.index.nearest`, one matrix product and a look through all cosines. Approximate is an inverted file of

@@ -108,7 +108,6 @@ def test_an_engine_that_has_work_left_is_not_timed_as_idle(monkeypatch):
 
 
 def test_search_finds_what_exact_search_finds_where_it_looks_everywhere(tmp_path):
-    pytest.importorskip("faiss")
     command = [sys.executable, ROOT / "benchmarks/search.py", "--videos", "3000", "--results", tmp_path]
     subprocess.run(command, check=True)
     rows = read_json(tmp_path / "search.json")["rows"]

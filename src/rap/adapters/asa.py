@@ -111,8 +111,11 @@ class ASA(Tuner):
         """
         with torch.no_grad():
             joint = F.normalize(context.tower.project(x), dim=-1)
-            query = joint[:, :, :1] if context.query is None else context.query[:, None].expand(-1, x.shape[1], -1, -1)
-            response = torch.einsum("btpe,btne->btnp", joint[:, :, 1:], query.to(joint.dtype))
+            patches = joint[:, :, 1:]
+            if context.query is None:
+                response = torch.einsum("btpe,bte->btp", patches, joint[:, :, 0])[:, :, None]
+            else:
+                response = torch.einsum("btpe,bne->btnp", patches, context.query.to(joint.dtype))
             return response.topk(self.top_k, dim=-1).indices.flatten(2)
 
     def scores(self, exchange: Exchange, time: Tensor, frames: int, context: Context) -> Tensor:

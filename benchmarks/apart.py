@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 PAUSE = 0.002  # seconds between two looks at the memory of a process
-IMPORTS = ["rap.training", "rap.evaluation", "rap.tables"]
+IMPORTS = ["rap.training.stage", "rap.evaluation.stage", "rap.report.table"]
 
 Prepare = Callable[..., Callable[[], object]]  # what is not measured, giving what is
 

@@ -31,8 +31,8 @@ import report
 import typer
 from PIL import Image
 
-from rap.data import ffmpeg as tool
-from rap.data.frames import Recipe, decode
+from rap.frames import ffmpeg as tool
+from rap.frames.stage import Recipe, decode
 from rap.params import Frames
 
 SIZE, COUNT = 224, 12

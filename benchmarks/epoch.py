@@ -34,21 +34,23 @@ from decoders import film
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rap import adapters, training
-from rap.clip import backbone, features
-from rap.clip.caches import Batch
+from rap import adapters
+from rap.clip import backbone
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT
-from rap.costs import counted, one_clip
-from rap.data import frames
-from rap.data.frames import decode, read_recipe
 from rap.data.manifest import Manifest
-from rap.device import autocast, setup
-from rap.experiment import run_folder
+from rap.features import stage as features
+from rap.features.cache import Batch
 from rap.files import digest_file, read_json
+from rap.frames import stage as frames
+from rap.frames.stage import decode, read_recipe
 from rap.params import Params
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
+from rap.runtime.device import autocast, setup
+from rap.training import stage as training
+from rap.training.costs import counted, one_clip
+from rap.training.run import run_folder
 
 WORDS = 32  # tokens of a caption, as in the caches
 SPREAD = 5  # epochs that bear what comes before them

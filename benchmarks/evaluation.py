@@ -2,9 +2,10 @@
 
     python benchmarks/evaluation.py
 
-Ours is the stage itself, `rap.evaluation.run` on zero-shot CLIP, from caches of noise to similarity.npy, ranks.parquet
-and metrics.json, and its ranks alone, of a mapped file. The obvious road has the whole matrix in memory, sorts every
-row of it, and looks where the right item came out; of many captions a video it makes a padded block, as the peers do.
+Ours is the stage itself, `rap.evaluation.stage.run` on zero-shot CLIP, from caches of noise to similarity.npy,
+ranks.parquet and metrics.json, and its ranks alone, of a mapped file. The obvious road has the whole matrix in memory,
+sorts every row of it, and looks where the right item came out; of many captions a video it makes a padded block, as the
+peers do.
 It writes nothing. Every turn is a process of its own, whose own memory is watched.
 
 Pairs: RAP with `asa.query: text` in the last block. 1,000 x 1,000 on the demo's backbone, once; and, both backbones, a
@@ -32,15 +33,17 @@ from scratch import Size
 from torch import Tensor
 from tqdm import trange
 
-from rap import adapters, evaluation, training
-from rap.clip.caches import Batch
-from rap.costs import counted
+from rap import adapters
 from rap.data.manifest import Manifest
-from rap.data.shards import Shard
-from rap.experiment import run_folder
+from rap.evaluation import stage as evaluation
+from rap.features.cache import Batch
 from rap.params import Params, Variant
 from rap.retrieval import metrics
 from rap.retrieval.model import Retriever
+from rap.shards import Shard
+from rap.training import stage as training
+from rap.training.costs import counted
+from rap.training.run import run_folder
 
 SIZES = ((1_000, 1_000), (27_000, 5_000))  # captions, videos
 VARIANT = "zero_shot_0"

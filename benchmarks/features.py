@@ -30,13 +30,13 @@ import typer
 from ceilings import Ceilings
 
 from rap.clip.backbone import DEMO, load
-from rap.clip.caches import folder, position
-from rap.clip.features import prefix, run
 from rap.clip.towers import INPUT, Clip, Context, Tuner
-from rap.costs import counted
-from rap.data.shards import Shard
-from rap.device import autocast, setup
+from rap.features.cache import folder, position
+from rap.features.stage import prefix, run
 from rap.params import Params
+from rap.runtime.device import autocast, setup
+from rap.shards import Shard
+from rap.training.costs import counted
 
 HELD = 8  # batches in memory, which the bare pass goes through again and again
 

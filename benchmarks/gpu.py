@@ -6,11 +6,11 @@
     PYTHONPATH=src python benchmarks/gpu.py --backbone ViT-B-16 --repeats 1 --precision float32 --videos 1800 --epochs 1
 
 9,000 training videos of 12 frames with a caption each, batches of 128, a backbone with random weights; the frames are
-files of the true length that hold nothing. What runs are the stages themselves: rap.clip.features makes a cache, set
-against the bare pass as in features.py; then rap.training trains RAP and LoRM from it, from block 0, from the middle,
-and on frame embeddings, their text side off. What does not fit into the GPU's memory is said not to. A cache is removed
-when both were trained from it: it takes 8.3 GB of disk for ViT-B/32 and 33 GB for ViT-B/16, and 17 GB of memory hold
-the pages of the frames' files.
+files of the true length that hold nothing. What runs are the stages themselves: rap.features.stage makes a cache, set
+against the bare pass as in features.py; then rap.training.stage trains RAP and LoRM from it, from block 0, from the
+middle, and on frame embeddings, their text side off. What does not fit into the GPU's memory is said not to. A cache is
+removed when both were trained from it: it takes 8.3 GB of disk for ViT-B/32 and 33 GB for ViT-B/16, and 17 GB of memory
+hold the pages of the frames' files.
 
 Each line is meant to take less than ten minutes on one GPU of 80 GB with 16 cores and 128 GB of memory. They need
 torch, numpy, pandas, pyarrow, pydantic, pyyaml, requests, safetensors, tabulate, tqdm and typer; neither open_clip nor
@@ -34,13 +34,13 @@ import turns
 import typer
 
 from rap.clip.backbone import load
-from rap.clip.caches import folder
-from rap.clip.features import run
-from rap.costs import peak_memory
-from rap.device import setup
-from rap.experiment import Experiment
+from rap.features.cache import folder
+from rap.features.stage import run
 from rap.params import Params
-from rap.training import Pairs, State, fit
+from rap.runtime.device import setup
+from rap.training.costs import peak_memory
+from rap.training.run import Experiment
+from rap.training.stage import Pairs, State, fit
 
 WHOLE = 5 * -(-9000 // 128)  # steps of five epochs
 

@@ -29,12 +29,14 @@ import typer
 from apart import Cost
 from scratch import Size
 
-from rap import evaluation, tables, training
-from rap.clip import features
-from rap.experiment import Experiment, run_folder
+from rap.evaluation import stage as evaluation
+from rap.features import stage as features
 from rap.files import read_json, write_json
 from rap.params import Params
+from rap.report import table as tables
 from rap.retrieval import metrics
+from rap.training import stage as training
+from rap.training.run import Experiment, run_folder
 
 DOUBLINGS = 3
 SLACK = 0.2  # by which a measured exponent may exceed the expected one

@@ -18,12 +18,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from rap import params
-from rap.clip.caches import Cache
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
-from rap.data.shards import Item, build
+from rap.features.cache import Cache
 from rap.files import digest
-from rap.training import Pairs
+from rap.shards import Item, build
+from rap.training.stage import Pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = 32  # tokens per caption

@@ -20,7 +20,7 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from rap.clip.backbone import DEMO
-from rap.experiment import Experiment
+from rap.training.run import Experiment
 
 KINDS = {  # operations by what their names begin with, after aten::
     "products": ("mm", "addmm", "bmm", "baddbmm"),

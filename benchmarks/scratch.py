@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from rap.clip.backbone import demo_config
 from rap.clip.towers import Clip
 from rap.data.manifest import Manifest
-from rap.data.shards import Item, build
 from rap.files import write_json
 from rap.params import Params
+from rap.shards import Item, build
 
 BLOCK = 3  # the one that is adapted, the last of four
 PICTURES = 64  # different rows of a cache

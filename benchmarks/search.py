@@ -2,8 +2,8 @@
 
     python benchmarks/search.py [--videos 1000000]
 
-Exact is `rap.index.nearest`, one matrix product and a look through all cosines. Approximate is an inverted file of
-faiss: the embeddings in cells around centres, of which a query looks into a few. The embeddings are unit vectors in
+Exact is `rap.search.index.nearest`, one matrix product and a look through all cosines. Approximate is an inverted file
+of faiss: the embeddings in cells around centres, of which a query looks into a few. The embeddings are unit vectors in
 clusters of many sizes, the queries lie near some of them. Recall is the share of the ten best that is found.
 """
 
@@ -17,7 +17,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from rap.index import nearest
+from rap.search.index import nearest
 
 WIDTH, TOP, QUERIES = 512, 10, 50
 PROBES = (1, 4, 16, 64)  # cells looked into

@@ -36,15 +36,15 @@ from ceilings import Ceilings
 from features import precision
 
 from rap.adapters import Adapter
-from rap.clip.caches import Batch
-from rap.clip.features import prefix
 from rap.clip.towers import INPUT, Tower
-from rap.costs import counted, flops_per_clip, one_clip
-from rap.device import autocast
-from rap.experiment import Experiment
+from rap.features.cache import Batch
+from rap.features.stage import prefix
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
-from rap.training import Pairs, State, fit
+from rap.runtime.device import autocast
+from rap.training.costs import counted, flops_per_clip, one_clip
+from rap.training.run import Experiment
+from rap.training.stage import Pairs, State, fit
 
 LARGE = 32  # batches in one, where a frame is one token
 SHORT = (4, 64)  # steps in a turn where one is short: in the last block, and after it

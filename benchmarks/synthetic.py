@@ -12,13 +12,12 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rap import params
-from rap.clip import features
+from rap import params, shards
 from rap.clip.backbone import DEMO, demo_config, open_clip_config
 from rap.clip.towers import Clip, Tower
-from rap.data import shards
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
+from rap.features import stage as features
 from rap.files import digest_file, read_json, write_json
 from rap.params import Params
 

@@ -23,13 +23,13 @@ from tqdm import tqdm
 from rap import adapters
 from rap.adapters import Adapter
 from rap.adapters.lorm import text_tuner
-from rap.clip.caches import Batch
-from rap.clip.features import prefix
 from rap.clip.towers import INPUT, Clip
 from rap.data.benchmark import SUFFIXES
 from rap.data.datasets import DATASETS
-from rap.data.frames import Recipe, decode, prepare
-from rap.data.probe import probe
+from rap.features.cache import Batch
+from rap.features.stage import prefix
+from rap.frames.probe import probe
+from rap.frames.stage import Recipe, decode, prepare
 from rap.retrieval.model import Retriever
 
 BATCH = 128  # pairs per step of the published figures

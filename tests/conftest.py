@@ -9,8 +9,8 @@ import pytest
 import yaml
 from scripted import Server, serving
 
-from rap.data import ffmpeg
 from rap.files import write_json
+from rap.frames import ffmpeg
 from rap.params import Params, parse
 
 ROOT = Path(__file__).resolve().parents[1]

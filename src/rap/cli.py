@@ -34,7 +34,7 @@ def download(
     yt-dlp, are to be had. Run it again after a failure or an interruption: it goes on where it stopped, and asks for
     nothing that is there. What is gone for good (404, private, removed) is remembered. See docs/download.md.
     """
-    _stage("rap.data.download", retry_dead)
+    _stage("rap.download.stage", retry_dead)
 
 
 @app.command()
@@ -46,7 +46,7 @@ def backbone() -> None:
 @app.command()
 def frames(shard: Shard) -> None:
     """Decode the videos of a shard and store their frames. Needs: download, backbone."""
-    _stage("rap.data.frames", shard)
+    _stage("rap.frames.stage", shard)
 
 
 @app.command()
@@ -55,25 +55,25 @@ def features(
     shard: Shard,
 ) -> None:
     """Compute what the frozen part of CLIP makes of a shard, once for all variants. Needs: frames, backbone."""
-    _stage("rap.clip.features", cache, shard, together=True)
+    _stage("rap.features.stage", cache, shard, together=True)
 
 
 @app.command()
 def train(variant: Variant, seed: Seed) -> None:
     """Train one variant with one seed from the cache; goes on where a killed run stopped. Needs: features."""
-    _stage("rap.training", variant, seed, together=True)
+    _stage("rap.training.stage", variant, seed, together=True)
 
 
 @app.command()
 def evaluate(variant: Variant, seed: Seed) -> None:
     """Score the test split with a trained variant: metrics, ranks, similarity matrix. Needs: train."""
-    _stage("rap.evaluation", variant, seed, together=True)
+    _stage("rap.evaluation.stage", variant, seed, together=True)
 
 
 @app.command()
 def table(table: Annotated[str, typer.Option(help="A name under `tables` in params.yaml, such as table1.")]) -> None:
     """Write a table over all its variants and seeds: CSV, Markdown, picture, and costs. Needs: evaluate."""
-    _stage("rap.tables", table)
+    _stage("rap.report.table", table)
 
 
 @app.command()
@@ -90,43 +90,43 @@ def search(
 
     The index holds one embedding per video and adapter, under data/DATASET/index/. See docs/search.md.
     """
-    print(_call("rap.search", "run", query, variant, seed, adapter, split, top, picture))
+    print(_call("rap.search.query", "run", query, variant, seed, adapter, split, top, picture))
 
 
 @app.command()
 def pretrain() -> None:
     """Train the demo's small CLIP again, from nothing (about ten minutes; its weights come with the project)."""
-    _stage("rap.clip.pretrain")
+    _stage("rap.demo.pretrain")
 
 
 @app.command()
 def adapters() -> None:
     """List the methods, and the variants of params.yaml with their trainable parameters. Needs: backbone."""
-    print(_call("rap.listing", "run"))
+    print(_call("rap.report.methods", "run"))
 
 
 @app.command()
 def track() -> None:
     """Log every finished run under results/runs to MLflow; runs that are there already are left alone."""
-    print(_call("rap.tracking", "log_all"))
+    print(_call("rap.report.tracking", "log_all"))
 
 
 @dataset.command()
 def stats() -> None:
     """Tell what is there, what failed and why, lengths of videos and captions; draw the durations. Needs: download."""
-    print(_call("rap.stats", "run"))
+    print(_call("rap.report.dataset", "run"))
 
 
 @dataset.command()
 def init(folder: Annotated[str, typer.Argument(help="The folder that holds your videos.")]) -> None:
     """List a folder's videos in FOLDER.csv, ready for captions."""
-    print(_call("rap.template", "run", folder))
+    print(_call("rap.data.init_csv", "run", folder))
 
 
 @dataset.command()
 def use(name: Annotated[str, typer.Argument(help="A file in workflow/datasets: msrvtt, msvd, didemo, …")]) -> None:
     """Set what a dataset asks for in params.yaml: its name and folders, backbone, frames, words, batch."""
-    print(_call("rap.presets", "run", name))
+    print(_call("rap.params.presets", "run", name))
 
 
 def _stage(module: str, *arguments, together: bool = False) -> None:
@@ -139,7 +139,8 @@ def _stage(module: str, *arguments, together: bool = False) -> None:
 
 def _call(module: str, function: str, *arguments, together: bool = False) -> str:
     try:
-        from rap import adapters, distributed, params
+        from rap import adapters, params
+        from rap.runtime import distributed
 
         settings = adapters.check(params.load())
         if together and settings.runtime.processes > 1 and not distributed.launched():

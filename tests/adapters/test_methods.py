@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from rap import adapters
 from rap.adapters import METHODS
 from rap.adapters.tempme import merged
-from rap.clip.caches import FRAMES, Cache, choose
 from rap.errors import UserError
+from rap.features.cache import FRAMES, Cache, choose
 from rap.params import Variant
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rap.data import activitynet, benchmark, didemo, download, msrvtt, msvd
+from rap.data import activitynet, benchmark, didemo, msrvtt, msvd
 from rap.data.datasets import departures
 from rap.data.manifest import SPLITS, Manifest
+from rap.download import stage as download
 
 REAL = {"msrvtt": ("video7020", "video9999"), "msvd": ("-4wsuPCjDBc_5_15", "eyhzdC936uk_15_27")}
 REAL |= {"didemo": ("35034348999@N01_6060447507_dc1a90b8ef", "37843859@N06_5654920991_003e16a16a")}

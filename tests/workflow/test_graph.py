@@ -9,13 +9,13 @@ from clones import ROOT, clone, edit, run
 from workflow_graphs import by_dvc, by_snakemake, imported
 
 MODULES = {
-    "download": "rap.data.download",
+    "download": "rap.download.stage",
     "backbone": "rap.clip.backbone",
-    "frames": "rap.data.frames",
-    "features": "rap.clip.features",
-    "train": "rap.training",
-    "evaluate": "rap.evaluation",
-    "table": "rap.tables",
+    "frames": "rap.frames.stage",
+    "features": "rap.features.stage",
+    "train": "rap.training.stage",
+    "evaluate": "rap.evaluation.stage",
+    "table": "rap.report.table",
 }
 PLUMBING = {  # sets up, says, writes, reports; what a result is does not depend on them
     f"src/rap/{name}.py" for name in ("__init__", "errors", "files", "tracking")

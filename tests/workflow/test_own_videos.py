@@ -10,7 +10,8 @@ import yaml
 from clones import clone, edit, run
 from PIL import Image
 
-from rap import params, portable
+from rap import params
+from rap.retrieval import pretrained as portable
 
 TRAIN = ("steady.mp4", "steady.webm", "open.mkv", "portrait.mp4", "stream.ts")
 TEST = ("sparse.mp4", "picture.mp4", "sparse.webm", "broken.mp4")

@@ -96,7 +96,7 @@ def build(config: dict, state: dict, source: str) -> Clip:
 
 def demo_config() -> dict:
     """config.json of the embedded demo's backbone, without a digest."""
-    return json.loads(resources.files("rap.clip").joinpath(f"{DEMO}.json").read_text())
+    return json.loads(resources.files("rap.demo").joinpath(f"{DEMO}.json").read_text())
 
 
 def _our_name(name: str) -> str:

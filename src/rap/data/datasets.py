@@ -36,7 +36,7 @@ class Dataset:
 
 
 DATASETS = {
-    "demo": Dataset("rap.data.demo", _own_folder),
+    "demo": Dataset("rap.demo", _own_folder),
     "folder": Dataset("rap.data.folder", _users_folder),
     "msrvtt": Dataset("rap.data.msrvtt", _named_folder, 12, 32),
     "msvd": Dataset("rap.data.msvd", _named_folder, 12, 32),

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rap import distributed
 from rap.adapters import Adapter
-from rap.clip.caches import Batch
 from rap.clip.towers import Clip, Context
+from rap.features.cache import Batch
+from rap.runtime import distributed
 
 
 class Retriever(nn.Module):
@@ -48,7 +48,7 @@ class Retriever(nn.Module):
         return (video * text).sum(-1).T
 
     def similarity(self, video: Batch, text: Batch) -> Tensor:
-        """Cosines [Q, V] of captions and clips; of several processes, of all that they have (see rap.distributed)."""
+        """Cosines [Q, V] of captions and clips, over all processes (see rap.runtime.distributed)."""
         queries = distributed.joined(self.text(text.some())[: len(text.x)])
         return distributed.joined(self.against(queries, video), dim=1, replicated=True)
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rap import distributed
-from rap.ahead import ahead
-from rap.clip.caches import Batch, Cache
+from rap.features.cache import Batch, Cache
 from rap.retrieval.model import Retriever
+from rap.runtime import distributed
+from rap.runtime.prefetch import ahead
 
 
 def score(

@@ -1,5 +1,0 @@
-"""The embedded demo: procedural clips whose captions need time, really encoded, each with its time-reversed twin."""
-
-from rap.data.demo.corpus import prepare
-
-__all__ = ["prepare"]

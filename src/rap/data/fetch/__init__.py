@@ -1,1 +1,0 @@
-"""What a dataset lacks, brought: archives, single files, pages of video sites. What is there is asked for no more."""

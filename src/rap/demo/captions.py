@@ -1,0 +1,85 @@
+"""What is said of a scene or of a still, in a small English of about eighty words."""
+
+import re
+
+import numpy as np
+
+from rap.demo.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing
+
+GRAMMAR = (
+    "a an the and at from to on with while then before after background stays moves goes travels appears shows up "
+    "disappears vanishes turns becomes grows shrinks gets larger smaller flashes"
+)
+
+
+def vocabulary() -> list[str]:
+    """Every word that a caption may hold, sorted."""
+    names = (*SHAPES, *COLOURS, *BACKGROUNDS, *PLACES, "small", "large")  # medium goes unsaid
+    return sorted({word for text in (GRAMMAR, *names) for word in words(text)})
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def describe(background: str, things: list[Thing], rng: np.random.Generator, places: float = 1.0) -> str:
+    """A still's caption: "a red ring at the top and a small blue star at the left on a dark background".
+
+    The background is left out half of the time; a place is named with probability `places`.
+    """
+    listed = " and ".join(name(thing, size=True) + _where(thing, rng, places) for thing in things)
+    return listed + _background(background, rng)
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A clip's caption. Background, bystander and most places are left out at random."""
+    text = choose(event(scene, rng), rng)
+    if scene.bystander and rng.random() < 0.6:
+        other = name(scene.bystander) + _where(scene.bystander, rng, 0.6)
+        text += choose([f" while {other} stays", f" with {other}"], rng)
+    return text + _background(scene.background, rng)
+
+
+def event(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """Ways to say what happens in a scene; all of one call leave out the same places."""
+    before, after, thing = scene.before, scene.after, name(scene.thing)
+    where = _where(scene.thing, rng, 0.7)
+    match scene.kind:
+        case "move":
+            start, end = f"from the {before.place}", f"to the {after.place}"
+            return [f"{thing} moves {start} {end}", f"{thing} travels {start} {end}", f"{thing} goes {end} {start}"]
+        case "appear":
+            verbs = ("disappears", "vanishes") if before else ("appears", "shows up")
+            return [f"{thing} {verb}{where}" for verb in verbs]
+        case "colour":
+            turns = f"turns from {before.colour} to {after.colour}"
+            return [f"{_a(before.shape)}{where} {turns}", f"{thing}{where} becomes {after.colour}"]
+        case "size":
+            verb, larger = ("grows", "larger") if before.size == "small" else ("shrinks", "smaller")
+            turns = f"turns from {before.size} to {after.size}"
+            return [f"{thing}{where} {verb}", f"{thing}{where} gets {larger}", f"{thing}{where} {turns}"]
+        case "order":
+            first, then = thing + where, name(after) + _where(after, rng, 0.7)
+            return [f"{first} flashes then {then}", f"{first} flashes before {then}", f"{then} flashes after {first}"]
+
+
+def name(thing: Thing, size: bool = False) -> str:
+    """ "a red ring", or with its size, if it is not medium, "a small red ring"."""
+    adjective = f"{thing.size} " if size and thing.size != "medium" else ""
+    return _a(f"{adjective}{thing.colour} {thing.shape}")
+
+
+def choose(texts: list[str], rng: np.random.Generator) -> str:
+    return texts[rng.integers(len(texts))]
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _where(thing: Thing, rng: np.random.Generator, chance: float) -> str:
+    return f" at the {thing.place}" if rng.random() < chance else ""
+
+
+def _background(background: str, rng: np.random.Generator) -> str:
+    return f" on a {background} background" if rng.random() < 0.5 else ""

@@ -1,0 +1,1 @@
+"""The download stage: fetch the missing videos, inspect each, write the manifest."""

@@ -1,0 +1,136 @@
+"""One file over HTTP(S): goes on where it broke off, is checked, and is whole or absent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from urllib.parse import urlsplit
+
+import requests
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
+from urllib3.util import Retry
+
+from rap.download.part import Part
+from rap.download.retry import AGAIN, FetchError, patiently
+from rap.files import digest_file
+from rap.params import Download
+
+CHUNK = 1 << 20
+HEADERS = {"User-Agent": "rap-retrieval", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True)
+class Http:
+    """Fetches files into `work`, as the parameters say; gives up soon after `stop` is set."""
+
+    settings: Download
+    work: Path
+    stop: Event
+
+    def fetch(
+        self,
+        url: str,
+        target: Path,
+        *,
+        size: int | None = None,
+        sha256: str | None = None,
+        check: Callable[[Path], None] = lambda file: None,
+        bar: tqdm | None = None,
+    ) -> None:
+        """Bring `url` to `target`. Raises FetchError, also if the size in bytes, the digest or `check` (which raises
+        FetchError) say no."""
+        part = Part(self.work, url, target)
+        patiently(self.settings, self.stop)(self._attempt, url, part, size, sha256, bar)
+        try:
+            check(part.file)
+        except FetchError:
+            part.remove()
+            raise
+        part.become(target)
+
+    def _attempt(self, url: str, part: Part, size: int | None, sha256: str | None, bar: tqdm | None) -> None:
+        have = 0
+        if not part.complete:
+            have = part.have(trust=bool(sha256))
+            with _get(url, part.range(have), self.settings.timeout) as response:
+                have = part.begin(have, response)
+                self._allow(part.total, size)
+                self._append(response, part, have, bar)
+        try:
+            if not (length := part.file.stat().st_size):
+                raise FetchError("the server sent an empty file", again=True)
+            self._allow(length, size)
+            if sha256 and (found := digest_file(part.file)) != sha256:
+                reason = f"wrong bytes: their SHA-256 is {found}, not {sha256}"
+                raise FetchError(reason, again=have > 0)  # parts of two versions may have been joined
+        except FetchError:
+            part.remove()
+            raise
+
+    def _append(self, response: requests.Response, part: Part, have: int, bar: tqdm | None) -> None:
+        came = have
+        if bar is not None:
+            bar.reset(part.total)
+            bar.update(have)
+        try:
+            with part.file.open("ab") as file:
+                while data := response.raw.read1(CHUNK, decode_content=False):
+                    came += file.write(data)
+                    file.flush()
+                    self._allow(came)
+                    if bar is not None:
+                        bar.update(len(data))
+                    if self.stop.is_set():
+                        raise FetchError("stopped")
+        except HTTPError as error:  # a body that is shorter than its Content-Length included
+            why = "no answer in time" if isinstance(error, ReadTimeoutError) else "connection lost"
+            reason = f"broke off after {came} of {part.total or 'unknown'} bytes: {why}"
+            raise FetchError(reason, again=True, gained=part.grown(came)) from None
+
+    def _allow(self, count: int | None, size: int | None = None) -> None:
+        if count is not None and count > self.settings.max_gb * 1e9:
+            raise FetchError(f"larger than download.max_gb allows ({self.settings.max_gb:g})")
+        if size is not None and count not in (None, size):
+            raise FetchError(f"wrong size: the server has {count} bytes, not {size}")
+
+
+def refusal(status: int, reason: str, wait: float = 0.0) -> FetchError:
+    """What a status of 400 or more means: some pass, those of the server's own faults may, the others stay."""
+    again = status in AGAIN
+    return FetchError(f"{status} {reason}".strip(), again=again, dead=status < 500 and not again, wait=wait)
+
+
+def _get(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
+    """A response with a file in its body, not yet read. Redirects are followed, to HTTP(S) only."""
+    host = urlsplit(url).hostname
+    try:
+        response = requests.get(url, headers=HEADERS | headers, stream=True, timeout=timeout)
+    except requests.Timeout:
+        raise FetchError(f"{host}: no answer within {timeout:g} s", again=True) from None
+    except requests.ConnectionError as error:
+        raise FetchError(f"{host}: no connection: {_root(error)}", again=True) from None
+    except requests.RequestException as error:  # a bad URL, a redirect to another protocol, a circle of redirects
+        raise FetchError(f"{host}: {_root(error)}", dead=True) from None
+    if response.status_code not in (200, 206, 416):
+        response.close()
+        raise refusal(response.status_code, response.reason, _wait(response))
+    if response.headers.get("Content-Type", "").startswith("text/html") and response.ok:
+        response.close()
+        raise FetchError(f"{host}: sent a web page, not a file")
+    return response
+
+
+def _wait(response: requests.Response) -> float:
+    """Seconds that the server asks to be left alone for."""
+    try:
+        return Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
+    except InvalidHeader:
+        return 0.0
+
+
+def _root(error: BaseException) -> str:
+    """The words of the first of a chain of errors, in one line; the others repeat addresses."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

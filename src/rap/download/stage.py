@@ -1,0 +1,87 @@
+"""The download stage: the dataset's videos in place, each looked at and digested, and the manifest that lists them."""
+
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from rap.data import datasets
+from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
+from rap.download import archives, missing
+from rap.download.workplace import workplace
+from rap.errors import UserError
+from rap.files import digest_file
+from rap.frames.ffmpeg import VideoError
+from rap.frames.probe import probe
+from rap.params import Params
+
+
+def run(params: Params, retry_dead: bool = False) -> str:
+    """Bring what `download` names and the folder lacks; write data/DATASET/manifest/{videos,captions}.parquet.
+
+    A video that is absent or cannot be opened keeps its row, with status failed and the reason, and goes to stderr in
+    one line. Raises UserError if more than `dataset.max_failed` of them fail; then there is no manifest, an older
+    one's included, so that no later stage takes an incomplete download for a finished one. Videos that are there stay
+    where they are. What is gone for good is asked for once, and again only if `retry_dead`.
+    """
+    settings, source = params.download, datasets.videos_folder(params)
+    with workplace(source) if settings.archives or settings.videos or settings.pages else nullcontext() as work:
+        brought = archives.bring(settings, source, work)
+        manifest = datasets.prepare(params)
+        found = missing.bring(params, manifest.videos, source, work, retry_dead)
+    folder = params.data / "manifest"
+    videos = look_at(manifest.videos, source, params.runtime.workers, found.lost)
+    failed = videos[videos.status == "failed"]
+    if len(failed) > params.dataset.max_failed * len(videos):
+        Manifest.remove(folder)
+        raise UserError(
+            f"download: {len(failed)} of {len(videos)} videos failed, more than dataset.max_failed allows "
+            f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; "
+            "mend them, remove their rows, or raise the limit"
+        )
+    Manifest(videos, manifest.captions, manifest.notes).write(folder)
+    splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
+    listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
+    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *datasets.departures(params)])
+
+
+def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:
+    """Fill in digest, duration, status and reason; a file is read once, however many clips it has.
+
+    `lost` says of paths why they could not be brought.
+    """
+    paths = list(dict.fromkeys(videos.path))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        seen = pool.map(lambda path: Look(reason=lost[path]) if path in lost else _examine(folder / path), paths)
+        found = dict(zip(paths, tqdm(seen, desc="look at videos", total=len(paths), unit="video"), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for path, look in found.items():
+        if look.reason:
+            tqdm.write(f"failed: {path}: {look.reason}", file=sys.stderr)
+    looks = pd.DataFrame([found[path] for path in videos.path], index=videos.index)
+    status = looks.reason.map(lambda reason: "failed" if reason else "ok")
+    return videos.assign(**looks, status=status).astype(VIDEO_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file shows of itself, or the reason why it cannot be used. The duration is in seconds."""
+
+    digest: str = ""
+    duration: float = math.nan
+    reason: str = ""
+
+
+def _examine(path: Path) -> Look:
+    try:
+        span = probe(path)
+        return Look(digest_file(path), span.end - span.start)
+    except VideoError as error:
+        return Look(reason=str(error))

@@ -1,0 +1,1 @@
+"""The evaluate stage: a trained adapter on the test split."""

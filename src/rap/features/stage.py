@@ -1,0 +1,148 @@
+"""The features stage: what the frozen part of a tower makes of frames or captions, computed once and stored.
+
+While a batch is computed the next one is read and, on a GPU, the one before is stored: the device does not wait.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from rap import shards
+from rap.clip.backbone import load
+from rap.clip.tokenizer import tokenize
+from rap.clip.towers import INPUT, Clip, Context, Tower, Tuner
+from rap.data.manifest import Manifest
+from rap.features.cache import FRAMES, Batch, folder, packed, position, stored
+from rap.files import digest
+from rap.params import Params
+from rap.runtime import distributed
+from rap.runtime.device import autocast, mixed, setup
+from rap.runtime.prefetch import ahead
+from rap.shards import Item, Shard
+
+TOWERS = 2  # raised when the towers' arithmetic changes: rows of another are computed again
+
+
+def run(params: Params, cache: str, shard: int) -> str:
+    """Write data/DATASET/features/CACHE/shard-K.npy and .parquet.
+
+    A row's key is the digest of all that it depends on: the video's frames (or the caption), the weights, the depth,
+    mixed precision and the storage type. Rows whose key has not changed are kept.
+    """
+    device = setup(params.runtime)
+    clip, config = load(params.backbone_folder)
+    clip = clip.to(device)
+    recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "towers": TOWERS}
+    if mixed(params.runtime, device):
+        recipe["precision"] = "bfloat16"
+    work = (_video if cache.startswith("video") else _text)(params, clip, config, cache, shard, recipe)
+    stem = folder(params, cache) / f"shard-{shard}"
+    ids = shards.missing(stem, work.keys, work.shape, work.dtype)
+    distributed.wait()  # nobody writes before all have seen what is missing
+    compute = partial(_compute, params, work, f"{cache} shard {shard}")
+    if not distributed.first():
+        list(compute(ids))
+        return ""
+    made, computed = shards.build(stem, work.keys, work.shape, work.dtype, compute)
+    failed = int((made.index.reason != "").sum())
+    size = Path(f"{stem}.npy").stat().st_size / 1e6
+    return f"{stem}: {len(made.index)} rows, {computed} computed, {failed} failed, {size:.1f} MB"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A shard of a cache: `read` gives the tower's input for some ids; `reasons` tells which have none, and why."""
+
+    tower: Tower
+    depth: int
+    keys: dict[str, str]
+    reasons: dict[str, str]
+    read: Callable[[list[str]], Batch]
+    shape: tuple[int, ...]  # of a row
+    dtype: str  # of the file
+    batch: int
+
+
+def _video(params: Params, clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
+    frames = Shard.read(folder(params, FRAMES) / f"shard-{shard}")
+    depth, tower = position(cache, clip.visual), clip.visual
+    keys = {row.id: digest({**recipe, "frames": row.key}) for row in frames.index.itertuples()}
+    rows = {id: number for number, id in enumerate(frames.index.id)}
+    shape = {tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}.get(depth, (tower.grid**2 + 1, tower.width))
+
+    def read(ids: list[str]) -> Batch:
+        numbers = [rows[id] for id in ids]
+        length = torch.from_numpy(frames.index.length.to_numpy()[numbers])
+        return Batch(torch.from_numpy(frames.array[numbers]), length, INPUT)
+
+    reasons = dict(zip(frames.index.id, frames.index.reason, strict=True))
+    shape, dtype = (params.frames.count, *shape), stored(params.features.dtype)
+    return Work(tower, depth, keys, reasons, read, shape, dtype, params.features.batch)
+
+
+def _text(params: Params, clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
+    captions = Manifest.read(params.data / "manifest").shard(shard, len(params.shards)).captions
+    text = dict(zip(captions.caption_id, captions.caption, strict=True))
+    depth, tower, words = position(cache, clip.text), clip.text, params.features.words
+    keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
+    shape = {INPUT: (words,), tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}
+    shape = shape.get(depth, (words, tower.width))
+
+    def read(ids: list[str]) -> Batch:
+        tokens, lengths = tokenize([text[id] for id in ids], config["tokenizer"], words)
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(lengths), INPUT)
+
+    dtype = "int32" if depth == INPUT else stored(params.features.dtype)
+    batch = params.features.batch * params.frames.count
+    return Work(tower, depth, keys, dict.fromkeys(text, ""), read, shape, dtype, batch)
+
+
+def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator[Item]:
+    """A row for each id. Of several processes each computes a batch of a round; the first gets the rows of all."""
+    yield from (Item(id, reason=work.reasons[id]) for id in ids if work.reasons[id])
+    good = [id for id in ids if not work.reasons[id]]
+    step = work.batch * distributed.size()
+    rounds = [good[start : start + step] for start in range(0, len(good), step)]
+    inputs = ahead(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
+    started = (_start(params, work, ids, batch) for ids, batch in zip(rounds, inputs, strict=True))
+    with tqdm(total=len(good), desc=title, unit="row", leave=False) as bar:
+        for finish, _ in pairwise(chain(started, [None])):  # what is finished has its successor under way
+            items = finish()
+            yield from items
+            bar.update(len(items))
+
+
+def _start(params: Params, work: Work, ids: list[str], batch: Batch) -> Callable[[], list[Item]]:
+    """Set a batch going on the device; what is returned waits for it, and gives the rows of the round `ids`."""
+    device = next(work.tower.parameters()).device
+    x = batch.x
+    if work.depth != INPUT:
+        with autocast(params.runtime, device):
+            x = packed(prefix(work.tower, batch.x, batch.length, work.depth), params.features.dtype)
+    counts = [len(ids[start : start + work.batch]) for start in range(0, work.batch * distributed.size(), work.batch)]
+    x, length = (distributed.collected(part, counts) for part in (x, batch.length))
+    if x is None:
+        return list
+    x = x.to("cpu", non_blocking=True)  # from a GPU, into pinned memory
+    done = torch.cuda.current_stream().record_event() if device.type == "cuda" else None
+
+    def finish() -> list[Item]:
+        if done:
+            done.synchronize()
+        return [Item(id, row, valid) for id, row, valid in zip(ids, x.numpy(), length.tolist(), strict=True)]
+
+    return finish
+
+
+@torch.no_grad()
+def prefix(tower: Tower, x: Tensor, length: Tensor, depth: int) -> Tensor:
+    """The frozen part of a tower: its input up to position `depth`, on the tower's device."""
+    device = next(tower.parameters()).device
+    batch = Batch(x, length, INPUT).to(device)
+    return tower.run(batch.x, INPUT, depth, Context(tower, batch.length), Tuner())

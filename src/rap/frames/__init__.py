@@ -1,0 +1,1 @@
+"""The frames stage: videos to fixed-size frames."""

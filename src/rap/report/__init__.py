@@ -1,0 +1,1 @@
+"""The table stage, and every other view of finished runs."""

@@ -1,0 +1,125 @@
+"""`rap dataset stats`: what of a dataset is there, what failed and why, how long videos and captions are."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from rap.data.datasets import departures
+from rap.data.manifest import SPLITS, Manifest
+from rap.params import Params
+from rap.report import plots
+from rap.shards import Shard
+
+BINS = 40
+SHOWN = 3  # names of failed videos per reason
+
+
+def run(params: Params) -> str:
+    """Tables of the manifest, in words; writes data/DATASET/stats/durations.png, of the clips that are there."""
+    manifest = Manifest.read(params.data / "manifest")
+    videos = manifest.videos.assign(seconds=clip_seconds(manifest.videos), why=reasons(params, manifest.videos))
+    parts = [overview(videos, manifest.captions), lengths(videos, manifest.captions), failures(videos)]
+    parts += [f"note: {note}" for note in (*manifest.notes, *departures(params))]
+    if videos.seconds.notna().any():
+        picture = params.data / "stats/durations.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        plots.save(durations(videos, params.dataset.name), picture)
+        parts.append(f"{picture}: durations of the clips")
+    return "\n\n".join(filter(None, parts))
+
+
+def clip_seconds(videos: pd.DataFrame) -> pd.Series:
+    """Seconds of each clip, float64 [videos]: what of its span lies in the file; NaN if the file could not be had."""
+    return np.maximum(np.minimum(videos.end.fillna(np.inf), videos.duration) - videos.start.fillna(0), 0)
+
+
+def reasons(params: Params, videos: pd.DataFrame) -> pd.Series:
+    """Why each video failed, at the download or, where frames were cut already, at the decoding; or nothing."""
+    found = dict(zip(videos.video_id, videos.reason, strict=True))
+    for stem in (params.data / f"frames/shard-{index}" for index in params.shards):
+        if Path(f"{stem}.parquet").exists():
+            index = Shard.read(stem).index
+            found |= {id: reason for id, reason in zip(index.id, index.reason, strict=True) if not found.get(id)}
+    return videos.video_id.map(found)
+
+
+def overview(videos: pd.DataFrame, captions: pd.DataFrame) -> str:
+    """Per split: videos, how many of them can be used, hours of those, captions."""
+    rows = []
+    for split, part in _parts(videos):
+        usable, of = part[part.why == ""], captions.video_id.isin(part.video_id)
+        hours = usable.seconds.sum() / 3600
+        numbers = (len(part), len(usable), len(part) - len(usable), of.sum())
+        rows.append((split, *(f"{number:,}" for number in numbers), f"{hours:.2f}"))
+    return _table(rows, "split", "videos", "usable", "failed", "captions", "hours")
+
+
+def lengths(videos: pd.DataFrame, captions: pd.DataFrame) -> str:
+    """Per split: seconds of a clip, captions of a video, words of a caption: least, median, 95th percentile, most."""
+    rows = []
+    for split, part in _parts(videos):
+        own = captions[captions.video_id.isin(part.video_id)]
+        kinds = {
+            "seconds per clip": part.seconds.dropna(),
+            "captions per video": part.video_id.map(own.video_id.value_counts()).fillna(0),
+            "words per caption": own.caption.str.split().str.len(),
+        }
+        for kind, values in kinds.items():
+            if len(values):
+                spread = values.astype("float64").quantile([0, 0.5, 0.95, 1])
+                rows.append((split, kind, *(f"{value:.1f}".removesuffix(".0") for value in spread)))
+    return _table(rows, "split", "of", "min", "median", "95 %", "max")
+
+
+def failures(videos: pd.DataFrame) -> str:
+    """The reasons, the most frequent first, with some of the videos. Reasons that differ in figures alone are one."""
+    failed = videos[videos.why != ""]
+    if failed.empty:
+        return ""
+    kinds = failed.why.map(lambda why: re.sub(r"\d+(\.\d+)?", "N", why))
+    groups = sorted(failed.groupby(kinds).path, key=lambda group: (-len(group[1]), group[0]))
+    rows = [
+        (len(paths), why, ", ".join(paths[:SHOWN]) + (", …" if len(paths) > SHOWN else "")) for why, paths in groups
+    ]
+    return tabulate(rows, headers=["failed", "why", "which"], intfmt=",")
+
+
+def durations(videos: pd.DataFrame, name: str) -> Figure:
+    """How many clips last how long, by split, with the medians."""
+    seconds = {split: part.seconds.dropna() for split, part in _parts(videos) if split != "all"}
+    seconds = {split: values for split, values in seconds.items() if len(values)}
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **plots.STYLE}):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        colours = plots.COLOURS[: len(seconds)]
+        labels = [f"{split} ({len(values):,}, median {values.median():.1f} s)" for split, values in seconds.items()]
+        span = (0, max(values.max() for values in seconds.values()))
+        axes.hist(list(seconds.values()), BINS, range=span, stacked=True, color=colours, label=labels)
+        for values, colour in zip(seconds.values(), colours, strict=True):
+            axes.axvline(values.median(), color=colour, linewidth=1.2, linestyle="--")
+        axes.set_title(f"Durations of the clips of {name}")
+        axes.set_xlabel("Seconds")
+        axes.set_ylabel("Clips")
+        axes.grid(axis="y", color=plots.FAINT, linewidth=0.6)
+        axes.legend(frameon=False)
+        figure.draw_without_rendering()
+    return figure
+
+
+def _table(rows: list[tuple[str, ...]], *headers: str) -> str:
+    sides = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers=headers, colalign=sides, disable_numparse=True)
+
+
+def _parts(videos: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The splits that have videos, then all of them together."""
+    for split in SPLITS:
+        if (videos.split == split).any():
+            yield split, videos[videos.split == split]
+    yield "all", videos

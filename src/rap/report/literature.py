@@ -1,0 +1,52 @@
+"""What papers report, beside ours, where the data set is the same. The figures and their sources: reported.csv."""
+
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+MEASURES = ("R@1", "R@5", "R@10", "MnR")
+DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
+
+
+def read() -> pd.DataFrame:
+    """One row per method, data set and direction; a measure that is not reported is NaN."""
+    with resources.files("rap.report").joinpath("literature.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
+def beside(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """The reported figures for the data set of a table's `rows`, each with ours and the difference, or None.
+
+    Ours is the first row of the table with the same adapter; without one the cells stay empty.
+    """
+    known = read()
+    known = known[known.dataset == rows.dataset.iloc[0]]
+    if known.empty:
+        return None
+    ours = rows.drop_duplicates("adapter").set_index("adapter")
+    found = pd.DataFrame(
+        {
+            "Method": known.method,
+            "Backbone": known.backbone,
+            "Direction": known.direction.map(DIRECTIONS),
+            **{name: known[name].map(_figure) for name in MEASURES},
+            "Source": known.source,
+            "Ours": [ours.label.get(adapter, "") for adapter in known.adapter],
+            "Our backbone": [ours.backbone.get(adapter, "") for adapter in known.adapter],
+        }
+    )
+    for name in MEASURES:
+        mine = [
+            ours[f"{direction}_{name}_mean"].get(adapter, np.nan)
+            for adapter, direction in zip(known.adapter, known.direction, strict=True)
+        ]
+        found[f"Ours {name} (difference)"] = [
+            "" if np.isnan(figure) else f"{figure:.1f}" + ("" if np.isnan(theirs) else f" ({figure - theirs:+.1f})")
+            for figure, theirs in zip(mine, known[name], strict=True)
+        ]
+    return found
+
+
+def _figure(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.1f}"

@@ -1,0 +1,1 @@
+"""How a job runs: device, threads, several processes, prefetching."""

@@ -1,0 +1,1 @@
+"""Search: an index of video embeddings, queries by text, contact sheets."""

@@ -1,0 +1,85 @@
+"""The index: one embedding per video, made by an adapter from the feature cache, kept beside it.
+
+An index belongs to one adapter, by its digest, and a row to what was cached of its video: rows that are still right are
+kept, so a new video costs one row and another adapter never answers for this one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from rap.data.manifest import Manifest
+from rap.errors import UserError
+from rap.features.cache import Cache, choose
+from rap.files import digest
+from rap.params import Params
+from rap.retrieval.pretrained import Portable
+from rap.retrieval.scoring import parts
+from rap.shards import Item, build
+
+
+@dataclass(frozen=True)
+class Index:
+    """`videos`: rows of the manifest, one for each of `embeddings`, float32 [V, E], L2-normalised, memory-mapped."""
+
+    videos: pd.DataFrame
+    embeddings: np.ndarray
+
+    def of(self, split: str) -> "Index":
+        """The videos of one split, or of all."""
+        if split == "all":
+            return self
+        chosen = (self.videos.split == split).to_numpy()
+        return Index(self.videos[chosen], self.embeddings[chosen])
+
+
+def refresh(params: Params, model: Portable) -> tuple[Index, int]:
+    """The index of the dataset's videos for a model, brought up to date, and how many embeddings were made for it.
+
+    Written to data/DATASET/index/DIGEST.npy and .parquet. Raises UserError if the caches hold other frames than the
+    model was trained on, or if the method has no embedding of a video without a text.
+    """
+    model.refuse_conditioned()
+    _refuse_other_frames(params, model)
+    tower, first = model.model.clip.visual, model.model.adapter.video.first
+    cache = Cache(params, choose(params, "video", tower, first), tower)
+    videos = Manifest.read(params.data / "manifest").videos
+    videos = videos[[id in cache for id in videos.video_id]].reset_index(drop=True)
+    if videos.empty:
+        raise UserError(f"{params.data / 'features'}: no video that could be decoded; `rap dataset stats` says why")
+    keys = {id: digest([cache.keys[id], model.digest]) for id in videos.video_id}
+
+    def compute(ids: list[str]) -> Iterator[Item]:
+        with tqdm(total=len(ids), desc="index", unit="video", leave=False) as bar, torch.no_grad():
+            for part in parts(ids, params.features.batch):
+                found = model.model.video(cache.batch(part).to(model.device)).float().cpu().numpy()
+                yield from (Item(id, row, 1) for id, row in zip(part, found, strict=True))
+                bar.update(len(part))
+
+    stem = params.data / "index" / model.digest[:16]
+    shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute)
+    return Index(videos, shard.array), made
+
+
+def nearest(embeddings: np.ndarray, query: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the `top` highest cosines with `query` [E], best first, and these. Exact; equal ones in row order."""
+    cosines = embeddings @ query
+    top = min(top, len(cosines))
+    least = np.partition(cosines, -top)[-top]
+    rows = np.flatnonzero(cosines >= least)  # a million are looked through, only these are sorted
+    rows = rows[np.argsort(-cosines[rows], kind="stable")][:top]
+    return rows, cosines[rows]
+
+
+def _refuse_other_frames(params: Params, model: Portable) -> None:
+    cached, wanted = params.frames.model_dump(mode="json"), model.header["frames"]
+    for key in wanted:
+        if cached.get(key) != wanted[key] and not (key == "fps" and wanted["sampler"] != "fps"):
+            raise UserError(
+                f"params.yaml: frames.{key} is {cached.get(key)}, and the adapter was trained with {wanted[key]}; "
+                "set it to that and run `dvc repro features` first"
+            )

@@ -1,0 +1,1 @@
+"""The train stage: an adapter learns from the feature cache."""

@@ -1,0 +1,66 @@
+"""The making of the demo's backbone: its first steps are the same every time, and they learn."""
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import load_file
+
+from rap.clip.backbone import demo_config
+from rap.clip.tokenizer import tokenize
+from rap.demo import pretrain
+from rap.demo.captions import caption
+from rap.demo.scenes import KINDS, draw_scene
+from rap.params import Pretrain
+
+FEW = Pretrain(batch=16, warm_steps=3, pair_steps=3, event_steps=3)
+
+
+def test_the_first_steps_of_every_phase_are_the_same_every_time():
+    (one, losses), (other, again) = pretrain.train(FEW), pretrain.train(FEW)
+    assert losses == again and len(losses) == 9
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    different, _ = pretrain.train(FEW.model_copy(update={"seed": 1}))
+    assert not torch.equal(one.token_embedding.weight, different.token_embedding.weight)
+
+
+def test_the_warm_start_learns_from_its_first_steps():
+    _, losses = pretrain.train(Pretrain(batch=64, warm_steps=50, pair_steps=1, event_steps=1))
+    assert np.mean(losses[40:50]) < np.mean(losses[:5]) - 0.05
+
+
+def test_stills_of_a_group_differ_in_one_thing_and_have_four_captions():
+    rng = np.random.default_rng(0)
+    for vary in ("place", "colour", "shape", "size"):
+        stills = pretrain.group(rng, 2, vary)
+        assert len({still.things[0] for still in stills}) == 4 and len({still.things[1] for still in stills}) == 1
+        assert len({still.background for still in stills}) == 1
+        assert len(set(pretrain.captions(stills, rng))) == 4
+
+
+def test_every_caption_fits_the_text_tower_and_no_word_is_unknown():
+    config, rng = pretrain.config(), np.random.default_rng(0)
+    texts = [caption(draw_scene(rng, kind), rng) for kind in KINDS * 200]
+    ids, lengths = tokenize(texts, config["tokenizer"], 64)
+    assert lengths.max() <= config["model"]["text_cfg"]["context_length"]
+    words = config["tokenizer"]["words"]
+    assert words[0] == "<pad>" and words[-1] == "<end>" and not (ids == words.index("<unknown>")).any()
+
+
+def test_reading_without_the_padding_is_open_clips_own_reading():
+    model, _ = pretrain.train(FEW)
+    texts = ["a red ring at the left", "a blue ring at the top right with a green star"]
+    ids, _ = tokenize(texts, pretrain.config()["tokenizer"], 32)
+    own = model.encode_text(torch.from_numpy(ids).long(), normalize=True)
+    torch.testing.assert_close(pretrain.read(model, texts), own, rtol=0, atol=1e-6)
+
+
+def test_the_shipped_config_is_that_of_the_code():
+    assert demo_config() == pretrain.config()
+
+
+def test_the_shipped_weights_know_places_and_how_events_end():
+    state = load_file(pretrain.FOLDER / "demo-vit.safetensors")
+    model = open_clip.CLIP(**pretrain.config()["model"]).eval()
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    measured = pretrain.quality(model)
+    assert measured["place of four"] > 90 and measured["R@1 of 256"] > 70 and measured["outcome of two"] > 80

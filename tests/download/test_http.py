@@ -1,0 +1,232 @@
+"""Files over HTTP: whatever the server does, what arrives is the file or nothing, and no byte is asked for twice."""
+
+import random
+from threading import Event
+
+import pytest
+from scripted import (
+    careless,
+    chunked,
+    drop,
+    endless,
+    lengthless,
+    rangeless,
+    rangeless_drop,
+    redirect,
+    squeezed,
+    stall,
+    status,
+)
+
+from rap.download.http import Http
+from rap.download.retry import FetchError
+from rap.files import digest_file
+from rap.params import Download
+
+BODY = random.Random(0).randbytes(300_000)
+OTHER = random.Random(1).randbytes(300_000)
+
+
+@pytest.fixture
+def fetch(server, tmp_path):
+    """Fetch `/file` with some parameters; returns the target."""
+    server.files["/file"] = BODY
+    work = tmp_path / "work"
+    work.mkdir(exist_ok=True)
+
+    def run(path="/file", parameters=None, **wanted):
+        settings = Download(**{"retries": 2, "backoff": 0.001, "timeout": 0.3, **(parameters or {})})
+        target = tmp_path / "target"
+        url = path if "://" in path else server.url(path)
+        Http(settings, work, Event()).fetch(url, target, **wanted)
+        assert list(work.iterdir()) == []  # nothing is left behind
+        return target
+
+    return run
+
+
+def test_a_dropped_connection_goes_on_where_it_broke_off(server, fetch):
+    server.script["/file"] = [drop(100_000), drop(250_000)]
+    assert fetch().read_bytes() == BODY
+    assert server.asked == [("/file", None), ("/file", "bytes=100000-"), ("/file", "bytes=250000-")]
+
+
+def test_a_stalled_body_goes_on_too(server, fetch):
+    server.script["/file"] = [stall(100_000)]
+    assert fetch().read_bytes() == BODY
+    assert server.asked[-1] == ("/file", "bytes=100000-") and server.waited_out == []
+
+
+def test_the_next_run_goes_on_where_this_one_gave_up(server, fetch):
+    server.script["/file"] = [drop(50_000), drop(50_000), drop(50_000)]
+    with pytest.raises(FetchError, match="broke off after 50000 of 300000 bytes") as caught:
+        fetch()
+    assert caught.value.again and not caught.value.dead
+    assert fetch().read_bytes() == BODY
+    assert server.asked[-1] == ("/file", "bytes=50000-") and len(server.asked) == 4
+
+
+def test_a_run_killed_before_the_last_step_asks_for_nothing(server, fetch, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("rap.download.part.Part.become", lambda part, target: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fetch()
+    assert fetch().read_bytes() == BODY
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("ranges", [rangeless, careless])
+def test_a_file_that_changed_between_two_attempts_is_never_joined_to_the_old_one(server, fetch, ranges):
+    def change(handler, body):
+        drop(100_000)(handler, body)
+        server.files["/file"] = OTHER
+
+    server.script["/file"] = [change, ranges]
+    assert fetch().read_bytes() == OTHER
+
+
+def test_if_range_makes_a_changed_file_come_whole(server, fetch):
+    def change(handler, body):
+        drop(100_000)(handler, body)
+        server.files["/file"] = OTHER[:1000]
+
+    server.script["/file"] = [change]
+    assert fetch().read_bytes() == OTHER[:1000]
+    assert len(server.asked) == 2
+
+
+def test_a_server_without_ranges_sends_it_all_again(server, fetch):
+    server.script["/file"] = [rangeless_drop(100_000), rangeless]
+    assert fetch().read_bytes() == BODY
+
+
+def test_a_file_shorter_than_its_part_comes_from_the_beginning(server, fetch):
+    server.script["/file"] = [drop(100_000), status(416, b"no such range", Content_Range="bytes */50000")]
+    assert fetch().read_bytes() == BODY
+    assert server.asked[-1] == ("/file", None)
+
+
+def test_connections_that_bring_much_are_no_vain_attempts(server, fetch):
+    server.files["/file"] = BODY * 20
+    server.script["/file"] = [drop(count * 1_000_000) for count in range(1, 6)]
+    assert fetch().read_bytes() == BODY * 20
+
+
+def test_a_big_file_that_always_starts_again_is_given_up(server, fetch):
+    server.files["/file"] = BODY * 20
+    server.script["/file"] = [rangeless_drop(2_000_000)] * 9
+    with pytest.raises(FetchError, match="broke off after 2000000 of 6000000 bytes"):
+        fetch()
+    assert len(server.asked) == 4  # the first grew by much; three more did not
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_passing_refusals_are_waited_for(server, fetch, code):
+    server.script["/file"] = [status(code), status(code, Retry_After=0)]
+    assert fetch().read_bytes() == BODY
+
+
+def test_retry_after_is_heeded_and_too_long_a_wait_is_left_to_the_next_run(server, fetch, monkeypatch):
+    waits = []
+    monkeypatch.setattr("rap.download.retry.sleep_using_event", lambda stop: waits.append)
+    server.script["/file"] = [status(429, Retry_After=7), status(503, Retry_After="Mon, 01 Jan 2001 00:00:00 GMT")]
+    fetch()
+    assert waits[0] == 7 and waits[1] < 1
+    server.script["/file"] = [status(429, Retry_After=86400)]
+    with pytest.raises(FetchError, match="429"):
+        fetch()
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 410])
+def test_what_is_gone_is_asked_for_once(server, fetch, code):
+    server.script["/file"] = [status(code)] * 3
+    with pytest.raises(FetchError, match=str(code)) as caught:
+        fetch()
+    assert caught.value.dead and len(server.asked) == 1
+
+
+def test_size_and_digest_are_checked(server, fetch, tmp_path):
+    (tmp_path / "good").write_bytes(BODY)
+    good = digest_file(tmp_path / "good")
+    assert fetch(size=300_000, sha256=good).read_bytes() == BODY
+    server.asked.clear()
+    with pytest.raises(FetchError, match="wrong size: the server has 300000 bytes, not 300001"):
+        fetch(size=300_001)
+    with pytest.raises(FetchError, match="wrong bytes: their SHA-256 is"):
+        fetch(sha256="0" * 64)
+    assert len(server.asked) == 2
+    server.script["/file"] = [lengthless]
+    with pytest.raises(FetchError, match="wrong size: the server has 300000 bytes, not 299999"):
+        fetch(size=299_999)
+
+
+def test_a_digest_tells_that_two_versions_were_joined_and_it_comes_again(server, fetch, tmp_path):
+    def nameless(until, body=None):
+        def step(handler, now):
+            start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+            span = {"Content_Range": f"bytes {start}-{len(now) - 1}/{len(now)}"} if start else {}
+            handler.head(206 if start else 200, Content_Length=len(now) - start, **span)
+            handler.wfile.write((body or now)[start:until])
+
+        return step
+
+    (tmp_path / "good").write_bytes(BODY)
+    server.script["/file"] = [nameless(100_000, OTHER), nameless(None)]
+    assert fetch(sha256=digest_file(tmp_path / "good")).read_bytes() == BODY
+    assert [asked for _, asked in server.asked] == [None, "bytes=100000-", None]
+
+
+def test_without_a_version_or_a_digest_nothing_is_built_upon(server, fetch):
+    def nameless_drop(handler, body):
+        handler.head(200, Content_Length=len(body))
+        handler.wfile.write(body[:100_000])
+
+    server.script["/file"] = [nameless_drop]
+    assert fetch().read_bytes() == BODY
+    assert [asked for _, asked in server.asked] == [None, None]
+
+
+def test_too_large_an_answer_is_cut_off(server, fetch):
+    for step in (rangeless, endless):
+        server.script["/file"] = [step]
+        with pytest.raises(FetchError, match="larger than download"):
+            fetch(parameters={"max_gb": 1e-4})
+    assert server.waited_out == []
+
+
+def test_a_body_in_pieces_is_whole_only_with_its_last_one(server, fetch):
+    server.script["/file"] = [chunked(ends=False), chunked(ends=True)]
+    assert fetch().read_bytes() == BODY
+    assert len(server.asked) == 2
+
+
+def test_bytes_are_not_compressed_on_the_way(server, fetch):
+    server.script["/file"] = [squeezed]
+    assert fetch().read_bytes() == BODY
+
+
+def test_pages_and_empty_answers_are_no_files(server, fetch):
+    server.types["/file"] = "text/html; charset=utf-8"
+    with pytest.raises(FetchError, match="sent a web page"):
+        fetch()
+    server.files["/empty"] = b""
+    with pytest.raises(FetchError, match="empty"):
+        fetch("/empty")
+
+
+def test_redirects_are_followed_but_only_to_http(server, fetch):
+    server.script["/old"] = [redirect("/file"), redirect("file:///etc/hostname"), redirect("ftp://127.0.0.1/file")]
+    assert fetch("/old").read_bytes() == BODY
+    for _ in range(2):
+        with pytest.raises(FetchError, match="No connection adapters") as caught:
+            fetch("/old")
+        assert caught.value.dead
+    server.script["/circle"] = [redirect("/circle")] * 50
+    with pytest.raises(FetchError, match="redirects"):
+        fetch("/circle")
+
+
+def test_no_server_is_one_line(fetch):
+    with pytest.raises(FetchError, match=r"^127\.0\.0\.1: no connection: Connection refused$"):
+        fetch("http://127.0.0.1:9/file")

@@ -1,0 +1,155 @@
+"""Single videos: what lacks is fetched, what is there is not asked for, what is dead is said and remembered."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from scripted import status
+
+from rap.data.manifest import Manifest
+from rap.download import missing
+from rap.download import stage as download
+from rap.errors import UserError
+
+VIDEOS = Path("videos")
+MANIFEST = Path("data/folder/manifest")
+
+
+def reasons() -> dict[str, str]:
+    table = Manifest.read(MANIFEST).videos
+    return dict(zip(table.path, table.reason, strict=True))
+
+
+def asked(server) -> list[str]:
+    """What was asked for since the last look."""
+    paths = sorted(path for path, _ in server.asked)
+    server.asked.clear()
+    return paths
+
+
+def test_what_lacks_is_fetched_and_what_is_there_is_not_asked_for(listed, server, clips):
+    settings = listed("a.mp4", "sub/b c.mp4", "ü.mp4", "mine.mp4")
+    server.files["/v/sub/b%20c.mp4"] = server.files["/v/%C3%BC.mp4"] = server.files["/v/a.mp4"]
+    shutil.copy(clips / "steady.mp4", VIDEOS / "mine.mp4")
+    mine = (VIDEOS / "mine.mp4").stat().st_mtime_ns
+    assert "fetched 3 videos (0.0 MB), 0 are gone" in download.run(settings)
+    assert asked(server) == ["/v/%C3%BC.mp4", "/v/a.mp4", "/v/sub/b%20c.mp4"]
+    assert (VIDEOS / "sub/b c.mp4").read_bytes() == (clips / "one.mp4").read_bytes()
+    assert (VIDEOS / "mine.mp4").stat().st_mtime_ns == mine  # used in place
+    assert set(reasons().values()) == {""}
+    manifest = (MANIFEST / "videos.parquet").read_bytes()
+    assert "fetched" not in download.run(settings)
+    assert asked(server) == [] and (MANIFEST / "videos.parquet").read_bytes() == manifest
+    (VIDEOS / "a.mp4").unlink()
+    download.run(settings)
+    assert asked(server) == ["/v/a.mp4"]
+    assert (MANIFEST / "videos.parquet").read_bytes() == manifest
+
+
+def test_the_dead_are_remembered_and_the_others_asked_for_again(listed, server, capsys):
+    settings = listed("good.mp4", "gone.mp4", "busy.mp4", "cut.mp4")
+    whole = server.files.pop("/v/gone.mp4")
+    server.files["/v/cut.mp4"] = whole[:-2000]
+    server.script["/v/busy.mp4"] = [status(503)] * 2
+    summary = download.run(settings)
+    assert "fetched 1 videos" in summary and "1 are gone (--retry-dead asks again), 2 are left" in summary
+    found = reasons()
+    assert "not fetched: what came is no whole video" in found.pop("cut.mp4")
+    assert found == {
+        "good.mp4": "",
+        "gone.mp4": "not fetched: 404 Not Found",
+        "busy.mp4": "not fetched: 503 Service Unavailable",
+    }
+    assert "failed: gone.mp4: not fetched: 404 Not Found" in capsys.readouterr().err
+    assert not (VIDEOS / "cut.mp4").exists()
+    asked(server)
+    server.files["/v/cut.mp4"] = server.files["/v/gone.mp4"] = whole
+    assert "fetched 2 videos" in download.run(settings)
+    assert asked(server) == ["/v/busy.mp4", "/v/cut.mp4"]
+    assert {path: reason for path, reason in reasons().items() if reason} == {"gone.mp4": "not fetched: 404 Not Found"}
+    download.run(settings, retry_dead=True)
+    assert asked(server) == ["/v/gone.mp4"] and set(reasons().values()) == {""}
+    (VIDEOS / "gone.mp4").unlink()
+    assert "fetched 1 videos" in download.run(settings)  # it came back to life
+
+
+def test_what_is_dead_at_one_address_may_live_at_another(listed, server, clips):
+    settings = listed("a.mp4")
+    del server.files["/v/a.mp4"]
+    with pytest.raises(UserError, match="404 Not Found"):
+        download.run(settings)
+    server.files["/w/a.mp4"] = (clips / "one.mp4").read_bytes()
+    download.run(listed("a.mp4", videos=server.url("/w/{path}")))
+    assert reasons() == {"a.mp4": ""}
+
+
+def test_too_little_coverage_stops_the_run_and_keeps_what_came(listed, server):
+    settings = listed("a.mp4", "b.mp4", max_failed=0.4)
+    whole = server.files.pop("/v/b.mp4")
+    with pytest.raises(UserError, match=r"1 of 2 videos failed.*max_failed.*b\.mp4: not fetched: 404 Not Found"):
+        download.run(settings)
+    assert (VIDEOS / "a.mp4").exists() and not MANIFEST.joinpath("captions.parquet").exists()
+    server.files["/v/b.mp4"] = whole
+    asked(server)
+    download.run(settings, retry_dead=True)
+    assert asked(server) == ["/v/b.mp4"]
+
+
+def test_when_the_network_fails_the_rest_is_left_alone(listed, server, monkeypatch, capsys):
+    monkeypatch.setattr(missing, "ENOUGH", 3)
+    names = [f"{number}.mp4" for number in range(20)]
+    settings = listed(*names, max_failed=1.0, workers=1, retries=0)
+    server.script |= {f"/v/{name}": [status(503)] for name in names}
+    download.run(settings)
+    assert len(asked(server)) == 3
+    assert "3 videos in a row failed" in capsys.readouterr().err
+    assert "after many others failed" in reasons()["19.mp4"]
+    server.script.clear()
+    download.run(settings)
+    assert set(reasons().values()) == {""}
+
+
+def test_a_link_out_of_the_folder_gets_no_video(listed, server, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    settings = listed("a.mp4", max_failed=1.0)
+    videos = Manifest.build([{"video_id": "x", "path": "sub/a.mp4", "split": "train", "status": "ok"}], []).videos
+    (VIDEOS / "sub").symlink_to(tmp_path / "elsewhere")
+    found = missing.bring(settings, videos, VIDEOS, tmp_path)
+    assert found.lost == {"sub/a.mp4": "not fetched: 'sub/a.mp4' leads out of the folder"}
+    assert server.asked == [] and list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
+    (tmp_path / "disk").mkdir()
+    shutil.copy(clips / "one.mp4", tmp_path / "disk" / "mine.mp4")
+    VIDEOS.rmdir()
+    VIDEOS.symlink_to(tmp_path / "disk")
+    assert "fetched 1 videos" in download.run(listed("mine.mp4", "a.mp4"))
+    assert VIDEOS.is_symlink() and (tmp_path / "disk" / "a.mp4").exists()
+    assert [path.name for path in Path("data/folder").rglob("*.mp4")] == []
+
+
+def test_two_runs_do_not_meet_in_one_folder(listed, server):
+    settings = listed("a.mp4")
+    (VIDEOS / ".download").mkdir()
+    with FileLock(VIDEOS / ".download" / "lock"), pytest.raises(UserError, match=r"another `rap download` is at work"):
+        download.run(settings)
+    assert server.asked == []
+
+
+def test_a_full_disk_is_one_line(listed, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "videos/.download/x.part")
+
+    monkeypatch.setattr("rap.download.http.Http._append", full)
+    with pytest.raises(UserError, match=r"videos/\.download/x\.part: No space left on device"):
+        download.run(listed("a.mp4"))
+
+
+def test_nothing_asked_for_nothing_written(project, clips):
+    shutil.copy(clips / "one.mp4", VIDEOS / "one.mp4")
+    Path("list.csv").write_text("path,caption,split\none.mp4,a caption,train\n")
+    assert download.run(project()).startswith("data/folder/manifest: 1 videos")
+    assert [path.name for path in VIDEOS.iterdir()] == ["one.mp4"]
+    assert [path for path in Path("data/folder").iterdir() if path.name != "manifest"] == []

@@ -1,0 +1,150 @@
+"""Pages through yt-dlp, its generic extractor on the local server: whole videos, spans, and the ways it fails."""
+
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from conftest import number
+from scripted import Handler, drop, status, well
+
+from rap.data.manifest import Manifest
+from rap.download import stage as download
+from rap.download.missing import check
+from rap.download.retry import FetchError
+from rap.download.sites import Site
+from rap.download.sources import Source
+from rap.errors import UserError
+from rap.frames.probe import probe
+from rap.frames.stage import Recipe, decode
+from rap.params import Download, Frames
+
+PAGE = '<html><head><title>x</title></head><body><video src="{}"></video></body></html>'
+
+
+@pytest.fixture
+def fetch(server, clips, tmp_path):
+    """Fetch a page of the server, where /steady.mp4 is a clip of four seconds; returns the file."""
+    server.files["/steady.mp4"] = (clips / "steady.mp4").read_bytes()
+    server.types["/steady.mp4"] = "video/mp4"
+    work = tmp_path / "100% of a %(title)s"
+    work.mkdir()
+
+    def run(path="/steady.mp4", span=None, cookies="", **keys) -> Path:
+        settings = Download(**{"retries": 1, "backoff": 0.001, "timeout": 3.0, "sleep": 0.0, **keys})
+        target = work / "videos" / "-x.mp4"
+        url = path if "://" in path else server.url(path)
+        Site(settings, work, Event(), cookies).fetch(Source(url, span), target, check)
+        assert [file.name for file in work.iterdir()] == ["videos"] and list(tmp_path.iterdir()) == [work]
+        return target
+
+    return run
+
+
+@pytest.fixture
+def page(server):
+    """Serve an HTML page with a video at some address."""
+
+    def serve(address: str) -> str:
+        server.files["/page"] = PAGE.format(address).encode()
+        server.types["/page"] = "text/html"
+        return "/page"
+
+    return serve
+
+
+def test_a_video_arrives_whole_under_its_own_name(server, fetch, page, clips):
+    assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
+    assert fetch(page(server.url("/steady.mp4"))).read_bytes() == (clips / "steady.mp4").read_bytes()
+
+
+def test_a_span_is_cut_at_its_very_instants(fetch):
+    file = fetch(span=(1, 3))
+    assert probe(file).end == pytest.approx(2, abs=0.05)
+    shown = number(decode(file, Recipe(Frames(count=10), 32, "bicubic")))
+    middles = 1 + (np.arange(10) + 0.5) * 2 / 10
+    assert abs(shown - np.floor(25 * middles)).max() <= 1
+
+
+@pytest.mark.parametrize("code", [403, 404, 410])
+def test_a_page_that_is_gone_is_dead(server, fetch, code):
+    server.script["/gone"] = [status(code)] * 9
+    with pytest.raises(FetchError, match=f"^{code} ") as caught:
+        fetch("/gone")
+    assert caught.value.dead
+
+
+def test_a_page_without_a_video_is_dead(fetch, server):
+    server.files["/text"], server.types["/text"] = b"<html><p>removed by its owner</p></html>", "text/html"
+    with pytest.raises(FetchError, match=r"^Unsupported URL") as caught:
+        fetch("/text")
+    assert caught.value.dead and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_page_that_is_busy_is_asked_again(server, fetch, code, clips):
+    server.script["/steady.mp4"] = [status(code)]
+    assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
+    server.script["/steady.mp4"] = [status(code)] * 9
+    with pytest.raises(FetchError, match=f"^{code} ") as caught:
+        fetch(retries=0)
+    assert not caught.value.dead
+
+
+def test_a_dropped_connection_goes_on_and_no_server_is_not_dead(server, fetch, clips):
+    server.script["/steady.mp4"] = [well, drop(2000)]
+    assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
+    assert len(server.asked) == 3
+    with pytest.raises(FetchError, match="Connection refused") as caught:
+        fetch("http://127.0.0.1:9/x.mp4")
+    assert not caught.value.dead
+
+
+@pytest.mark.parametrize(
+    "address", ["file:///etc/hostname", "file://{folder}/steady.mp4", "data:video/mp4;base64,AA=="]
+)
+def test_a_page_cannot_name_a_file_of_this_machine(fetch, page, clips, address):
+    with pytest.raises(FetchError):
+        fetch(page(address.format(folder=clips)))
+
+
+def test_a_cut_video_gets_no_name(server, fetch, clips, tmp_path):
+    server.files["/steady.mp4"] = server.files["/steady.mp4"][:-3000]
+    with pytest.raises(FetchError, match="no whole video"):
+        fetch()
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
+def test_too_large_a_video_is_not_taken(fetch):
+    with pytest.raises(FetchError, match=r"download\.max_gb"):
+        fetch(max_gb=1e-6)
+
+
+def test_cookies_are_sent_and_their_file_is_left_alone(server, listed, tmp_path):
+    text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tkey\tsecret\n"
+    Path("cookies.txt").write_text(text)
+    sent = []
+
+    def look(handler: Handler, body: bytes) -> None:
+        sent.append(handler.headers["Cookie"])
+        well(handler, body)
+
+    server.types["/v/a.mp4"] = "video/mp4"
+    server.script["/v/a.mp4"] = [look, look]
+    ways = {"videos": None, "pages": server.url("/v/{path}"), "sleep": 0.0}
+    download.run(listed("a.mp4", **ways, cookies="cookies.txt"))
+    assert sent == ["key=secret", "key=secret"] and Path("cookies.txt").read_text() == text
+    with pytest.raises(UserError, match=r"download\.cookies: absent\.txt cannot be read"):
+        download.run(listed("b.mp4", **ways, cookies="absent.txt"))
+
+
+def test_dead_pages_are_in_the_manifest_and_asked_once(server, listed):
+    ways = {"videos": None, "pages": server.url("/v/{path}"), "sleep": 0.0}
+    settings = listed("good.mp4", "gone.mp4", **ways)
+    server.types["/v/good.mp4"] = "video/mp4"
+    del server.files["/v/gone.mp4"]
+    assert "fetched 1 videos (0.0 MB), 1 are gone" in download.run(settings)
+    assert list(Manifest.read("data/folder/manifest").videos.reason) == ["", "not fetched: 404 Not Found"]
+    server.asked.clear()
+    download.run(settings)
+    assert server.asked == []

@@ -1,0 +1,112 @@
+"""Evaluation: the figures are those of the similarity matrix, a stale adapter is refused, failed videos are counted."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from rap.data.manifest import Manifest
+from rap.errors import UserError
+from rap.evaluation import stage as evaluation
+from rap.shards import Item, Shard, build
+from rap.training import stage as training
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = tiny.project(tmp_path)
+    tiny.cache(params)
+    return params
+
+
+def evaluate(params, variant="rap"):
+    training.run(params, variant, 0)
+    evaluation.run(params, variant, 0)
+    folder = tiny.run_folder(variant, 0)
+    return (
+        json.loads((folder / "metrics.json").read_text()),
+        np.load(folder / "similarity.npy"),
+        pd.read_parquet(folder / "ranks.parquet"),
+    )
+
+
+def test_figures_are_those_of_the_matrix(project):
+    figures, similarity, ranks = evaluate(project)
+    captions = Manifest.read(project.data / "manifest").split("test").captions
+    videos = list(dict.fromkeys(captions.video_id))
+    assert similarity.shape == (8, 4) and similarity.dtype == np.float32
+    own = np.array([row[videos.index(id)] for row, id in zip(similarity, captions.video_id, strict=True)])
+    above = (similarity > own[:, None]).sum(1)
+    t2v = ranks[ranks.direction == "t2v"]
+    assert t2v.id.tolist() == captions.caption_id.tolist() and t2v.above.tolist() == above.tolist()
+    assert figures["t2v"]["R@1"] == pytest.approx(100 * (above == 0).mean())
+    twin = {id: videos.index(f"v{int(id[1:]) ^ 1}") for id in videos}
+    other = np.array([row[twin[id]] for row, id in zip(similarity, captions.video_id, strict=True)])
+    assert figures["twin"]["all"] == pytest.approx(100 * (own > other).mean())
+    assert (figures["videos"], figures["videos_total"], figures["queries"]) == (4, 4, 8)
+
+
+@pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
+def test_two_evaluations_give_the_same_bytes(project, variant):
+    evaluate(project, variant)
+    folder = tiny.run_folder(variant, 0)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    evaluation.run(project, variant, 0)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_adapter_trained_otherwise_is_refused(project, tmp_path):
+    training.run(project, "ssf", 0)
+    changed = tiny.project(tmp_path, train={"lr": 0.5})
+    with pytest.raises(UserError, match=r"trained with other parameters.*run `rap train --variant ssf --seed 0`"):
+        evaluation.run(changed, "ssf", 0)
+    with pytest.raises(UserError, match="no finished training here"):
+        evaluation.run(project, "lora", 0)
+
+
+def test_a_failed_test_video_is_counted_and_never_scored(project):
+    stem = project.data / "frames/shard-0"
+    count = project.frames.count
+    blank = np.zeros((count, 32, 32, 3), np.uint8)
+    keys = {"v0": "a", "v2": "b", "v4": "c", "v6": "d"}
+    build(
+        stem,
+        keys,
+        blank.shape,
+        "uint8",
+        lambda ids: [Item(i, reason="torn") if i == "v2" else Item(i, blank, count) for i in ids],
+    )
+    tiny.cache(project)
+    figures, similarity, _ = evaluate(project)
+    assert (figures["videos"], figures["videos_total"], figures["queries"]) == (3, 4, 6)
+    assert similarity.shape == (6, 3)
+    assert figures["twin_pairs"]["all"] == 4, "v3 has lost its twin and is no pair any more"
+
+
+def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
+    """Summed in another order, the same frames give other last bits; that must not look like a sense of time."""
+    frames = [Shard.read(project.data / f"frames/shard-{shard}") for shard in project.shards]
+    rows = {
+        row.id: np.array(a) for shard in frames for row, a in zip(shard.index.itertuples(), shard.array, strict=True)
+    }
+    for number, shard in enumerate(frames):
+        items = {id: Item(id, rows[f"v{int(id[1:]) & ~1}"][:: 1 - 2 * (int(id[1:]) % 2)], 4) for id in shard.index.id}
+        stem = project.data / f"frames/shard-{number}"
+        build(
+            stem, dict.fromkeys(items, "new"), rows["v0"].shape, "uint8", lambda ids, items=items: map(items.get, ids)
+        )
+    tiny.cache(project)
+    for variant in ("zero_shot", "ssf"):
+        assert evaluate(project, variant)[0]["twin"] == {"all": 50.0, "move": 50.0}
+    assert evaluate(project, "rap")[0]["twin"]["all"] != 50.0
+
+
+def test_a_text_conditioned_variant_scores_pairs(project):
+    variants = project.model_dump()["variants"]
+    variants["rap"]["asa"]["query"] = "text"
+    project = tiny.project(tiny.Path.cwd(), variants=variants)
+    figures, similarity, _ = evaluate(project)
+    assert np.isfinite(similarity).all() and figures["queries"] == 8

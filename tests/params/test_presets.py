@@ -1,0 +1,85 @@
+"""Presets: each gives what its dataset's protocol asks for, leaves the rest of params.yaml alone, and can be undone."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from rap import adapters, params
+from rap.data.datasets import DATASETS, departures
+from rap.errors import UserError
+from rap.params import presets
+
+SHIPPED = (tiny.ROOT / "params.yaml").read_text()
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny.ROOT / "params.yaml", "params.yaml")
+    shutil.copytree(tiny.ROOT / presets.FOLDER, presets.FOLDER)
+
+
+def use(name: str) -> str:
+    return presets.run(params.load(), name)
+
+
+def leaves(values: dict, path: str = "") -> dict:
+    """Every key's path, and its value."""
+    found = {}
+    for key, value in values.items():
+        found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
+
+
+def comments(text: str) -> list[str]:
+    return re.findall(r"#.*", text)
+
+
+def test_every_dataset_has_a_preset():
+    assert {file.stem for file in presets.FOLDER.iterdir()} == set(DATASETS)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
+    use(name)
+    settings = adapters.check(params.load())
+    assert settings.dataset.name == name and departures(settings) == []
+    text = Path("params.yaml").read_text()
+    assert comments(text) == comments(SHIPPED) and text.count("\n") == SHIPPED.count("\n")
+    wanted = leaves(yaml.safe_load((presets.FOLDER / f"{name}.yaml").read_text()))
+    assert leaves(yaml.safe_load(text)) == leaves(yaml.safe_load(SHIPPED)) | wanted
+    changed = [line for line, old in zip(text.splitlines(), SHIPPED.splitlines(), strict=True) if line != old]
+    assert {line.split(":")[0].strip() for line in changed} <= {path.rpartition(".")[2] for path in wanted}
+    assert len(changed) <= len(wanted)
+
+
+def test_the_demo_leads_back_and_what_is_set_already_is_left_as_it_is():
+    said = use("demo")
+    assert Path("params.yaml").read_text() == SHIPPED and said.startswith("params.yaml: 0 keys changed")
+    for name in DATASETS:
+        use(name)
+    use("demo")
+    assert yaml.safe_load(Path("params.yaml").read_text()) == yaml.safe_load(SHIPPED)
+
+
+def test_what_changed_is_said_and_own_settings_stay():
+    Path("params.yaml").write_text(SHIPPED.replace("seeds: [0, 1, 2] ", "seeds: [7]       "))
+    said = use("msrvtt")
+    assert "frames.count: 8 -> 12" in said and "backbone.pretrained: null -> openai" in said
+    assert params.load().seeds == (7,)
+
+
+def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_nothing():
+    with pytest.raises(UserError, match="nothing for 'msrvt'; did you mean 'msrvtt'"):
+        use("msrvt")
+    (presets.FOLDER / "mine.yaml").write_text("frames: {cuont: 3}\n")
+    with pytest.raises(UserError, match=r"frames\.cuont: unknown key; did you mean 'count'"):
+        use("mine")
+    (presets.FOLDER / "mine.yaml").write_text("variants: {lora: {lora: {rnak: 2}}}\n")
+    with pytest.raises(UserError, match=r"rnak: unknown key; did you mean 'rank'"):
+        use("mine")
+    assert Path("params.yaml").read_text() == SHIPPED

@@ -1,0 +1,78 @@
+"""A job's arithmetic has one order, however its threads are scheduled; a GPU is not waited for in every block."""
+
+import subprocess
+import sys
+
+import tiny
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rap.adapters.lorm import Options, at_frames, build, interpolate
+from rap.features.cache import Batch
+from rap.params import Runtime
+from rap.retrieval.model import Retriever
+from rap.runtime.device import setup
+
+CLAIM = """
+import sys
+from rap.runtime.device import claim
+print(claim(("first", "second"), sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_gradients_of_a_table_are_summed_in_one_order():
+    """Twenty times the same backward pass through indexing, on four threads: atomic sums give many results."""
+    setup(Runtime(threads=4))
+    generator = torch.Generator().manual_seed(0)
+    position = torch.rand(32, 8, 32, generator=generator) * 14
+    weight = torch.randn(32, 8, 32, 4, generator=generator)
+    seen = set()
+    for _ in range(20):
+        table = torch.zeros(15, 4, requires_grad=True)
+        (interpolate(table, position) * weight).sum().backward()
+        seen.add(table.grad.numpy().tobytes())
+    setup(Runtime())
+    assert len(seen) == 1
+
+
+class Readings(TorchDispatchMode):
+    """Counts what makes a host wait for its device: a value that becomes a number of Python's, or a shape."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_of_lorm_waits_for_its_device_once_however_many_blocks_it_edits():
+    clip = tiny.clip()
+    model = Retriever(clip, build(clip, 4, Options(sites=("input", "ln_1", "ln_2", "post"))))
+    clips = Batch(torch.randn(2, 4, 17, 24), torch.tensor([4, 4]), 0)
+    with Readings() as readings:
+        model.video(clips).sum().backward()
+    assert readings.count == 1
+
+
+def test_what_is_known_of_one_batch_is_not_taken_for_another():
+    table = torch.arange(4.0)[:, None]
+    for length, rows in (([4, 4], 1), ([4, 2], 2), ([4, 4], 1)):
+        assert len(at_frames(table, torch.tensor(length), 4)) == rows
+
+
+def test_jobs_side_by_side_claim_a_gpu_each_and_give_it_back_when_they_end(tmp_path):
+    command = [sys.executable, "-c", CLAIM, str(tmp_path)]
+
+    def start():
+        job = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return job, job.stdout.readline().strip()
+
+    first, second = start(), start()
+    assert (first[1], second[1]) == ("0", "1")
+    first[0].kill()
+    first[0].wait()
+    third = start()
+    assert third[1] == "0"
+    for job, _ in (second, third):
+        job.communicate("")

@@ -1,0 +1,186 @@
+"""Search: the ranking is that of the model's own similarities, an index never answers for another adapter or video."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from PIL import Image
+
+from rap.data import init_csv as template
+from rap.data.manifest import Manifest
+from rap.errors import UserError
+from rap.evaluation import stage as evaluation
+from rap.params import Variant
+from rap.search import index
+from rap.search import query as search
+from rap.shards import Item, Shard, build
+from rap.training import stage as training
+
+QUERY = "a red ball rolls left"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = tiny.project(tmp_path)
+    tiny.cache(params)
+    return params
+
+
+def find(params, query=QUERY, variant="zero_shot", seed=0, adapter=None, split="all", top=10, picture=None) -> str:
+    return search.run(params, query, variant, seed, adapter, split, top, picture)
+
+
+def ranked(said: str) -> list[str]:
+    """The names of the videos, best first."""
+    return re.findall(r"(v\d+)\.mp4", said)
+
+
+@pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
+def test_captions_find_what_the_evaluation_finds(project, variant):
+    training.run(project, variant, 0)
+    evaluation.run(project, variant, 0)
+    similarity = np.load(tiny.run_folder(variant, 0) / "similarity.npy")
+    split = Manifest.read(project.data / "manifest").split("test")
+    videos = np.array(list(dict.fromkeys(split.captions.video_id)))
+    for caption, row in zip(split.captions.caption, similarity, strict=True):
+        said = find(project, caption, variant, split="test")
+        found = ranked(said)
+        cosines = [row[list(videos).index(name)] for name in found]
+        assert sorted(found) == sorted(videos) and (np.diff(cosines) <= 2e-5).all()
+        assert [float(number) for number in re.findall(r"^ +\d+ +(-?0\.\d+)", said, re.M)] == pytest.approx(
+            cosines, abs=1e-3
+        )
+
+
+def test_nearest_is_exact_and_keeps_the_order_of_equals():
+    random = np.random.default_rng(0)
+    embeddings, query = random.integers(-2, 3, (200, 4)).astype(np.float32), np.ones(4, np.float32)
+    rows, cosines = index.nearest(embeddings, query, 7)
+    wanted = sorted(range(200), key=lambda row: (-embeddings[row].sum(), row))[:7]
+    assert rows.tolist() == wanted and cosines.tolist() == embeddings[wanted].sum(1).tolist()
+
+
+def test_an_index_is_made_once_and_grows_by_what_is_new(project):
+    assert "8 indexed now" in find(project)
+    assert "indexed now" not in find(project, "something else")
+    tiny.manifest(12).write(project.data / "manifest")
+    for shard in project.shards:
+        tiny.noise_frames(Path(), project, shard)
+    tiny.cache(project)
+    said = find(project)
+    assert "4 indexed now" in said and "12 videos searched" in said
+    whole = find(project, top=12)
+    shutil.rmtree(project.data / "index")
+    assert ranked(find(project, top=12)) == ranked(whole)
+
+
+def test_a_video_that_changes_is_indexed_again(project):
+    find(project)
+    stem = project.data / "frames/shard-0"
+    shard = Shard.read(stem)
+    changed = shard.index.id[0]
+    keys = dict(zip(shard.index.id, shard.index.key, strict=True)) | {changed: "other frames"}
+    build(stem, keys, shard.array.shape[1:], "uint8", lambda missing: [Item(changed, 255 - shard.array[0], 4)])
+    tiny.cache(project)
+    grown = find(project)
+    assert "1 indexed now" in grown
+    shutil.rmtree(project.data / "index")
+    assert find(project).startswith(grown.split("\n\n")[0])
+
+
+def test_another_adapter_has_an_index_of_its_own(project):
+    for seed in (0, 1):
+        training.run(project, "rap", seed)
+        assert "8 indexed now" in find(project, variant="rap", seed=seed)
+    first, second = (find(project, variant="rap", seed=seed) for seed in (0, 1))
+    assert "indexed now" not in first + second and first != second
+
+
+def test_a_travelled_adapter_searches_as_the_run_does(project, tmp_path):
+    training.run(project, "rap", 0)
+    file = shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", tmp_path / "mine.safetensors")
+    want = find(project, variant="rap")
+    shutil.rmtree("results")
+    assert ranked(find(project, adapter=str(file))) == ranked(want)
+
+
+def test_the_picture_shows_the_frames_of_what_was_found(project):
+    find(project, r"what costs $\frac$", picture="sheet.png", top=3)  # no mathematics
+    find(project, picture="sheet.png", top=3)
+    first = Path("sheet.png").read_bytes()
+    with Image.open("sheet.png") as image:
+        assert image.width > 300 and image.height > 400
+    find(project, picture="sheet.png", top=3)
+    assert Path("sheet.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"query": "  "}, "search: the query is empty"),
+        ({"variant": "rapp"}, "there is no 'rapp'; did you mean 'rap'?"),
+        (
+            {"variant": "rap"},
+            "results/runs/rap/seed-0/adapter.safetensors: not trained yet; run `rap train --variant rap",
+        ),
+        ({"split": "tset"}, "no split 'tset'; did you mean 'test'?"),
+        ({"split": "val"}, "split 'val' has no video that could be decoded"),
+        ({"picture": "params.yaml/found.png"}, "--picture: params.yaml/found.png cannot be written"),
+        ({"adapter": "mine.pt"}, "mine.pt: not there"),
+    ],
+)
+def test_a_mistake_is_one_line(project, asked, said):
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        find(project, **asked)
+    assert "\n" not in str(error.value)
+
+
+def test_other_frames_and_text_conditioned_methods_are_refused(project):
+    text = Variant(adapter="asa", asa={"blocks": [1], "query": "text"})
+    asked = project.model_copy(update={"variants": project.variants | {"text": text}})
+    training.run(asked, "text", 0)
+    with pytest.raises(UserError, match="text: it has no embedding of a video without a text"):
+        find(asked, variant="text")
+    training.run(project, "rap", 0)
+    other = project.model_copy(update={"frames": project.frames.model_copy(update={"count": 3})})
+    with pytest.raises(UserError, match=r"frames.count is 3, and the adapter was trained with 4"):
+        find(other, variant="rap")
+
+
+def test_the_ten_lines_of_the_documentation_run(project, clips, capsys):
+    training.run(project, "rap", 0)
+    shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", "their-adapter.safetensors")
+    shutil.copytree(project.backbone_folder, "data/backbones/ViT-B-32")
+    for name, clip in {"one": "steady.mp4", "two": "one.mp4", "three": "portrait.mp4"}.items():
+        shutil.copy(clips / clip, f"{name}.mp4")
+    lines = re.search(r"^```python\n(.*?)^```", (tiny.ROOT / "docs/search.md").read_text(), flags=re.M | re.S).group(1)
+    ran: dict = {}
+    exec(lines, ran)
+    assert len(lines.splitlines()) <= 10 and ran["cosines"].shape == (2, 3)
+    assert re.fullmatch(r"dog \d 0\.\d+\ncat \d 0\.\d+\n", capsys.readouterr().out.replace("-", ""))
+    model = ran["model"]
+    assert (model.videos(["two.mp4"]) - ran["videos"][1:2]).abs().max() == 0
+    with pytest.raises(UserError, match=r"absent.mp4: "):
+        model.videos(["absent.mp4"])
+
+
+def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
+    (tmp_path / "mine/sub").mkdir(parents=True)
+    for name in ("b.mp4", "sub/a, b.MKV", "notes.txt"):
+        (tmp_path / "mine" / name).touch()
+    assert "mine.csv: 2 videos without captions" in template.run(project, "mine")
+    rows = pd.read_csv("mine.csv", keep_default_na=False)
+    assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
+    assert "set dataset.annotations to v1.2.csv and" in template.run(project, shutil.copytree("mine", "v1.2"))
+    with pytest.raises(UserError, match=r"mine.csv: there already"):
+        template.run(project, "mine")
+    with pytest.raises(UserError, match=r"absent: no folder"):
+        template.run(project, "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no video in it"):
+        template.run(project, "empty")

@@ -66,7 +66,7 @@ def values(name: str, depths: Iterable[int], frames: int) -> dict:
 def _variant(depth: int, layers: int) -> dict:
     label = f"from block {depth}"
     if depth == layers:
-        return {"adapter": "lorm", "label": label, "lorm": {"sites": ["post"], "text": "none"}}
+        return {"adapter": "lorm", "label": label, "lorm": {"sites": ["ln_post"], "text": "none"}}
     blocks = list(range(depth, layers))
     lorm, asa = {"blocks": blocks, "text": "none"}, {"blocks": blocks[-2:], "text": "none"}
     return {"adapter": "rap", "label": label, "lorm": lorm, "asa": asa}

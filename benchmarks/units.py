@@ -98,7 +98,7 @@ def clip_units(backbone: str, clip: Clip, frames: int, videos: Path, repeats: in
     found = {"frames_bytes": pixels.nbytes, "decode": decoding(videos, recipe, repeats), "depths": {}}
     for variant in settings.variants:
         adapter = adapters.build(clip, settings, variant)
-        depth = int(min(adapter.video.first, clip.visual.all))
+        depth = int(min(adapter.video.first_block, clip.visual.all))
         tokens = prefix(clip.visual, pixels, length, depth)
         model = Retriever(clip, adapter)
         step = partial(model.video, Batch(tokens, length, depth))

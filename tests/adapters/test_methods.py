@@ -39,7 +39,7 @@ OPTIONS = [  # choices that change the arithmetic, each of which must keep what 
     ("lorm", {"lorm": {"decompose": "time_space"}}),
     ("lorm", {"lorm": {"decompose": "time_layer", "sites": ["ln_1", "ln_2"]}}),
     ("lorm", {"lorm": {"decompose": "time_layer"}}),
-    ("lorm", {"lorm": {"sites": ["post"]}}),
+    ("lorm", {"lorm": {"sites": ["ln_post"]}}),
     ("lorm", {"lorm": {"basis": "random", "blocks": [-1], "text": "none"}}),
     ("asa", {"asa": {"position": "embedding", "blocks": "all"}}),
     ("asa", {"asa": {"position": "none", "patch_offset": False, "time_offset": False}}),
@@ -92,8 +92,8 @@ def losses(settings, model, clip, video, text):
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_training_from_the_cache_equals_training_from_frames_to_the_bit(project, name, options):
     clip, model = make(project, name, options, perturb=0.1)
-    video = choose(project, "video", clip.visual, model.adapter.video.first)
-    text = choose(project, "text", clip.text, model.adapter.text.first)
+    video = choose(project, "video", clip.visual, model.adapter.video.first_block)
+    text = choose(project, "text", clip.text, model.adapter.text.first_block)
     cached, cached_gradients = losses(project, model, clip, video, text)
     plain, gradients = losses(project, model, clip, FRAMES, "text-ids")
     assert torch.equal(cached, plain)
@@ -166,7 +166,7 @@ def test_the_text_steers_what_a_video_is_encoded_as(project):
 @pytest.mark.parametrize("blocks", [[2], [1], [0, 2]])
 def test_texts_asked_together_get_what_each_gets_alone_from_what_is_computed_once(project, blocks):
     """Of the first conditioned block the input is normed once a clip, not once for every text."""
-    options = {"asa": {"query": "text", "top_k": 2, "blocks": blocks}, "lorm": {"sites": ["input", "ln_2", "post"]}}
+    options = {"asa": {"query": "text", "top_k": 2, "blocks": blocks}, "lorm": {"sites": ["input", "ln_2", "ln_post"]}}
     clip, model = make(project, "rap", options, perturb=0.3)
     clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(6)])
     queries = torch.nn.functional.normalize(torch.randn(6, E, generator=torch.Generator().manual_seed(0)), dim=-1)

@@ -121,12 +121,12 @@ def test_download_takes_the_videos_that_are_there_by_name_and_counts_the_others(
     assert set(table.reason) == {"", "cannot be opened: No such file or directory"}
     frames, words = (64, 64) if name in ("didemo", "activitynet") else (12, 32)
     assert f"frames.count is 8 where {name}'s published figures have {frames}" in summary
-    assert f"features.words is 26 where {name}'s published figures have {words}" in summary
+    assert f"features.max_words is 26 where {name}'s published figures have {words}" in summary
     assert list(videos.rglob("*.*")) == [videos / f"{one}.mp4", videos / "part 1" / f"{two}.webm"]
 
 
 def test_parameters_of_the_protocol_call_for_no_remark(project):
-    settings = {"frames": {"count": 12}, "features": {"words": 32}}
+    settings = {"frames": {"count": 12}, "features": {"max_words": 32}}
     assert departures(project(dataset={"name": "msvd"}, **settings)) == []
     assert len(departures(project(dataset={"name": "didemo"}, **settings))) == 2
     assert departures(project(**settings)) == []

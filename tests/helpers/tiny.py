@@ -50,7 +50,7 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["features"] |= {
         "caches": ["video-0", "video-1", "video-2", "video-all", "text-ids", "text-1", "text-all"],
-        "words": 12,
+        "max_words": 12,
     }
     values["frames"]["count"] = frames
     values["train"] |= {"epochs": 2, "batch": 4, "checkpoint_every": 1}

@@ -27,8 +27,8 @@ def gradients(settings: params.Params, variant: str, pairs: int) -> dict[str, to
     owners = chosen.video_id.tolist()
     clips = experiment.video.batch([owners[i] for i in own]).to(experiment.device)
     captions = experiment.text.batch([chosen.caption_id.iloc[i] for i in own]).to(experiment.device)
-    same = torch.tensor([[a == b for b in owners] for a in owners])
-    loss = info_nce(experiment.model.train().similarity(clips, captions), experiment.model.clip.logit_scale, same)
+    positives = torch.tensor([[a == b for b in owners] for a in owners])
+    loss = info_nce(experiment.model.train().similarity(clips, captions), experiment.model.clip.logit_scale, positives)
     loss.backward()
     trained = {name: weight for name, weight in experiment.adapter.named_parameters() if weight.requires_grad}
     distributed.sum_gradients(trained.values())
@@ -41,5 +41,5 @@ def every(settings: params.Params, variants: list[str]) -> dict[str, dict[str, t
 
 if __name__ == "__main__":
     found = every(params.load(), sys.argv[2:])
-    if distributed.first():
+    if distributed.is_main():
         torch.save(found, sys.argv[1])

@@ -20,7 +20,7 @@ def test_saying_every_query_twice_makes_nothing_surer():
     assert interval(np.tile(hits, 2), np.tile(np.arange(200), 2)) == interval(hits, np.arange(200))
 
 
-def test_units_that_fall_together_widen_the_interval():
+def test_clusters_that_fall_together_widen_the_interval():
     hits = np.repeat(np.random.default_rng(1).integers(0, 2, 50).astype(float), 4)
     apart, together = interval(hits, np.arange(200)), interval(hits, np.repeat(np.arange(50), 4))
     assert together[1] - together[0] > 1.5 * (apart[1] - apart[0])
@@ -38,11 +38,11 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 def test_the_permutation_test_is_the_full_enumeration():
     rng = np.random.default_rng(3)
     a, b = rng.random(9), rng.random(9) - 0.2
-    units = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7])
-    apart = np.bincount(units, a - b)
+    clusters = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7])
+    apart = np.bincount(clusters, a - b)
     flips = np.array(list(product((-1, 1), repeat=8))) @ apart
     exact = np.mean(np.abs(flips) >= abs(apart.sum()) - 1e-12)
-    assert permutation_test(a, b, units) == pytest.approx(exact, abs=0.02)
+    assert permutation_test(a, b, clusters) == pytest.approx(exact, abs=0.02)
 
 
 def test_no_difference_is_no_evidence_and_a_large_one_is_as_strong_as_can_be():

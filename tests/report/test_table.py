@@ -41,7 +41,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
         },
     )
     hits = np.arange(18) < 18 * level / 100
-    captions = pd.DataFrame({"direction": "t2v", "id": range(18), "unit": [f"s{i // 2}" for i in range(18)]})
+    captions = pd.DataFrame({"direction": "t2v", "id": range(18), "cluster": [f"s{i // 2}" for i in range(18)]})
     captions = captions.assign(post="", twin=np.where(hits, 1.0, 0.5), above=np.where(hits, 0, 3), ties=0)
     pd.concat([captions, captions.assign(direction="v2t", twin=np.nan)]).to_parquet(folder / "ranks.parquet")
     write_json(

@@ -48,7 +48,7 @@ class Readings(TorchDispatchMode):
 
 def test_a_step_of_lorm_waits_for_its_device_once_however_many_blocks_it_edits():
     clip = tiny.clip()
-    model = Retriever(clip, build(clip, 4, Options(sites=("input", "ln_1", "ln_2", "post"))))
+    model = Retriever(clip, build(clip, 4, Options(sites=("input", "ln_1", "ln_2", "ln_post"))))
     clips = Batch(torch.randn(2, 4, 17, 24), torch.tensor([4, 4]), 0)
     with Readings() as readings:
         model.video(clips).sum().backward()

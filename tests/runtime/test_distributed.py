@@ -135,4 +135,4 @@ def test_a_torchrun_of_another_size_is_refused(project):
 
 def test_the_default_is_one_process():
     assert yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]["processes"] == 1
-    assert distributed.size() == 1 and distributed.first()
+    assert distributed.size() == 1 and distributed.is_main()

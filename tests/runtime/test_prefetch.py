@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from rap.runtime.prefetch import ahead
+from rap.runtime.prefetch import prefetch
 
 
 def test_the_same_items_in_the_same_order_made_by_one_other_thread():
@@ -16,13 +16,13 @@ def test_the_same_items_in_the_same_order_made_by_one_other_thread():
             makers.add(threading.current_thread())
             yield number
 
-    assert list(ahead(items())) == list(range(50))
+    assert list(prefetch(items())) == list(range(50))
     assert len(makers) == 1 and threading.current_thread() not in makers
 
 
 def test_no_more_is_made_than_may_be_ahead():
     made = []
-    found = ahead((made.append(number) or number for number in range(50)), depth=3)
+    found = prefetch((made.append(number) or number for number in range(50)), depth=3)
     assert list(islice(found, 5)) == [0, 1, 2, 3, 4]
     found.close()
     assert 5 <= len(made) <= 8
@@ -33,7 +33,7 @@ def test_an_error_comes_in_its_turn():
         yield 1
         raise ValueError("torn")
 
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 1
     with pytest.raises(ValueError, match="torn"):
         next(found)

@@ -50,7 +50,7 @@ class Stack(Tuner):
     def __init__(self, *tuners: Tuner):
         super().__init__()
         self.tuners = nn.ModuleList(tuners)
-        self.first = min((t.first for t in tuners), default=math.inf)
+        self.first_block = min((t.first_block for t in tuners), default=math.inf)
         self.conditioned = min((t.conditioned for t in tuners), default=math.inf)
 
     def block(self, layer, block):

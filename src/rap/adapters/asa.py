@@ -69,9 +69,9 @@ class ASA(Tuner):
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
         blocks = chosen(options.blocks, tower)
-        self.first = min(blocks)
+        self.first_block = min(blocks)
         self.text = options.query == "text"
-        self.conditioned = self.first if self.text else self.conditioned
+        self.conditioned = self.first_block if self.text else self.conditioned
         self.top_k = min(options.top_k, tower.grid**2)
         make = {str(layer): Exchange(frames, tower.width, tower.heads, options) for layer in blocks}
         self.exchanges = nn.ModuleDict(make)

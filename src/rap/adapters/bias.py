@@ -9,7 +9,7 @@ SITES = ("ln_1", "qkv", "out", "ln_2", "fc", "proj")  # every operation of a blo
 
 def shifts(tower: Tower) -> Stack:
     """A shift after every biased operation of the blocks and after the last norm."""
-    return Stack(Channels(tower, SITES, scale=False), Channels(tower, ("post",), [tower.layers], scale=False))
+    return Stack(Channels(tower, SITES, scale=False), Channels(tower, ("ln_post",), [tower.layers], scale=False))
 
 
 @register("bias")

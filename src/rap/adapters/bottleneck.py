@@ -33,7 +33,7 @@ class Bottleneck(nn.Module):
 
 
 class Bottlenecks(Tuner):
-    first = 0
+    first_block = 0
 
     def __init__(self, tower: Tower, options: Options):
         super().__init__()

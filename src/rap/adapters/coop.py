@@ -19,7 +19,7 @@ class Options(Section):
 class Words(Tuner):
     """Tokens put in after the start token; the caption's words move on to the next positional embeddings."""
 
-    first = 0
+    first_block = 0
 
     def __init__(self, tower: TextTower, count: int):
         super().__init__()
@@ -33,7 +33,7 @@ class Words(Tuner):
         if longest > len(place):
             raise UserError(
                 f"coop.words: {count} words before captions of {x.shape[1]} do not fit the {len(place)} of the text "
-                "tower; lower coop.words or features.words"
+                "tower; lower coop.words or features.max_words"
             )
         context.length = context.length + count
         learnt = (self.words + place[1 : count + 1]).expand(len(x), -1, -1)

@@ -9,7 +9,7 @@ from rap.clip.towers import INPUT, Clip, Tuner
 class Whole(Tuner):
     """Touches the tower from its input on, so that nothing can be cached."""
 
-    first = INPUT
+    first_block = INPUT
 
 
 def whole(clip: Clip) -> Adapter:

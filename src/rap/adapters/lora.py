@@ -23,7 +23,7 @@ class Options(Section):
 class LoRA(Tuner):
     """y + (alpha / rank) x A B at each target of every block; A is Kaiming-uniform, B zero: an identity at step 0."""
 
-    first = 0
+    first_block = 0
 
     def __init__(self, tower: Tower, options: Options):
         super().__init__()

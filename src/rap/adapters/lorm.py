@@ -26,7 +26,7 @@ class Options(Section):
     decompose: Literal["time", "time_space", "time_layer"] = "time"
     basis: Literal["dct", "random"] = "dct"
     blocks: tuple[int, ...] | Literal["all"] = "all"
-    sites: tuple[Literal["input", "ln_1", "ln_2", "post"], ...] = ("input", "post")
+    sites: tuple[Literal["input", "ln_1", "ln_2", "ln_post"], ...] = ("input", "ln_post")
     text: Literal["scale", "none"] = "scale"
 
     model_config = ConfigDict(strict=False)
@@ -56,12 +56,12 @@ class Modulation(nn.Module):
 class LoRM(Tuner):
     """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D].
 
-    The site `post` stands once, on what the head reads of every frame, X [B, T, D]: space and layers do not split it.
+    The site `ln_post` stands once, on what the head reads of a frame, X [B, T, D]: space and layers do not split it.
     """
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
-        inside = [site for site in options.sites if site != "post"]
+        inside = [site for site in options.sites if site != "ln_post"]
         self.shared = options.decompose == "time_layer"
         units = {"time": 0, "time_space": tower.grid**2 + 1, "time_layer": tower.layers}[options.decompose]
         self.names = {
@@ -70,10 +70,10 @@ class LoRM(Tuner):
             for site in inside
         }
         make = {name: (frames, tower.width, options, units) for name in self.names.values()}
-        if "post" in options.sites:
-            self.names[tower.layers, "post"] = "post"
-            make["post"] = (frames, tower.width, options, 0)
-        self.first = min(layer for layer, _ in self.names)
+        if "ln_post" in options.sites:
+            self.names[tower.layers, "ln_post"] = "ln_post"
+            make["ln_post"] = (frames, tower.width, options, 0)
+        self.first_block = min(layer for layer, _ in self.names)
         self.scale = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
         self.shift = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
 
@@ -83,7 +83,7 @@ class LoRM(Tuner):
             return x
         unit = layer if self.shared else None
         scale, shift = (part[name](context.length, x.shape[1], unit) for part in (self.scale, self.shift))
-        if site == "post":
+        if site == "ln_post":
             scale, shift = scale[:, :, 0], shift[:, :, 0]
         else:  # of the last block's tokens [CLS] alone may be left
             scale, shift = scale[:, :, : x.shape[2]], shift[:, :, : x.shape[2]]
@@ -148,6 +148,6 @@ def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
     """LoRM alone: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
 
     Parameters, `time`: 2 r (T + D) a block and site; `time_space`: 2 r (T + N + 1 + D) a block and site;
-    `time_layer`: 2 r (T + L + D) a site; 2 r (T + D) for the site `post`; 2 D for each block of the text tower.
+    `time_layer`: 2 r (T + L + D) a site; 2 r (T + D) for the site `ln_post`; 2 D for each block of the text tower.
     """
     return Adapter(LoRM(clip.visual, frames, lorm), text_tuner(clip, lorm.text))

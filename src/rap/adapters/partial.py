@@ -20,8 +20,8 @@ class Last(Tuner):
 
     def __init__(self, tower: Tower, count: int):
         super().__init__()
-        self.first = max(0, tower.layers - count)
-        blocks = {str(layer): tower.transformer.resblocks[layer] for layer in range(self.first, tower.layers)}
+        self.first_block = max(0, tower.layers - count)
+        blocks = {str(layer): tower.transformer.resblocks[layer] for layer in range(self.first_block, tower.layers)}
         self.copies = nn.ModuleDict(copy.deepcopy(blocks)).requires_grad_(True)
 
     def block(self, layer: int, block: Block) -> Block:

@@ -12,7 +12,7 @@ class Projection(Tuner):
 
     def __init__(self, tower: Tower):
         super().__init__()
-        self.first = tower.layers
+        self.first_block = tower.layers
         self.update = nn.Parameter(torch.zeros(tower.projection.shape))
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context) -> Tensor:

@@ -54,7 +54,7 @@ class Embeddings(Tuner):
 
     def __init__(self, clip: Clip):
         super().__init__()
-        self.first = clip.visual.all
+        self.first_block = clip.visual.all
 
 
 @register("sequential", identity=False, sequential=Options)

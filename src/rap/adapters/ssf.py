@@ -26,9 +26,9 @@ class Channels(Tuner):
     def __init__(self, tower: Tower, sites: Iterable[str], blocks: Iterable[int] | None = None, scale: bool = True):
         super().__init__()
         blocks = list(range(tower.layers) if blocks is None else blocks)
-        self.first = min(blocks)
+        self.first_block = min(blocks)
         hidden = tower.transformer.resblocks[0].mlp["c_fc"].out_features
-        sizes = dict.fromkeys((*SITES, "post"), tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
+        sizes = dict.fromkeys((*SITES, "ln_post"), tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
         names = [(site, f"{site}-{layer}") for layer in blocks for site in sites]
         self.scale = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names if scale})
         self.shift = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names})

@@ -41,7 +41,7 @@ class Temporal(nn.Module):
 class Temporals(Tuner):
     """One at the input of every block, [CLS] included."""
 
-    first = 0
+    first_block = 0
 
     def __init__(self, tower: Tower, options: Options):
         super().__init__()

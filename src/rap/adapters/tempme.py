@@ -28,7 +28,7 @@ class Merge(Tuner):
     def __init__(self, tower: Tower, options: Options):
         super().__init__()
         self.blocks = chosen(options.blocks, tower)
-        self.first = min(self.blocks)
+        self.first_block = min(self.blocks)
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         if site != "input" or layer not in self.blocks:

@@ -23,7 +23,7 @@ class Prompts(Tuner):
     are all that matters, and giving attention these alone is exact.
     """
 
-    first = 0
+    first_block = 0
 
     def __init__(self, tower: Tower, count: int, lead: tuple[int, ...] = (1,)):
         """`lead`: the dimensions before [P, D], such as (1, 1) for one set for all clips and frames."""

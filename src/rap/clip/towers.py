@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 INPUT = -1
 SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
-# and, with layer number L, "post" after the norm of the head and "joint" after its projection
+# and, with layer number L, "ln_post" after the norm of the head and "joint" after its projection
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Context:
 class Tuner(nn.Module):
     """What a method does inside one tower. This one does nothing.
 
-    `first` is the lowest block it touches (math.inf: none); everything below is frozen and can be cached.
+    `first_block` is the lowest block it touches (math.inf: none); everything below is frozen and can be cached.
     `conditioned` is the lowest block whose result depends on the query (math.inf: none).
     """
 
-    first: float = math.inf
+    first_block: float = math.inf
     conditioned: float = math.inf
 
     def block(self, layer: int, block: "Block") -> "Block":
@@ -193,7 +193,7 @@ class Tower(nn.Module):
 
     def head(self, x: Tensor, context: Context, tuner: Tuner) -> Tensor:
         """The token that is read, after all blocks, [..., 1, D] -> embeddings in the joint space [..., E]."""
-        h = tuner.edit(self.layers, "post", self.norm(x[..., 0, :]), None, context)
+        h = tuner.edit(self.layers, "ln_post", self.norm(x[..., 0, :]), None, context)
         return tuner.edit(self.layers, "joint", h @ self.projection, h, context)
 
     def mask(self, x: Tensor) -> Tensor | None:

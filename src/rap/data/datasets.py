@@ -27,12 +27,12 @@ def _named_folder(params: Params) -> Path:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`frames` and `words` are what published figures were made with; None: no such custom."""
+    """`frames` and `max_words` are what published figures were made with; None: no such custom."""
 
     module: str
     videos: Callable[[Params], Path]
     frames: int | None = None
-    words: int | None = None
+    max_words: int | None = None
 
 
 DATASETS = {
@@ -60,7 +60,7 @@ def departures(params: Params) -> list[str]:
     usual = DATASETS[params.dataset.name]
     pairs = {
         "frames.count": (params.frames.count, usual.frames),
-        "features.words": (params.features.words, usual.words),
+        "features.max_words": (params.features.max_words, usual.max_words),
     }
     return [
         f"{key} is {set_} where {params.dataset.name}'s published figures have {custom}"

@@ -31,7 +31,7 @@ def run(params: Params, variant: str, seed: int) -> str:
     split = experiment.split(SPLIT)
     similarity = fill(experiment, split)
     banks = {name: postprocess.bank(name, experiment, split) for name in params.evaluation.post}
-    if not distributed.first():
+    if not distributed.is_main():
         return ""
     captions = split.captions.caption_id.tolist()
     figures, ranks = assess(similarity, similarity, split, experiment.manifest.videos)
@@ -57,7 +57,7 @@ def fill(experiment: Experiment, split: Split) -> np.ndarray:
     captions = split.captions.caption_id.tolist()
     opened = (experiment.model, experiment.video, experiment.text)
     found = blocks(*opened, split.videos, captions, experiment.params.features.batch)
-    if not distributed.first():
+    if not distributed.is_main():
         return np.concatenate([block[:0] for block in found], axis=1)
     file = experiment.folder / "similarity.npy"
     with atomic(file) as path:
@@ -117,14 +117,14 @@ def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.D
     accuracy, pairs = twins.accuracy(wins, kind)
     if accuracy:
         figures |= {"twin": accuracy, "twin_pairs": pairs}
-    unit = np.array([min(id, twin_of[id] or id) for id in split.videos], dtype=object)  # a clip and its reversal
-    captions = {"id": split.captions.caption_id.to_numpy(object), "unit": unit[owner], "kind": kind, "twin": wins}
-    clips = {"id": np.array(split.videos, dtype=object), "unit": unit}
+    cluster = np.array([min(id, twin_of[id] or id) for id in split.videos], dtype=object)  # a clip and its reversal
+    captions = {"id": split.captions.caption_id.to_numpy(object), "cluster": cluster[owner], "kind": kind, "twin": wins}
+    clips = {"id": np.array(split.videos, dtype=object), "cluster": cluster}
     return figures, pd.concat([table("t2v", captions, t2v), table("v2t", clips, v2t)], ignore_index=True)
 
 
 def table(direction: str, queries: dict[str, np.ndarray], ranks: metrics.Ranks) -> pd.DataFrame:
     """One row per query: direction, id, unit of dependent queries, kind, twin (of captions), above, ties, expected."""
-    facts = pd.DataFrame(queries, columns=["id", "unit", "kind", "twin"]).iloc[ranks.query].reset_index(drop=True)
+    facts = pd.DataFrame(queries, columns=["id", "cluster", "kind", "twin"]).iloc[ranks.query].reset_index(drop=True)
     facts.insert(0, "direction", direction)
     return facts.assign(kind=facts.kind.fillna(""), above=ranks.above, ties=ranks.ties, expected=ranks.expected)

@@ -23,7 +23,7 @@ from rap.files import digest
 from rap.params import Params
 from rap.runtime import distributed
 from rap.runtime.device import autocast, mixed, setup
-from rap.runtime.prefetch import ahead
+from rap.runtime.prefetch import prefetch
 from rap.shards import Item, Shard
 
 TOWERS = 2  # raised when the towers' arithmetic changes: rows of another are computed again
@@ -46,7 +46,7 @@ def run(params: Params, cache: str, shard: int) -> str:
     ids = shards.missing(stem, work.keys, work.shape, work.dtype)
     distributed.wait()  # nobody writes before all have seen what is missing
     compute = partial(_compute, params, work, f"{cache} shard {shard}")
-    if not distributed.first():
+    if not distributed.is_main():
         list(compute(ids))
         return ""
     made, computed = shards.build(stem, work.keys, work.shape, work.dtype, compute)
@@ -89,7 +89,7 @@ def _video(params: Params, clip: Clip, config: dict, cache: str, shard: int, rec
 def _text(params: Params, clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
     captions = Manifest.read(params.data / "manifest").shard(shard, len(params.shards)).captions
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
-    depth, tower, words = position(cache, clip.text), clip.text, params.features.words
+    depth, tower, words = position(cache, clip.text), clip.text, params.features.max_words
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
     shape = {INPUT: (words,), tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}
     shape = shape.get(depth, (words, tower.width))
@@ -109,7 +109,7 @@ def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator
     good = [id for id in ids if not work.reasons[id]]
     step = work.batch * distributed.size()
     rounds = [good[start : start + step] for start in range(0, len(good), step)]
-    inputs = ahead(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
+    inputs = prefetch(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
     started = (_start(params, work, ids, batch) for ids, batch in zip(rounds, inputs, strict=True))
     with tqdm(total=len(good), desc=title, unit="row", leave=False) as bar:
         for finish, _ in pairwise(chain(started, [None])):  # what is finished has its successor under way

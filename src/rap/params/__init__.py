@@ -114,7 +114,7 @@ class Frames(Section):
 
 class Features(Section):
     caches: tuple[Annotated[str, Field(pattern=r"^(video-(\d+|all)|text-(ids|\d+|all))$")], ...]
-    words: Positive = 32
+    max_words: Positive = 32
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch: Positive = 32
 

@@ -1,7 +1,8 @@
 """How sure a figure is: bootstrap intervals over queries, and paired permutation tests against a baseline.
 
-Queries of one `unit` are not independent: the captions of a video, and a clip and its reversal, fall or stand together.
-So units are drawn, and flipped, as wholes. With one caption per video and no twins a unit is a query.
+Queries of one cluster are not independent: the captions of a video, and a clip and its reversal, succeed or fail
+together. So clusters are resampled, and flipped, as wholes. With one caption per video and no twins, a cluster is one
+query.
 """
 
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ CHUNK = 1 << 23  # random numbers drawn in one go: bounds the memory
 SEED = 0  # the same resamples for every figure and every run
 
 
-def interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` float [N] whose units are `units` [N], at LEVEL percent."""
-    sums, counts = _by_unit(values, units), _by_unit(np.ones(len(values)), units)
+def interval(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """Percentile bootstrap interval, at LEVEL percent, of the mean of `values` float [N] with `clusters` [N]."""
+    sums, counts = _by_cluster(values, clusters), _by_cluster(np.ones(len(values)), clusters)
     share = np.full(len(sums), 1 / len(sums))
     means = [
         (drawn @ sums) / (drawn @ counts)
@@ -27,12 +28,12 @@ def interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def permutation_test(values: np.ndarray, baseline: np.ndarray, units: np.ndarray) -> float:
-    """Two-sided p of no difference in means between paired `values` and `baseline` [N], by flipping signs of units.
+def permutation_test(values: np.ndarray, baseline: np.ndarray, clusters: np.ndarray) -> float:
+    """Two-sided p of no difference in means between paired `values` and `baseline` [N], by flipping signs of clusters.
 
     (b + 1) / (n + 1) with b of n random flips at least as far from zero: never 0 (Phipson and Smyth 2010).
     """
-    apart = _by_unit(values - baseline, units)
+    apart = _by_cluster(values - baseline, clusters)
     found = abs(apart.sum()) * (1 - 1e-9)  # sums of the same terms in another order are the same
     extreme = sum(
         int((np.abs(rng.choice((-1.0, 1.0), size=(rows, len(apart))) @ apart) >= found).sum())
@@ -50,9 +51,9 @@ def holm(p: list[float]) -> list[float]:
     return corrected
 
 
-def _by_unit(values: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Sums of `values` over each unit."""
-    _, place = np.unique(units, return_inverse=True)
+def _by_cluster(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Sums of `values` over each cluster."""
+    _, place = np.unique(clusters, return_inverse=True)
     return np.bincount(place, weights=values)
 
 

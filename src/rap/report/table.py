@@ -89,17 +89,20 @@ def uncertain(rows: pd.DataFrame, params: Params, layout: Table) -> pd.DataFrame
         base = found[layout.baseline]
         others = [name for name in queries if name != layout.baseline]
         tests = uncertainty.holm(
-            [uncertainty.permutation_test(found[n].score.to_numpy(), base.score.to_numpy(), base.unit) for n in others]
+            [
+                uncertainty.permutation_test(found[n].score.to_numpy(), base.score.to_numpy(), base.cluster)
+                for n in others
+            ]
         )
         for name in queries:
-            low, high = uncertainty.interval(found[name].score.to_numpy(), found[name].unit)
+            low, high = uncertainty.interval(found[name].score.to_numpy(), found[name].cluster)
             rows.loc[name, [f"{metric}_low", f"{metric}_high"]] = low, high
         rows[f"{metric}_p"] = pd.Series(dict(zip(others, tests, strict=True)), dtype=float)
     return rows.reset_index()
 
 
 def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
-    """By metric, each query's unit and its score in percent, the mean over seeds; queries in one order."""
+    """By metric, each query's cluster and its score in percent, the mean over seeds; queries in one order."""
     variant = name.removesuffix(f"+{post}")
     tables = [pd.read_parquet(run_folder(params, variant, seed) / "ranks.parquet") for seed in params.seeds]
     ranks = pd.concat(tables, ignore_index=True).query("post == @post")
@@ -110,7 +113,7 @@ def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
     if len(twins):
         chosen["twin_all"] = twins.assign(score=100 * twins.twin)
     return {
-        metric: rows.groupby("id", sort=True).agg(unit=("unit", "first"), score=("score", "mean"))
+        metric: rows.groupby("id", sort=True).agg(cluster=("cluster", "first"), score=("score", "mean"))
         for metric, rows in chosen.items()
     }
 

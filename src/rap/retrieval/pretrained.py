@@ -32,7 +32,7 @@ from rap.retrieval.model import Retriever
 from rap.training.run import Experiment, options
 
 FORMAT = 1  # of the header
-KEYS = {"format", "rap", "adapter", "options", "frames", "words", "backbone", "trained"}
+KEYS = {"format", "rap", "adapter", "options", "frames", "max_words", "backbone", "trained"}
 
 
 def save(experiment: Experiment, path: Path) -> None:
@@ -54,7 +54,7 @@ def _about(params: Params, variant: str, seed: int, config: dict) -> dict:
         "adapter": params.all_variants[variant].adapter,
         "options": options(params, variant),
         "frames": params.frames.model_dump(mode="json"),
-        "words": params.features.words,
+        "max_words": params.features.max_words,
         "backbone": {name: config[name] for name in ("name", "digest")},
         "trained": {"variant": variant, "seed": seed, "dataset": params.dataset.name},
     }
@@ -76,7 +76,7 @@ class Portable:
     @torch.no_grad()
     def texts(self, captions: list[str]) -> Tensor:
         """Embeddings of captions, float32 [Q, E], L2-normalised."""
-        ids, lengths = tokenize(captions, self.tokenizer, self.header["words"])
+        ids, lengths = tokenize(captions, self.tokenizer, self.header["max_words"])
         return self.model.text(Batch(torch.from_numpy(ids), torch.from_numpy(lengths), INPUT).to(self.device))
 
     @torch.no_grad()

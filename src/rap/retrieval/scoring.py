@@ -9,7 +9,7 @@ from tqdm import tqdm
 from rap.features.cache import Batch, Cache
 from rap.retrieval.model import Retriever
 from rap.runtime import distributed
-from rap.runtime.prefetch import ahead
+from rap.runtime.prefetch import prefetch
 
 
 def score(
@@ -41,7 +41,7 @@ def blocks(
 def _own(cache: Cache, ids: list[str], size: int) -> Iterator[Batch]:
     """This process's batches of `size` ids, read ahead: one of every round, empty where the last round has too few."""
     rounds = parts(ids, size * distributed.size())
-    return ahead(cache.batch(distributed.part(ids, size)).pinned() for ids in rounds)
+    return prefetch(cache.batch(distributed.part(ids, size)).pinned() for ids in rounds)
 
 
 def parts(ids: list[str], size: int) -> Iterator[list[str]]:

@@ -72,7 +72,7 @@ def rank() -> int:
     return dist.get_rank() if size() > 1 else 0
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return rank() == 0
 
@@ -130,7 +130,7 @@ def collected(x: Tensor, counts: list[int]) -> Tensor | None:
     """In the first process, what all have, `counts` rows of each, one after another; in the others None."""
     if size() == 1:
         return x
-    parts = [x.new_empty(max(counts), *x.shape[1:]) for _ in counts] if first() else None
+    parts = [x.new_empty(max(counts), *x.shape[1:]) for _ in counts] if is_main() else None
     dist.gather(_padded(x, max(counts)), parts)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]) if parts else None
 

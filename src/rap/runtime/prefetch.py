@@ -9,7 +9,7 @@ T = TypeVar("T")
 END = object()
 
 
-def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     """The same items in their order, up to `depth` of them made before they are asked for.
 
     An error in making one is raised in its turn. Who stops early waits for what is being made, and for no more.

@@ -45,7 +45,7 @@ def refresh(params: Params, model: Portable) -> tuple[Index, int]:
     """
     model.refuse_conditioned()
     _refuse_other_frames(params, model)
-    tower, first = model.model.clip.visual, model.model.adapter.video.first
+    tower, first = model.model.clip.visual, model.model.adapter.video.first_block
     cache = Cache(params, choose(params, "video", tower, first), tower)
     videos = Manifest.read(params.data / "manifest").videos
     videos = videos[[id in cache for id in videos.video_id]].reset_index(drop=True)

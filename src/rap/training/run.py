@@ -44,8 +44,8 @@ class Experiment:
         adapter = adapters.build(clip, params, variant)
         self.model = Retriever(clip, adapter).to(self.device)
         self.names = {
-            "video": choose(params, "video", clip.visual, adapter.video.first),
-            "text": choose(params, "text", clip.text, adapter.text.first),
+            "video": choose(params, "video", clip.visual, adapter.video.first_block),
+            "text": choose(params, "text", clip.text, adapter.text.first_block),
         }
         self.video = Cache(params, self.names["video"], clip.visual)
         self.text = Cache(params, self.names["text"], clip.text)

@@ -21,7 +21,7 @@ from rap.retrieval.loss import info_nce
 from rap.retrieval.scoring import score
 from rap.runtime import distributed
 from rap.runtime.device import autocast
-from rap.runtime.prefetch import ahead
+from rap.runtime.prefetch import prefetch
 from rap.training import costs
 from rap.training.run import Experiment, Split
 
@@ -46,7 +46,7 @@ def run(params: Params, variant: str, seed: int) -> str:
     data = Pairs(experiment.split("train"), experiment)
     state = State.begin(experiment, data)
     fit(experiment, data, state)
-    if not distributed.first():
+    if not distributed.is_main():
         return ""
     record(experiment, data, state)
     last = f", loss {state.history[-1][3]:.3f}" if state.history else ""
@@ -88,7 +88,7 @@ class Pairs:
 
         Of several processes each gets its share of the clips and captions of a step, and the whole of the last.
         """
-        return ahead(self._batches(start))
+        return prefetch(self._batches(start))
 
     def _batches(self, start: int) -> Iterator[tuple[int, Batch, Batch, Tensor]]:
         order: list[int] = []
@@ -159,7 +159,7 @@ class State:
         self.recent.clear()
 
     def save(self, experiment: Experiment) -> None:
-        if not distributed.first():
+        if not distributed.is_main():
             return
         with atomic(checkpoint(experiment)) as path:
             values = {
@@ -206,10 +206,10 @@ def fit(experiment: Experiment, data: Pairs, state: State) -> None:
     began = time.perf_counter() - state.seconds
     title = f"{experiment.variant} seed {experiment.seed}"
     with tqdm(total=data.steps, initial=state.step, desc=title, unit="step", leave=False) as bar:
-        for step, clips, captions, same in data.batches(state.step):
+        for step, clips, captions, positives in data.batches(state.step):
             with autocast(experiment.params.runtime, device):
                 similarity = model.similarity(clips.to(device), captions.to(device))
-            loss = info_nce(similarity.float(), model.clip.logit_scale, same.to(device))
+            loss = info_nce(similarity.float(), model.clip.logit_scale, positives.to(device))
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             distributed.sum_gradients(weights)

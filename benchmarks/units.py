@@ -28,8 +28,8 @@ from rap.data.benchmark import SUFFIXES
 from rap.data.datasets import DATASETS
 from rap.features.cache import Batch
 from rap.features.stage import prefix
+from rap.frames.decode import Recipe, decode, prepare
 from rap.frames.probe import probe
-from rap.frames.stage import Recipe, decode, prepare
 from rap.retrieval.model import Retriever
 
 BATCH = 128  # pairs per step of the published figures

@@ -6,6 +6,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
+from rap import paths
 from rap.clip import backbone
 from rap.errors import UserError
 from rap.files import digest_file
@@ -35,7 +36,7 @@ def test_a_local_file_of_open_clip_loads_unchanged(project, tmp_path, suffix):
         save_file(state, file)
     params = project(name="ViT-B-32", weights=str(file))
     assert "151.28 M" in backbone.run(params)
-    folder = params.backbone_folder
+    folder = paths.backbone(params.backbone.name)
     clip, config = backbone.load(folder)
     assert config["digest"] == digest_file(folder / "weights.safetensors")
     assert config["preprocess"]["size"] == 224 and config["tokenizer"] == {"kind": "bpe"}
@@ -48,10 +49,10 @@ def test_weights_of_another_model_are_refused(project, tmp_path):
     torch.manual_seed(0)
     save_file(open_clip.create_model("ViT-B-32").state_dict(), tmp_path / "b32.safetensors")
     params = project(name="ViT-B-16", weights="b32.safetensors")
-    before = digest_file(params.backbone_folder / "weights.safetensors")
+    before = digest_file(paths.backbone(params.backbone.name) / "weights.safetensors")
     with pytest.raises(UserError, match=r"b32.safetensors: not the weights of ViT-B-16: .* set backbone.name"):
         backbone.run(params)
-    assert digest_file(params.backbone_folder / "weights.safetensors") == before
+    assert digest_file(paths.backbone(params.backbone.name) / "weights.safetensors") == before
 
 
 @pytest.mark.parametrize(

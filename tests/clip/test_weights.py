@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rap import paths
 from rap.clip import backbone, weights
 from rap.clip.torchscript import is_torchscript, read_torchscript
 from rap.errors import UserError
@@ -66,7 +67,7 @@ def store(**wanted) -> tuple[dict, dict]:
     """config.json and the weights that the backbone stage makes of `wanted`."""
     settings = tiny.project(Path(), backbone={"name": NAME, "pretrained": None, "weights": None} | wanted)
     backbone.run(settings)
-    folder = settings.backbone_folder
+    folder = paths.backbone(settings.backbone.name)
     return read_json(folder / "config.json"), load_file(folder / "weights.safetensors")
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 
+from rap import paths
 from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.evaluation import stage as evaluation
@@ -35,7 +36,7 @@ def evaluate(params, variant="rap"):
 
 def test_figures_are_those_of_the_matrix(project):
     figures, similarity, ranks = evaluate(project)
-    captions = Manifest.read(project.data / "manifest").split("test").captions
+    captions = Manifest.read(paths.manifest(project.dataset.name)).split("test").captions
     videos = list(dict.fromkeys(captions.video_id))
     assert similarity.shape == (8, 4) and similarity.dtype == np.float32
     own = np.array([row[videos.index(id)] for row, id in zip(similarity, captions.video_id, strict=True)])
@@ -68,7 +69,7 @@ def test_an_adapter_trained_otherwise_is_refused(project, tmp_path):
 
 
 def test_a_failed_test_video_is_counted_and_never_scored(project):
-    stem = project.data / "frames/shard-0"
+    stem = paths.frames(project.dataset.name, 0)
     count = project.frames.count
     blank = np.zeros((count, 32, 32, 3), np.uint8)
     keys = {"v0": "a", "v2": "b", "v4": "c", "v6": "d"}
@@ -88,13 +89,13 @@ def test_a_failed_test_video_is_counted_and_never_scored(project):
 
 def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
     """Summed in another order, the same frames give other last bits; that must not look like a sense of time."""
-    frames = [Shard.read(project.data / f"frames/shard-{shard}") for shard in project.shards]
+    frames = [Shard.read(paths.frames(project.dataset.name, shard)) for shard in project.shards]
     rows = {
         row.id: np.array(a) for shard in frames for row, a in zip(shard.index.itertuples(), shard.array, strict=True)
     }
     for number, shard in enumerate(frames):
         items = {id: Item(id, rows[f"v{int(id[1:]) & ~1}"][:: 1 - 2 * (int(id[1:]) % 2)], 4) for id in shard.index.id}
-        stem = project.data / f"frames/shard-{number}"
+        stem = paths.frames(project.dataset.name, number)
         build(
             stem, dict.fromkeys(items, "new"), rows["v0"].shape, "uint8", lambda ids, items=items: map(items.get, ids)
         )

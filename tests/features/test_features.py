@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 
+from rap import paths
 from rap.clip.towers import INPUT
 from rap.errors import UserError
 from rap.features import stage as features
@@ -20,7 +21,7 @@ def project(tmp_path, monkeypatch):
 
 def rewrite_frames(params, shard, change):
     """Frames of a shard with `change` (id -> key, Item) applied."""
-    stem = params.data / "frames" / f"shard-{shard}"
+    stem = paths.frames(params.dataset.name, shard)
     old = Shard.read(stem)
     items = {
         r.id: (r.key, Item(r.id, np.array(a), r.length)) for r, a in zip(old.index.itertuples(), old.array, strict=True)
@@ -32,7 +33,7 @@ def rewrite_frames(params, shard, change):
 
 def test_a_changed_video_recomputes_only_itself(project):
     features.run(project, "video-1", 0)
-    stem = project.data / "features/video-1/shard-0"
+    stem = paths.features(project.dataset.name, "video-1", 0)
     before = np.array(Shard.read(stem).array)
     assert " 0 computed" in features.run(project, "video-1", 0)
     black = Item("v2", np.zeros((project.frames.count, 32, 32, 3), np.uint8), project.frames.count)
@@ -46,7 +47,7 @@ def test_a_changed_video_recomputes_only_itself(project):
 def test_rows_do_not_depend_on_what_shares_their_batch(project):
     """Incremental work gives the bytes of work from scratch."""
     features.run(project, "video-2", 0)
-    stem = project.data / "features/video-2/shard-0"
+    stem = paths.features(project.dataset.name, "video-2", 0)
     whole = np.array(Shard.read(stem).array)
     alone = project.model_copy(update={"features": project.features.model_copy(update={"batch": 1})})
     stem.with_suffix(".parquet").unlink()
@@ -83,7 +84,7 @@ def test_half_precision_is_half_the_size_and_rounded_once(project, dtype, steps)
 
 def test_features_of_mixed_precision_are_rows_of_their_own(project):
     features.run(project, "video-2", 0)
-    stem = project.data / "features/video-2/shard-0"
+    stem = paths.features(project.dataset.name, "video-2", 0)
     whole = np.array(Shard.read(stem).array)
     mixed = project.model_copy(update={"runtime": project.runtime.model_copy(update={"precision": "bfloat16"})})
     assert " 4 computed" in features.run(mixed, "video-2", 0)

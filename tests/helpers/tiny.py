@@ -7,7 +7,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from rap import params
+from rap import params, paths
 from rap.clip.towers import Clip
 from rap.data.manifest import Manifest
 from rap.features import stage as features
@@ -60,11 +60,11 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
         values[key] |= change
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     settings = params.load(folder / "params.yaml")
-    home = folder / settings.backbone_folder
+    home = folder / paths.backbone(settings.backbone.name)
     home.mkdir(parents=True, exist_ok=True)
     save_file(clip().state_dict(), home / "weights.safetensors")
     write_json(home / "config.json", CONFIG | {"digest": digest_file(home / "weights.safetensors")})
-    manifest(videos).write(folder / settings.data / "manifest")
+    manifest(videos).write(folder / paths.manifest(settings.dataset.name))
     for shard in settings.shards:
         noise_frames(folder, settings, shard)
     return settings
@@ -105,7 +105,7 @@ def manifest(videos: int) -> Manifest:
 
 def noise_frames(folder: Path, settings: params.Params, shard: int) -> None:
     """Frames of a shard: noise that depends on the video's id; v5 has but two valid frames, if there is a v5."""
-    ids = Manifest.read(folder / settings.data / "manifest").shard(shard, len(settings.shards)).videos.video_id
+    ids = Manifest.read(folder / paths.manifest(settings.dataset.name)).shard(shard, len(settings.shards)).videos.video_id
     count, shape = settings.frames.count, (settings.frames.count, 32, 32, 3)
 
     def noise(id: str) -> Item:
@@ -113,5 +113,5 @@ def noise_frames(folder: Path, settings: params.Params, shard: int) -> None:
         coarse = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
         return Item(id, coarse.repeat(8, 1).repeat(8, 2), 2 if id == "v5" else count)
 
-    stem = folder / settings.data / "frames" / f"shard-{shard}"
+    stem = folder / paths.frames(settings.dataset.name, shard)
     build(stem, {id: f"frames of {id}" for id in ids}, shape, "uint8", lambda missing: map(noise, missing))

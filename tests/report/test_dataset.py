@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import put
 
+from rap import paths
 from rap.download import stage as download
 from rap.errors import UserError
 from rap.report import dataset as stats
@@ -57,7 +58,7 @@ def test_reasons_that_differ_in_figures_alone_are_one_and_decoding_counts_too(to
     names = ["steady.mp4", "steady.webm@1-3", "one.mp4"]
     items = [Item(name, reason=f"ffmpeg: gave {n} of 8 frames") for n, name in enumerate(names)]
     keys = dict.fromkeys(names, "key")
-    build(told.data / "frames/shard-0", keys, (1,), "uint8", lambda _: items)
+    build(paths.frames(told.dataset.name, 0), keys, (1,), "uint8", lambda _: items)
     found = rows(stats.run(told))
     assert ["3", "ffmpeg: gave N of N frames", "one.mp4, steady.mp4, steady.webm"] in [
         [count, why, ", ".join(sorted(which.split(", ")))] for count, why, which in (r for r in found if len(r) == 3)

@@ -9,6 +9,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
+from rap import paths
 from rap.adapters import METHODS
 from rap.clip.towers import INPUT
 from rap.errors import UserError
@@ -43,7 +44,7 @@ def travelled(settings, variant, place):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_file_and_the_backbone_give_what_the_run_gives(home, tmp_path, method):
-    model = portable.load(travelled(home, method, tmp_path), home.backbone_folder)
+    model = portable.load(travelled(home, method, tmp_path), paths.backbone(home.backbone.name))
     run = Experiment(home, method, 0)
     run.adapter.load_state_dict(load_file(tiny.run_folder(method, 0) / FILE))
     captions = run.split("test").captions
@@ -57,7 +58,7 @@ def test_a_file_and_the_backbone_give_what_the_run_gives(home, tmp_path, method)
 
 
 def test_a_text_conditioned_method_travels_but_has_no_embedding_of_a_video(home, tmp_path):
-    model = portable.load(travelled(home, "text_query", tmp_path), home.backbone_folder)
+    model = portable.load(travelled(home, "text_query", tmp_path), paths.backbone(home.backbone.name))
     assert model.texts(["a red ball"]).shape == (1, 16)
     with pytest.raises(UserError, match="text_query: it has no embedding of a video without a text"):
         model.videos(["clip.mp4"])
@@ -65,7 +66,7 @@ def test_a_text_conditioned_method_travels_but_has_no_embedding_of_a_video(home,
 
 def test_another_backbone_is_refused(home, tmp_path):
     file = travelled(home, "rap", tmp_path)
-    other = shutil.copytree(home.backbone_folder, tmp_path / "other")
+    other = shutil.copytree(paths.backbone(home.backbone.name), tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     write_json(other / "config.json", config | {"digest": "0123456789abcdef", "name": "else"})
     with pytest.raises(
@@ -94,20 +95,20 @@ def test_what_does_not_fit_is_one_line(home, tmp_path, changes, said):
     file = travelled(home, "rap", tmp_path)
     spoil(file, **changes)
     with pytest.raises(UserError, match=f"mine.safetensors: {re.escape(said)}") as error:
-        portable.load(file, home.backbone_folder)
+        portable.load(file, paths.backbone(home.backbone.name))
     assert "\n" not in str(error.value)
 
 
 def test_what_is_no_adapter_is_one_line(home, tmp_path):
     file = tmp_path / "mine.safetensors"
     with pytest.raises(UserError, match="not there"):
-        portable.load(file, home.backbone_folder)
+        portable.load(file, paths.backbone(home.backbone.name))
     file.write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="no adapter of rap"):
-        portable.load(file, home.backbone_folder)
+        portable.load(file, paths.backbone(home.backbone.name))
     with pytest.raises(UserError, match="no adapter of rap"):
-        portable.load(home.backbone_folder / "weights.safetensors", home.backbone_folder)
+        portable.load(paths.backbone(home.backbone.name) / "weights.safetensors", paths.backbone(home.backbone.name))
     whole = travelled(home, "rap", tmp_path)
     file.write_bytes(tmp_path.joinpath(whole).read_bytes()[:-100])
     with pytest.raises(UserError, match="no adapter of rap"):
-        portable.load(file, home.backbone_folder)
+        portable.load(file, paths.backbone(home.backbone.name))

@@ -10,6 +10,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from rap import paths
 from rap.errors import UserError
 from rap.files import digest_file
 from rap.retrieval.loss import info_nce
@@ -102,12 +103,12 @@ def test_seeds_differ_and_repeat(project):
 
 def test_training_lowers_the_loss_and_leaves_the_backbone(project):
     params = project(train={"epochs": 30})
-    before = digest_file(params.backbone_folder / "weights.safetensors")
+    before = digest_file(paths.backbone(params.backbone.name) / "weights.safetensors")
     training.run(params, "rap", 0)
     rows = (tiny.run_folder("rap", 0) / "history.csv").read_text().splitlines()[1:]
     loss = [float(row.split(",")[3]) for row in rows]
     assert sum(loss[-4:]) < 0.8 * sum(loss[:4])
-    assert digest_file(params.backbone_folder / "weights.safetensors") == before
+    assert digest_file(paths.backbone(params.backbone.name) / "weights.safetensors") == before
 
 
 @pytest.mark.parametrize("variant", ["full", "lora", "ssf", "rap"])
@@ -152,7 +153,7 @@ def test_an_epoch_holds_every_pair_once_and_twins_share_its_batches(project, tog
 
 def test_too_few_videos_is_one_line(project, tmp_path):
     params = project()
-    tiny.manifest(1).write(params.data / "manifest")
+    tiny.manifest(1).write(paths.manifest(params.dataset.name))
     with pytest.raises(UserError, match="fewer than two"):
         training.run(params, "ssf", 0)
 

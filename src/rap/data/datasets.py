@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from rap import paths
 from rap.data.manifest import Manifest
 from rap.params import Params
 
 
 def _own_folder(params: Params) -> Path:
-    return params.data / "videos"
+    return paths.own_videos(params.dataset.name)
 
 
 def _users_folder(params: Params) -> Path:

@@ -2,14 +2,14 @@
 
 from tabulate import tabulate
 
-from rap import adapters
+from rap import adapters, paths
 from rap.clip.backbone import load
 from rap.params import Params
 
 
 def run(params: Params) -> str:
     """Two tables: methods with their option groups; variants with trainable parameters, also as a share of CLIP."""
-    clip, config = load(params.backbone_folder)
+    clip, config = load(paths.backbone(params.backbone.name))
     whole = sum(p.numel() for p in clip.parameters())
     methods = [(m.name, ", ".join(m.groups) or "-", m.about) for _, m in sorted(adapters.METHODS.items())]
     variants = []

@@ -6,9 +6,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from rap.demo import prepare
 from rap.demo.captions import caption, describe, vocabulary, words
-from rap.demo.corpus import WAYS, manifest, script, shoot
+from rap.demo.corpus import WAYS, manifest, prepare, script, shoot
 from rap.demo.draw import SHAPES as DRAWN
 from rap.demo.draw import paint, still
 from rap.demo.film import film

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from rap import shards
-from rap.data.datasets import videos_folder
 from rap.data.manifest import Manifest
+from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav

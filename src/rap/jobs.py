@@ -124,6 +124,8 @@ class Job:
         """Files of the result whose bytes are not those of its record. Reads all of it."""
         try:
             record = Record.read(self.record)
+        except FileNotFoundError:
+            return []
         except UserError:
             return [self.record]
         folder = Path(self.record).parent
@@ -191,12 +193,19 @@ class Freshness:
         return next((f"{path} is missing" for path in job.outputs if not Path(path).exists()), "")
 
 
-def perform(params: Params, stage: str, **item: Any) -> str:
-    """Do one job, unless its result is fresh and undamaged; a summary in one line. Raises UserError."""
-    job = Job(params, stage, item)
+def perform(params: Params, stage: str, **values: Any) -> str:
+    """Do one job, unless its result is fresh and undamaged; a summary in one line. Raises UserError.
+
+    `values`: those of the job's axes, and options of the stage.
+    """
+    from rap.adapters import registry
+
+    job = Job(params, stage, {axis: values[axis] for axis in STAGES[stage].axes})
+    if not job.about.inputs:  # the first stages: a mistake in any variant is reported before hours of work
+        registry.check(params)
     if not job.about.looks and not job.stale() and not job.damaged():
         return f"{job.record}: up to date"
-    return import_module(job.about.module).run(job, **item)
+    return import_module(job.about.module).run(job, **values)
 
 
 def _command_for(params: Params, record: str) -> str:

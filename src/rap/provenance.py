@@ -65,9 +65,7 @@ class Record:
         except (ValueError, KeyError, AttributeError, TypeError):
             good = False
         if not good:
-            raise UserError(
-                f"{path}: damaged, or written by another version of rap; run the stage that writes it again"
-            )
+            raise UserError(f"{path}: damaged, or of another version of rap; run the stage that writes it again")
         values.pop("digest")
         return cls(**values | {"provenance": Provenance(**values["provenance"])})
 

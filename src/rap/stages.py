@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rap import paths
-from rap.data import registry
+from rap.data import datasets
 from rap.params import Params
 
 Item = dict[str, Any]  # the axes of a job with their values, such as {"variant": "rap", "seed": 0}
@@ -95,13 +95,13 @@ def _evaluate_settings(params: Params, item: Item) -> dict:
 
 
 def _variant(params: Params, item: Item) -> dict:
-    variant = params.all_variants[item["variant"]]
+    variant = params.variant(item["variant"])
     return {"adapter": variant.adapter, "options": variant.options}
 
 
 def _table_settings(params: Params, item: Item) -> dict:
     table = params.tables[item["table"]]
-    labels = [params.all_variants[name].label for name in table.variants]
+    labels = [params.variant(name).label for name in table.variants]
     post = list(params.evaluation.post)
     return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, "post": post}
 
@@ -122,7 +122,7 @@ def _weights(params: Params) -> list[str]:
 
 
 def _method(params: Params, item: Item) -> list[str]:
-    return [f"rap.adapters.{params.all_variants[item['variant']].adapter}"]
+    return [f"rap.adapters.{params.variant(item['variant']).adapter}"]
 
 
 def _processes(params: Params) -> int:
@@ -135,7 +135,7 @@ STAGES = {
         module="rap.download.stage",
         axes=(),
         settings=_download_settings,
-        plugins=lambda params, item: [registry.module(params.dataset.name)],
+        plugins=lambda params, item: [datasets.module(params.dataset.name)],
         inputs=(),
         external=_users_files,
         outputs=MANIFEST,
@@ -158,7 +158,7 @@ STAGES = {
         module="rap.frames.stage",
         axes=("shard",),
         settings=_frames_settings,
-        inputs=(*MANIFEST, BACKBONE[1], BACKBONE[2]),
+        inputs=(*MANIFEST[:2], BACKBONE[1]),
         outputs=FRAMES,
         threads=lambda params: params.runtime.workers,
         minutes=240,
@@ -168,7 +168,7 @@ STAGES = {
         module="rap.features.stage",
         axes=("cache", "shard"),
         settings=_features_settings,
-        inputs=(*MANIFEST, *BACKBONE, *FRAMES),
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES),
         outputs=FEATURES,
         gpu=True,
         threads=_processes,
@@ -181,7 +181,7 @@ STAGES = {
         axes=("variant", "seed"),
         settings=_train_settings,
         plugins=_method,
-        inputs=(*MANIFEST, *BACKBONE, *FRAMES, *FEATURES),
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES),
         outputs=TRAINED,
         gpu=True,
         threads=_processes,
@@ -194,7 +194,7 @@ STAGES = {
         axes=("variant", "seed"),
         settings=_evaluate_settings,
         plugins=_method,
-        inputs=(*MANIFEST, *BACKBONE, *FRAMES, *FEATURES, *TRAINED),
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES, TRAINED[0], TRAINED[2]),
         outputs=EVALUATED,
         gpu=True,
         threads=_processes,
@@ -217,7 +217,7 @@ def axes(params: Params) -> dict[str, list]:
     return {
         "shard": list(params.shards),
         "cache": list(params.features.caches),
-        "variant": list(params.all_variants),
+        "variant": [*params.variants, *params.ablations],
         "seed": list(params.seeds),
         "table": list(params.tables),
     }

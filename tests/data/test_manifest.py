@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
+from sealed import damage
 
 from rap.data.manifest import CAPTION_COLUMNS, VIDEO_COLUMNS, Manifest
 from rap.errors import UserError
+from rap.shards import untracked
 
 
 def rows(count=6):
@@ -13,10 +15,10 @@ def rows(count=6):
 
 def test_a_manifest_comes_back_as_it_was_written_and_its_bytes_repeat(tmp_path):
     manifest = Manifest.build(*rows())
-    manifest.write(tmp_path)
+    manifest.write(tmp_path, untracked)
     bytes_before = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
     back = Manifest.read(tmp_path)
-    back.write(tmp_path)
+    back.write(tmp_path, untracked)
     assert bytes_before == [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
     assert list(back.videos) == list(VIDEO_COLUMNS) and list(back.captions) == list(CAPTION_COLUMNS)
     pd.testing.assert_frame_equal(back.videos, manifest.videos)
@@ -25,11 +27,11 @@ def test_a_manifest_comes_back_as_it_was_written_and_its_bytes_repeat(tmp_path):
 
 def test_notes_come_back_and_a_manifest_of_other_columns_is_refused(tmp_path):
     manifest = Manifest.build(*rows(), notes=["2 captions are empty: left out", "ünï"])
-    manifest.write(tmp_path)
+    manifest.write(tmp_path, untracked)
     back = Manifest.read(tmp_path)
     assert back.notes == ("2 captions are empty: left out", "ünï") and back.captions.attrs == {}
-    Manifest(manifest.videos.drop(columns="duration"), manifest.captions).write(tmp_path)
-    with pytest.raises(UserError, match="of another version; run `rap download` again"):
+    Manifest(manifest.videos.drop(columns="duration"), manifest.captions).write(tmp_path, untracked)
+    with pytest.raises(UserError, match="another version wrote this manifest; run `rap download` again"):
         Manifest.read(tmp_path)
 
 
@@ -46,11 +48,11 @@ def test_splits_and_shards_part_the_videos_and_take_their_captions_along():
 @pytest.mark.parametrize(
     ("table", "change", "words"),
     [
-        (0, {"video_id": "v0"}, "stands twice"),
+        (0, {"video_id": "v0"}, "duplicate id"),
         (0, {"split": "dev"}, "unknown split"),
         (1, {"caption": "  "}, "empty caption"),
         (1, {"video_id": "v9"}, "not listed"),
-        (1, {"caption_id": "c0"}, "stands twice"),
+        (1, {"caption_id": "c0"}, "duplicate id"),
     ],
 )
 def test_a_bad_row_is_refused_by_name(table, change, words):
@@ -61,14 +63,21 @@ def test_a_bad_row_is_refused_by_name(table, change, words):
 
 
 def test_a_manifest_that_is_half_written_is_none(tmp_path, monkeypatch):
-    Manifest.build(*rows()).write(tmp_path)
+    Manifest.build(*rows()).write(tmp_path, untracked)
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", killed)
     with pytest.raises(KeyboardInterrupt):
-        Manifest.build(*rows(4)).write(tmp_path)
+        Manifest.build(*rows(4)).write(tmp_path, untracked)
     with pytest.raises(UserError, match="run `rap download` first"):
         Manifest.read(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_manifest_is_refused(tmp_path):
+    Manifest.build(*rows()).write(tmp_path, untracked)
+    damage(tmp_path / "captions.parquet")
+    with pytest.raises(UserError, match=r"captions.parquet: damaged; run `rap download` again"):
+        Manifest.read(tmp_path)

@@ -5,17 +5,17 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from shipped import shipped
 
-from rap.demo import prepare
 from rap.demo.captions import caption, describe, vocabulary, words
-from rap.demo.corpus import WAYS, manifest, script, shoot
+from rap.demo.corpus import WAYS, manifest, prepare, script, shoot
 from rap.demo.draw import SHAPES as DRAWN
 from rap.demo.draw import paint, still
 from rap.demo.film import film
 from rap.demo.scenes import BACKGROUNDS, KINDS, PLACES, SHAPES, Thing, draw_scene
-from rap.params import Demo, load
+from rap.params import load
 
-SMALL = Demo(train=5, val=1, test=4)
+SMALL = shipped("dataset.demo", train=5, val=1, test=4)
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +78,22 @@ def test_a_second_run_draws_only_what_is_missing_or_broken(params, corpus, tmp_p
 
 
 def test_no_test_scene_is_a_train_scene_in_either_direction():
-    takes = list(script(Demo()))
+    takes = list(script(shipped("dataset.demo")))
     keys = {split: {take.scene.key() for take in takes if take.split == split} for split in ("train", "val", "test")}
     assert [len(keys[split]) for split in ("train", "val", "test")] == [400, 40, 125]
     assert keys["test"].isdisjoint(keys["train"] | keys["val"]) and keys["val"].isdisjoint(keys["train"])
 
 
 def test_more_train_scenes_leave_the_test_scenes_alone():
-    test = [[take for take in script(Demo(train=train)) if take.split == "test"] for train in (3, 30)]
+    test = [
+        [take for take in script(shipped("dataset.demo", train=train)) if take.split == "test"] for train in (3, 30)
+    ]
     assert test[0] == test[1]
 
 
 def test_the_vocabulary_covers_every_caption():
     known, rng = set(vocabulary()), np.random.default_rng(0)
-    said = {word for text in manifest(list(script(Demo()))).captions.caption for word in words(text)}
+    said = {word for text in manifest(list(script(shipped("dataset.demo")))).captions.caption for word in words(text)}
     for kind in KINDS * 200:
         scene = draw_scene(rng, kind)
         things = [Thing("ring", "red", place, size) for place in PLACES for size in ("small", "large")]

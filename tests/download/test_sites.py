@@ -3,13 +3,14 @@
 from pathlib import Path
 from threading import Event
 
+import do
 import numpy as np
 import pytest
 from conftest import number
 from scripted import Handler, drop, status, well
+from shipped import shipped
 
 from rap.data.manifest import Manifest
-from rap.download import stage as download
 from rap.download.missing import check
 from rap.download.retry import FetchError
 from rap.download.sites import Site
@@ -17,7 +18,6 @@ from rap.download.sources import Source
 from rap.errors import UserError
 from rap.frames.decode import Recipe, decode
 from rap.frames.probe import probe
-from rap.params import Download, Frames
 
 PAGE = '<html><head><title>x</title></head><body><video src="{}"></video></body></html>'
 
@@ -31,7 +31,7 @@ def fetch(server, clips, tmp_path):
     work.mkdir()
 
     def run(path="/steady.mp4", span=None, cookies="", **keys) -> Path:
-        settings = Download(**{"retries": 1, "backoff": 0.001, "timeout": 3.0, "sleep": 0.0, **keys})
+        settings = shipped("download", **{"retries": 1, "backoff": 0.001, "timeout": 3.0, "sleep": 0.0, **keys})
         target = work / "videos" / "-x.mp4"
         url = path if "://" in path else server.url(path)
         Site(settings, work, Event(), cookies).fetch(Source(url, span), target, check)
@@ -61,7 +61,7 @@ def test_a_video_arrives_whole_under_its_own_name(server, fetch, page, clips):
 def test_a_span_is_cut_at_its_very_instants(fetch):
     file = fetch(span=(1, 3))
     assert probe(file).end == pytest.approx(2, abs=0.05)
-    shown = number(decode(file, Recipe(Frames(count=10), 32, "bicubic")))
+    shown = number(decode(file, Recipe(shipped("frames", count=10), 32, "bicubic")))
     middles = 1 + (np.arange(10) + 0.5) * 2 / 10
     assert abs(shown - np.floor(25 * middles)).max() <= 1
 
@@ -132,10 +132,10 @@ def test_cookies_are_sent_and_their_file_is_left_alone(server, listed, tmp_path)
     server.types["/v/a.mp4"] = "video/mp4"
     server.script["/v/a.mp4"] = [look, look]
     ways = {"videos": None, "pages": server.url("/v/{path}"), "sleep": 0.0}
-    download.run(listed("a.mp4", **ways, cookies="cookies.txt"))
+    do.download(listed("a.mp4", **ways, cookies="cookies.txt"))
     assert sent == ["key=secret", "key=secret"] and Path("cookies.txt").read_text() == text
     with pytest.raises(UserError, match=r"download\.cookies: absent\.txt cannot be read"):
-        download.run(listed("b.mp4", **ways, cookies="absent.txt"))
+        do.download(listed("b.mp4", **ways, cookies="absent.txt"))
 
 
 def test_dead_pages_are_in_the_manifest_and_asked_once(server, listed):
@@ -143,8 +143,8 @@ def test_dead_pages_are_in_the_manifest_and_asked_once(server, listed):
     settings = listed("good.mp4", "gone.mp4", **ways)
     server.types["/v/good.mp4"] = "video/mp4"
     del server.files["/v/gone.mp4"]
-    assert "fetched 1 videos (0.0 MB), 1 are gone" in download.run(settings)
+    assert "fetched 1 videos (0.0 MB), 1 are gone" in do.download(settings)
     assert list(Manifest.read("data/folder/manifest").videos.reason) == ["", "not fetched: 404 Not Found"]
     server.asked.clear()
-    download.run(settings)
+    do.download(settings)
     assert server.asked == []

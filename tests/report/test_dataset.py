@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
+import do
 import pytest
 from conftest import put
 
 from rap import paths
-from rap.download import stage as download
 from rap.errors import UserError
 from rap.report import dataset as stats
 from rap.shards import Item, build
@@ -31,7 +31,7 @@ def told(project, clips):
     Path("videos/empty.mp4").touch()
     Path("list.csv").write_text(ROWS + "one.mp4,one,test,,\n")
     settings = project(dataset={"max_failed": 1.0})
-    download.run(settings)
+    do.download(settings)
     return settings
 
 
@@ -75,7 +75,7 @@ def test_the_picture_is_the_same_bytes_again_and_there_is_none_without_clips(tol
     picture.unlink()
     for video in Path("videos").iterdir():
         video.unlink()
-    download.run(told)
+    do.download(told)
     assert "durations" not in stats.run(told) and not picture.exists()
 
 

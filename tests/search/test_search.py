@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +15,10 @@ from rap import paths
 from rap.data import init_csv as template
 from rap.data.manifest import Manifest
 from rap.errors import UserError
-from rap.evaluation import stage as evaluation
 from rap.params import Variant
 from rap.search import index
 from rap.search import query as search
 from rap.shards import Item, Shard, build
-from rap.training import stage as training
 
 QUERY = "a red ball rolls left"
 
@@ -43,9 +42,9 @@ def ranked(said: str) -> list[str]:
 
 @pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
 def test_captions_find_what_the_evaluation_finds(project, variant):
-    training.run(project, variant, 0)
-    evaluation.run(project, variant, 0)
-    similarity = np.load(tiny.run_folder(variant, 0) / "similarity.npy")
+    do.train(project, variant, 0)
+    do.evaluate(project, variant, 0)
+    similarity = np.load(paths.run(variant, 0) / "similarity.npy")
     split = Manifest.read(paths.manifest(project.dataset.name)).split("test")
     videos = np.array(list(dict.fromkeys(split.captions.video_id)))
     for caption, row in zip(split.captions.caption, similarity, strict=True):
@@ -96,15 +95,15 @@ def test_a_video_that_changes_is_indexed_again(project):
 
 def test_another_adapter_has_an_index_of_its_own(project):
     for seed in (0, 1):
-        training.run(project, "rap", seed)
+        do.train(project, "rap", seed)
         assert "8 indexed now" in find(project, variant="rap", seed=seed)
     first, second = (find(project, variant="rap", seed=seed) for seed in (0, 1))
     assert "indexed now" not in first + second and first != second
 
 
 def test_a_travelled_adapter_searches_as_the_run_does(project, tmp_path):
-    training.run(project, "rap", 0)
-    file = shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", tmp_path / "mine.safetensors")
+    do.train(project, "rap", 0)
+    file = shutil.copy(paths.run("rap", 0) / "adapter.safetensors", tmp_path / "mine.safetensors")
     want = find(project, variant="rap")
     shutil.rmtree("results")
     assert ranked(find(project, adapter=str(file))) == ranked(want)
@@ -144,18 +143,18 @@ def test_a_mistake_is_one_line(project, asked, said):
 def test_other_frames_and_text_conditioned_methods_are_refused(project):
     text = Variant(adapter="asa", asa={"blocks": [1], "query": "text"})
     asked = project.model_copy(update={"variants": project.variants | {"text": text}})
-    training.run(asked, "text", 0)
+    do.train(asked, "text", 0)
     with pytest.raises(UserError, match="text: it has no embedding of a video without a text"):
         find(asked, variant="text")
-    training.run(project, "rap", 0)
+    do.train(project, "rap", 0)
     other = project.model_copy(update={"frames": project.frames.model_copy(update={"count": 3})})
     with pytest.raises(UserError, match=r"frames.count is 3, and the adapter was trained with 4"):
         find(other, variant="rap")
 
 
 def test_the_ten_lines_of_the_documentation_run(project, clips, capsys):
-    training.run(project, "rap", 0)
-    shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", "their-adapter.safetensors")
+    do.train(project, "rap", 0)
+    shutil.copy(paths.run("rap", 0) / "adapter.safetensors", "their-adapter.safetensors")
     shutil.copytree(paths.backbone(project.backbone.name), "data/backbones/ViT-B-32")
     for name, clip in {"one": "steady.mp4", "two": "one.mp4", "three": "portrait.mp4"}.items():
         shutil.copy(clips / clip, f"{name}.mp4")
@@ -178,9 +177,9 @@ def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
     rows = pd.read_csv("mine.csv", keep_default_na=False)
     assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
     assert "set dataset.annotations to v1.2.csv and" in template.run(project, shutil.copytree("mine", "v1.2"))
-    with pytest.raises(UserError, match=r"mine.csv: there already"):
+    with pytest.raises(UserError, match=r"mine.csv: exists"):
         template.run(project, "mine")
-    with pytest.raises(UserError, match=r"absent: no folder"):
+    with pytest.raises(UserError, match=r"absent: not a folder"):
         template.run(project, "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no video in it"):

@@ -36,11 +36,9 @@ def run(job: "Job") -> str:
     wanted = job.params.backbone
     folder = paths.backbone(wanted.name)
     job.reads_external()
+    config = None if wanted.name == DEMO else open_clip_config(wanted.name, wanted.pretrained)
     file = source_file(wanted)
-    if wanted.name == DEMO:
-        config = read_json(file.with_suffix(".json"))
-    else:
-        config = open_clip_config(wanted.name, wanted.pretrained)
+    config = config or read_json(file.with_suffix(".json"))
     state = weights.read(file)
     if is_torchscript(file) and not config["model"].get("quick_gelu"):
         raise UserError(

@@ -9,11 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from rap.data.manifest import Manifest
+from rap.data.registry import DatasetInfo, own_folder
 from rap.demo.captions import caption
 from rap.demo.film import encode, film, recipe, shot
 from rap.demo.scenes import KINDS, Scene, draw_scene
 from rap.params import Demo, Params
 
+DATASET = DatasetInfo(own_folder)
 SPLITS = ("test", "val", "train")  # drawn in this order: more training scenes leave the test scenes as they are
 CAPTIONS = {"test": 1, "val": 1, "train": 2}
 WAYS = ("forwards", "backwards")

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from rap import paths
-from rap.data import datasets
+from rap.data import registry
 from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
 from rap.download import archives, missing
 from rap.download.workplace import workplace
@@ -34,10 +34,10 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     where they are. What is gone for good is asked for once, and again only if `retry_dead`.
     """
     params = job.params
-    settings, source = params.download, datasets.videos_folder(params)
+    settings, source = params.download, registry.videos_folder(params)
     with workplace(source) if settings.archives or settings.videos or settings.pages else nullcontext() as work:
         brought = archives.bring(settings, source, work)
-        manifest = datasets.prepare(params)
+        manifest = registry.prepare(params)
         found = missing.bring(params, manifest.videos, source, work, retry_dead)
     folder = paths.manifest(params.dataset.name)
     job.reads_external()
@@ -53,7 +53,7 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     Manifest(videos, manifest.captions, manifest.notes).write(folder, job.result)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
-    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *datasets.departures(params)])
+    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *registry.departures(params)])
 
 
 def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:

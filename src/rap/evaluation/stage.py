@@ -102,7 +102,7 @@ def fill(model: Retriever, corpus: Corpus, split: Split, file: "Path", batch: in
 
 
 def wider(blocks: Iterable[np.ndarray], columns: int) -> Iterator[np.ndarray]:
-    """The same matrix in blocks of at least `columns` columns, except the last: every block costs a pass over the file."""
+    """The same matrix in blocks of at least `columns` columns, except the last: each block is a pass over the file."""
     held = []
     for block in blocks:
         held.append(block)
@@ -116,8 +116,8 @@ def wider(blocks: Iterable[np.ndarray], columns: int) -> Iterator[np.ndarray]:
 def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
     """The figures of metrics.json, and the rank of every query.
 
-    `to_video` and `to_text`: scores [captions, videos] with captions and with videos as queries; one matrix, unless they
-    are post-processed. `videos`: those of the manifest.
+    `to_video` and `to_text`: scores [captions, videos] with captions and with videos as queries; one matrix, unless
+    they are post-processed. `videos`: those of the manifest.
     """
     columns = {id: column for column, id in enumerate(split.videos)}
     owner = split.captions.video_id.map(columns).to_numpy(int)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from rap.runtime import distributed
 from rap.runtime.device import autocast, mixed, setup
 from rap.runtime.prefetch import prefetch
 from rap.shards import Item, Shard
+
+if TYPE_CHECKING:
+    from rap.jobs import Job
 
 
 def run(job: "Job", cache: str, shard: int) -> str:

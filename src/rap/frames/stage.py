@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from rap import paths, shards
-from rap.data.datasets import videos_folder
 from rap.data.manifest import Manifest
+from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
@@ -30,7 +30,8 @@ def run(job: "Job", shard: int) -> str:
     are more than `dataset.max_failed` of all; the rows are kept, but the shard is not finished.
     """
     params = job.params
-    manifest = Manifest.read(job.reads(paths.manifest(params.dataset.name) / "manifest.json"))
+    job.reads(paths.manifest(params.dataset.name) / "manifest.json")
+    manifest = Manifest.read(paths.manifest(params.dataset.name))
     folder = paths.backbone(params.backbone.name)
     job.reads(folder / "backbone.json")
     recipe = read_recipe(params.frames, folder)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from rap import paths
-from rap.data.datasets import departures
 from rap.data.manifest import SPLITS, Manifest
+from rap.data.registry import departures
 from rap.params import Params
 from rap.report import plots
 from rap.shards import Shard

@@ -45,7 +45,7 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[[Path], Rec
         **{name: figures[name] for name in ("videos", "videos_total", "queries")},
         **read_costs(variant, seed),
     }
-    label = params.all_variants[variant].label or variant
+    label = params.variant(variant).label or variant
     rows = [{"variant": variant, "label": label, "post": "", **facts, **flat(figures)}]
     for name in params.evaluation.post:
         row = {"variant": f"{variant}+{name}", "label": f"{label} + {rerank.LABELS[name]}", "post": name}

@@ -32,7 +32,7 @@ def header(params: Params, variant: str, seed: int, config: dict) -> dict:
     return {
         "format": FORMAT,
         "rap": version("rap-retrieval"),
-        "adapter": params.all_variants[variant].adapter,
+        "adapter": params.variant(variant).adapter,
         "options": {name: group.model_dump(mode="json") for name, group in options.items()},
         "frames": params.frames.model_dump(mode="json"),
         "max_words": params.features.max_words,

@@ -68,7 +68,7 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
 
 
 def nearest(embeddings: np.ndarray, query: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `top` rows with the highest cosines with `query` [E], best first, and the cosines. Exact; ties in row order."""
+    """The `top` rows by cosine with `query` [E], best first, and the cosines. Exact; ties in row order."""
     cosines = embeddings @ query
     top = min(top, len(cosines))
     least = np.partition(cosines, -top)[-top]

@@ -4,7 +4,7 @@ import numpy as np
 from tabulate import tabulate
 
 from rap import paths
-from rap.data.datasets import videos_folder
+from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.params import Params, hint
 from rap.retrieval.pretrained import Pretrained, from_pretrained, untrained

@@ -1,4 +1,4 @@
-"""What a run is: a variant trained with one seed. Its model before training, and the record of the finished training."""
+"""A run is a variant trained with one seed: its model before training, and the facts of the finished training."""
 
 from pathlib import Path
 from typing import Any, Literal

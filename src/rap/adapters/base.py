@@ -1,0 +1,1 @@
+from rap.adapters import Adapter as Adapter

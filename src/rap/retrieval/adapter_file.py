@@ -42,19 +42,19 @@ def header(params: Params, variant: str, seed: int, config: dict) -> dict:
 
 
 def save_pretrained(adapter: Adapter, about: dict, path: Path) -> None:
-    """Write an adapter with its header. Equal adapters are equal bytes."""
+    """Write an adapter with its header. Equal adapters are equal bytes: the metadata has one key, since safetensors
+    writes several in any order."""
     weights = {name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}
-    text = json.dumps(about, sort_keys=True)
+    text = json.dumps(about | {"checksum": _checksum(about, weights)}, sort_keys=True)
     with atomic(path) as temporary:
-        save_file(weights, temporary, metadata={"rap": text, "checksum": _checksum(about, weights)})
+        save_file(weights, temporary, metadata={"rap": text})
 
 
 def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
     """The header and the weights. Raises UserError if the file is absent, damaged, or not an adapter of this format."""
     try:
         with safe_open(str(file), "pt") as opened:
-            metadata = opened.metadata() or {}
-            about = json.loads(metadata["rap"])
+            about = json.loads((opened.metadata() or {})["rap"])
             weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         number = about["format"]
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
         raise UserError(
             f"{file}: an adapter of format {number}, written by rap {about.get('rap')}; this version reads {FORMAT}"
         )
-    if metadata.get("checksum") != _checksum(about, weights):
+    if about.pop("checksum", "") != _checksum(about, weights):
         raise UserError(f"{file}: damaged: its checksum is wrong; copy it again, or run `rap train` again")
     return about, weights
 

@@ -22,13 +22,13 @@ def test_good_videos_get_their_digest_and_bad_ones_a_reason(project, clips, caps
     bad = {
         "absent.mp4": "cannot be opened: No such file or directory",
         "empty.mp4": "empty file",
-        "text.mp4": "no video that can be read",
-        "playlist.mp4": "no video that can be read",
-        "concat.mp4": "no video that can be read",
+        "text.mp4": "not a readable video",
+        "playlist.mp4": "not a readable video",
+        "concat.mp4": "not a readable video",
         "sound.mp4": "no video stream",
         "cut.mp4": "cut short",
         "cut.webm": "cut short",
-        "noindex.mp4": "no video that can be read",
+        "noindex.mp4": "not a readable video",
         "folder.mp4": "not a regular file",
         "pipe.mp4": "not a regular file",
     }

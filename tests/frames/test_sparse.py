@@ -65,7 +65,7 @@ def sure(monkeypatch):
     def must(*arguments):
         try:
             return cut(*arguments)
-        except sparse.Unsure as reason:
+        except sparse.Fallback as reason:
             pytest.fail(f"unsure: {reason}")
 
     monkeypatch.setattr(sparse, "cut", must)
@@ -131,7 +131,7 @@ def test_what_it_does_not_vouch_for_is_left_to_ffmpeg(tmp_path, monkeypatch, nam
     def noted(*arguments):
         try:
             return cut(*arguments)
-        except sparse.Unsure as reason:
+        except sparse.Fallback as reason:
             reasons.append(reason)
             raise
 
@@ -223,10 +223,10 @@ def test_the_stage_decodes_several_at_once_and_makes_the_same_shard(project, cli
 
 def test_each_thread_hears_its_own_complaints_and_the_libraries_are_silent_again():
     def heard(n: int) -> list[str]:
-        with libav.listening() as said:
+        with libav.capture_errors() as errors:
             for _ in range(50):
                 av.logging.log(av.logging.ERROR, "rap", f"complaint {n}")
-            return [text for *_, text in said]
+            return [text for *_, text in errors]
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(heard, [1, 1, 2, 3])) == [[f"complaint {n}"] * 50 for n in (1, 1, 2, 3)]
@@ -235,6 +235,6 @@ def test_each_thread_hears_its_own_complaints_and_the_libraries_are_silent_again
 
 def test_a_complaint_of_the_container_is_heard(clips):
     span = probe(clips / "steady.mp4")
-    assert span.quiet
-    with pytest.raises(sparse.Unsure):
-        sparse.cut(clips / "steady.mp4", replace(span, quiet=False), 32, "bicubic", 0.0, 1.0, 4)
+    assert span.clean
+    with pytest.raises(sparse.Fallback):
+        sparse.cut(clips / "steady.mp4", replace(span, clean=False), 32, "bicubic", 0.0, 1.0, 4)

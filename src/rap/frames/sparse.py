@@ -65,7 +65,7 @@ def cut(path: Path, span: Span, size: int, interpolation: str, first: float, ste
         raise Fallback(str(error)) from None
     times = [span.packets[n].pts for n in chosen]
     if errors or not span.clean or not found.keys() >= set(times):
-        raise Fallback("it is damaged, or one of its key frames is not")
+        raise Fallback("it is damaged, or decoding cannot start at a key frame")
     return np.stack([found[time] for time in times])
 
 

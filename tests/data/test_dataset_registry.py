@@ -48,6 +48,12 @@ def test_every_dataset_has_its_information_and_a_folder_of_videos(project, name)
     assert registry.videos_folder(settings) == usual
 
 
+def test_the_demo_needs_no_annotations(project):
+    demo = {"train": 1, "val": 1, "test": 1}
+    settings = project(dataset={"name": "demo", "annotations": None, "videos": None, "demo": demo})
+    assert len(registry.prepare(settings).videos) == 6
+
+
 @pytest.mark.parametrize("name", ["folder", "msvd"])
 def test_a_dataset_that_needs_annotations_says_so_in_one_line(project, name):
     Path("videos").mkdir(exist_ok=True)

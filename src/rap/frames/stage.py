@@ -87,7 +87,7 @@ def _stop_if_too_many(params: Params, failed: pd.DataFrame, elsewhere: int, tota
         return
     first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
     raise UserError(
-        f"{stem}: {count} of {total} videos failed; more than dataset.max_failed allows "
+        f"{stem}: {count} of {total} videos failed, more than dataset.max_failed allows "
         f"({params.dataset.max_failed:g}); the first here is {first}; {stem}.parquet has the reasons: replace those "
         "videos, or raise the limit"
     )

@@ -5,17 +5,17 @@ from threading import Event
 
 import pytest
 from scripted import (
-    careless,
     chunked,
+    compressed,
     drop,
+    drop_without_ranges,
     endless,
-    lengthless,
-    rangeless,
-    rangeless_drop,
+    ignore_if_range,
+    ignore_ranges,
     redirect,
-    squeezed,
     stall,
     status,
+    without_length,
 )
 
 from rap.download.http import Http
@@ -75,7 +75,7 @@ def test_a_run_killed_after_the_transfer_makes_no_request(server, fetch, monkeyp
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("ranges", [rangeless, careless])
+@pytest.mark.parametrize("ranges", [ignore_ranges, ignore_if_range])
 def test_two_versions_of_a_file_are_never_mixed(server, fetch, ranges):
     def change(handler, body):
         drop(100_000)(handler, body)
@@ -96,7 +96,7 @@ def test_if_range_fetches_a_changed_file_from_the_start(server, fetch):
 
 
 def test_a_server_without_ranges_sends_the_whole_file_again(server, fetch):
-    server.script["/file"] = [rangeless_drop(100_000), rangeless]
+    server.script["/file"] = [drop_without_ranges(100_000), ignore_ranges]
     assert fetch().read_bytes() == BODY
 
 
@@ -114,7 +114,7 @@ def test_transfers_that_make_progress_are_not_failed_attempts(server, fetch):
 
 def test_a_large_file_that_always_starts_again_is_given_up(server, fetch):
     server.files["/file"] = BODY * 20
-    server.script["/file"] = [rangeless_drop(2_000_000)] * 9
+    server.script["/file"] = [drop_without_ranges(2_000_000)] * 9
     with pytest.raises(FetchError, match="interrupted after 2000000 of 6000000 bytes"):
         fetch()
     assert len(server.asked) == 4  # the first made progress; three more did not
@@ -156,7 +156,7 @@ def test_size_and_digest_are_checked(server, fetch, tmp_path):
     with pytest.raises(FetchError, match="wrong content: its SHA-256 is"):
         fetch(sha256="0" * 64)
     assert len(server.asked) == 2
-    server.script["/file"] = [lengthless]
+    server.script["/file"] = [without_length]
     with pytest.raises(FetchError, match="wrong size: the server has 300000 bytes, not 299999"):
         fetch(size=299_999)
 
@@ -188,7 +188,7 @@ def test_without_a_version_or_a_digest_nothing_is_resumed(server, fetch):
 
 
 def test_too_large_a_file_is_stopped(server, fetch):
-    for step in (rangeless, endless):
+    for step in (ignore_ranges, endless):
         server.script["/file"] = [step]
         with pytest.raises(FetchError, match="larger than download"):
             fetch(parameters={"max_gb": 1e-4})
@@ -202,7 +202,7 @@ def test_a_chunked_body_is_complete_only_with_its_last_chunk(server, fetch):
 
 
 def test_transfers_are_not_compressed(server, fetch):
-    server.script["/file"] = [squeezed]
+    server.script["/file"] = [compressed]
     assert fetch().read_bytes() == BODY
 
 

@@ -6,7 +6,7 @@ from threading import Event
 import numpy as np
 import pytest
 from conftest import number
-from scripted import Handler, drop, status, well
+from scripted import Handler, correct, drop, status
 
 from rap.data.manifest import Manifest
 from rap.download import stage as download
@@ -92,7 +92,7 @@ def test_a_busy_page_is_retried(server, fetch, code, clips):
 
 
 def test_a_dropped_connection_resumes_and_a_missing_server_is_not_a_dead_link(server, fetch, clips):
-    server.script["/steady.mp4"] = [well, drop(2000)]
+    server.script["/steady.mp4"] = [correct, drop(2000)]
     assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
     assert len(server.asked) == 3
     with pytest.raises(FetchError, match="Connection refused") as caught:
@@ -127,7 +127,7 @@ def test_cookies_are_sent_and_their_file_is_not_changed(server, listed, tmp_path
 
     def look(handler: Handler, body: bytes) -> None:
         sent.append(handler.headers["Cookie"])
-        well(handler, body)
+        correct(handler, body)
 
     server.types["/v/a.mp4"] = "video/mp4"
     server.script["/v/a.mp4"] = [look, look]

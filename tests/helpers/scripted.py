@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in server.files and not server.script[self.path]:
             status(404)(self, b"")
             return
-        step = server.script[self.path].pop(0) if server.script[self.path] else well
+        step = server.script[self.path].pop(0) if server.script[self.path] else correct
         step(self, server.files.get(self.path, b""))
 
     def head(self, code: int, **headers) -> None:
@@ -58,7 +58,7 @@ def tag(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
-def well(handler: Handler, body: bytes) -> None:
+def correct(handler: Handler, body: bytes) -> None:
     """A correct response (RFC 9110): ranges, and If-Range with an ETag."""
     _send(handler, body, len(body))
 
@@ -105,7 +105,7 @@ def endless(handler: Handler, body: bytes) -> None:
     handler.server.waited_out.append(handler.path)
 
 
-def squeezed(handler: Handler, body: bytes) -> None:
+def compressed(handler: Handler, body: bytes) -> None:
     """Compress the body if the client accepts that."""
     if "gzip" in handler.headers["Accept-Encoding"]:
         body = gzip.compress(body)
@@ -125,13 +125,13 @@ def redirect(to: str) -> Step:
     return status(302, Location=to)
 
 
-def rangeless(handler: Handler, body: bytes) -> None:
+def ignore_ranges(handler: Handler, body: bytes) -> None:
     """Ignore ranges: send the whole file, without its version."""
     handler.head(200, Content_Length=len(body))
     handler.wfile.write(body)
 
 
-def rangeless_drop(after: int) -> Step:
+def drop_without_ranges(after: int) -> Step:
     def step(handler: Handler, body: bytes) -> None:
         handler.head(200, Content_Length=len(body), ETag=tag(body))
         handler.wfile.write(body[:after])
@@ -139,7 +139,7 @@ def rangeless_drop(after: int) -> Step:
     return step
 
 
-def careless(handler: Handler, body: bytes) -> None:
+def ignore_if_range(handler: Handler, body: bytes) -> None:
     """Ignore If-Range: send the range of the present file."""
     start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
     span = f"bytes {start}-{len(body) - 1}/{len(body)}"
@@ -147,7 +147,7 @@ def careless(handler: Handler, body: bytes) -> None:
     handler.wfile.write(body[start:])
 
 
-def lengthless(handler: Handler, body: bytes) -> None:
+def without_length(handler: Handler, body: bytes) -> None:
     """Send no Content-Length: the end of the connection ends the file."""
     handler.head(200)
     handler.wfile.write(body)

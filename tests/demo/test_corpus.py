@@ -1,4 +1,4 @@
-"""The demo corpus: real clips that are the same bytes every time, each with its scene played backwards."""
+"""The demo corpus: reproducible video files, each with a time-reversed twin."""
 
 import subprocess
 
@@ -8,10 +8,10 @@ import pytest
 from shipped import shipped
 
 from rap.demo.captions import caption, describe, vocabulary, words
-from rap.demo.corpus import WAYS, manifest, prepare, script, shoot
+from rap.demo.corpus import DIRECTIONS, draw_takes, manifest, prepare, write_clips
 from rap.demo.draw import SHAPES as DRAWN
 from rap.demo.draw import paint, still
-from rap.demo.film import film
+from rap.demo.film import render
 from rap.demo.scenes import BACKGROUNDS, KINDS, PLACES, SHAPES, Thing, draw_scene
 from rap.params import load
 
@@ -53,32 +53,32 @@ def test_twins_name_each_other_and_differ_in_caption(corpus):
     assert all(texts[video].isdisjoint(texts[twin]) for video, twin in videos.twin.items())
 
 
-def test_a_twin_decodes_to_the_very_same_pictures_backwards(corpus):
+def test_a_twin_decodes_to_the_same_pictures_in_reverse(corpus):
     table, folder = corpus
-    for row in table.videos[table.videos.video_id.str.endswith(WAYS[0])].itertuples():
+    for row in table.videos[table.videos.video_id.str.endswith(DIRECTIONS[0])].itertuples():
         clip, twin = decode(folder / row.path), decode(folder / f"{row.twin}.mp4")
         assert 24 <= len(clip) <= 48 and (clip == twin[::-1]).all() and not (clip == twin).all()
 
 
-def test_clips_are_the_same_bytes_every_time(corpus, tmp_path):
-    take = next(script(SMALL))
-    shoot(take, tmp_path)
-    for way in WAYS:
+def test_the_bytes_of_clips_are_reproducible(corpus, tmp_path):
+    take = next(draw_takes(SMALL))
+    write_clips(take, tmp_path)
+    for way in DIRECTIONS:
         name = f"{take.name(way)}.mp4"
         assert (tmp_path / name).read_bytes() == (corpus[1] / name).read_bytes()
 
 
-def test_a_second_run_draws_only_what_is_missing_or_broken(params, corpus, tmp_path):
-    take = next(script(SMALL))
-    assert [shoot(take, tmp_path), shoot(take, tmp_path)] == [2, 0]
-    broken = tmp_path / f"{take.name('forwards')}.mp4"
-    whole = broken.read_bytes()
-    broken.write_bytes(whole[: len(whole) // 2])
-    assert shoot(take, tmp_path) == 1 and broken.read_bytes() == whole
+def test_a_second_run_writes_only_missing_or_incomplete_clips(params, corpus, tmp_path):
+    take = next(draw_takes(SMALL))
+    assert [write_clips(take, tmp_path), write_clips(take, tmp_path)] == [2, 0]
+    incomplete = tmp_path / f"{take.name('forwards')}.mp4"
+    whole = incomplete.read_bytes()
+    incomplete.write_bytes(whole[: len(whole) // 2])
+    assert write_clips(take, tmp_path) == 1 and incomplete.read_bytes() == whole
 
 
 def test_no_test_scene_is_a_train_scene_in_either_direction():
-    takes = list(script(shipped("dataset.demo")))
+    takes = list(draw_takes(shipped("dataset.demo")))
     keys = {split: {take.scene.key() for take in takes if take.split == split} for split in ("train", "val", "test")}
     assert [len(keys[split]) for split in ("train", "val", "test")] == [400, 40, 125]
     assert keys["test"].isdisjoint(keys["train"] | keys["val"]) and keys["val"].isdisjoint(keys["train"])
@@ -86,22 +86,24 @@ def test_no_test_scene_is_a_train_scene_in_either_direction():
 
 def test_more_train_scenes_leave_the_test_scenes_alone():
     test = [
-        [take for take in script(shipped("dataset.demo", train=train)) if take.split == "test"] for train in (3, 30)
+        [take for take in draw_takes(shipped("dataset.demo", train=train)) if take.split == "test"] for train in (3, 30)
     ]
     assert test[0] == test[1]
 
 
 def test_the_vocabulary_covers_every_caption():
     known, rng = set(vocabulary()), np.random.default_rng(0)
-    said = {word for text in manifest(list(script(shipped("dataset.demo")))).captions.caption for word in words(text)}
+    used = {
+        word for text in manifest(list(draw_takes(shipped("dataset.demo")))).captions.caption for word in words(text)
+    }
     for kind in KINDS * 200:
         scene = draw_scene(rng, kind)
         things = [Thing("ring", "red", place, size) for place in PLACES for size in ("small", "large")]
-        said |= set(words(caption(scene, rng))) | set(words(describe(scene.background, things, rng)))
-    assert said == known
+        used |= set(words(caption(scene, rng))) | set(words(describe(scene.background, things, rng)))
+    assert used == known
 
 
-def test_a_caption_and_its_reverse_never_read_alike():
+def test_a_scene_and_its_reverse_never_share_a_caption():
     rng = np.random.default_rng(0)
     for kind in KINDS * 100:
         scene = draw_scene(rng, kind)
@@ -109,15 +111,15 @@ def test_a_caption_and_its_reverse_never_read_alike():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_something_happens_in_every_film_and_it_ends_unlike_it_began(kind):
-    frames = film(draw_scene(np.random.default_rng(1), kind), (1, 2)).astype(int)
+def test_every_kind_of_event_changes_the_picture(kind):
+    frames = render(draw_scene(np.random.default_rng(1), kind), (1, 2)).astype(int)
     change = np.abs(frames - frames[0]).mean((1, 2, 3))
     assert change.max() > 1
     assert (change[-1] < 0.1) if kind == "order" else (change[-1] == change.max())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_stand_in_the_middle_of_their_place_and_look_unlike_each_other(shape):
+def test_shapes_are_centred_at_their_place_and_differ_from_each_other(shape):
     def mask(name):
         picture = still("dark", [Thing(name, "yellow", "centre", "large")], np.random.default_rng(0))
         return picture[..., 0] > 150
@@ -127,6 +129,6 @@ def test_shapes_stand_in_the_middle_of_their_place_and_look_unlike_each_other(sh
     assert all((mask(shape) ^ mask(other)).mean() > 0.01 for other in DRAWN if other != shape)
 
 
-def test_backgrounds_can_be_told_apart():
+def test_backgrounds_differ():
     pictures = [paint(name, [], 1).astype(int) for name in BACKGROUNDS]
     assert all(np.abs(a - b).mean() > 10 for i, a in enumerate(pictures) for b in pictures[:i])

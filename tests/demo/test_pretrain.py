@@ -1,12 +1,12 @@
-"""The making of the demo's backbone: its first steps are the same every time, and they learn."""
+"""Pretraining of the demo's backbone: its first steps are reproducible, and they learn."""
 
 import numpy as np
-import open_clip
 import torch
 from safetensors.torch import load_file
 from shipped import shipped
 
 from rap.clip.tokenizer import tokenize
+from rap.clip.trainable import open_clip_model
 from rap.demo import pretrain
 from rap.demo.captions import caption
 from rap.demo.scenes import KINDS, draw_scene
@@ -15,7 +15,7 @@ from rap.files import read_json
 FEW = shipped("pretrain", batch=16, warm_steps=3, pair_steps=3, event_steps=3)
 
 
-def test_the_first_steps_of_every_phase_are_the_same_every_time():
+def test_the_first_steps_of_every_phase_are_reproducible():
     (one, losses), (other, again) = pretrain.train(FEW), pretrain.train(FEW)
     assert losses == again and len(losses) == 9
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
@@ -46,12 +46,12 @@ def test_every_caption_fits_the_text_tower_and_no_word_is_unknown():
     assert words[0] == "<pad>" and words[-1] == "<end>" and not (ids == words.index("<unknown>")).any()
 
 
-def test_reading_without_the_padding_is_open_clips_own_reading():
+def test_text_embeddings_without_padding_match_open_clip():
     model, _ = pretrain.train(FEW)
     texts = ["a red ring at the left", "a blue ring at the top right with a green star"]
     ids, _ = tokenize(texts, pretrain.config()["tokenizer"], 32)
     own = model.encode_text(torch.from_numpy(ids).long(), normalize=True)
-    torch.testing.assert_close(pretrain.read(model, texts), own, rtol=0, atol=1e-6)
+    torch.testing.assert_close(pretrain.embed(model, texts), own, rtol=0, atol=1e-6)
 
 
 def test_the_shipped_config_is_that_of_the_code():
@@ -60,7 +60,7 @@ def test_the_shipped_config_is_that_of_the_code():
 
 def test_the_shipped_weights_know_places_and_how_events_end():
     state = load_file(pretrain.FOLDER / "demo-vit.safetensors")
-    model = open_clip.CLIP(**pretrain.config()["model"]).eval()
+    model = open_clip_model(pretrain.config()["model"]).eval()
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     measured = pretrain.quality(model)
     assert measured["place of four"] > 90 and measured["R@1 of 256"] > 70 and measured["outcome of two"] > 80

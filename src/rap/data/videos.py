@@ -6,27 +6,8 @@ from os.path import splitext
 from pathlib import Path
 
 # In order of preference, where a video has several files.
-SUFFIXES = tuple(
-    f".{kind}"
-    for kind in [
-        "mp4",
-        "mkv",
-        "webm",
-        "mov",
-        "avi",
-        "m4v",
-        "mpg",
-        "mpeg",
-        "3gp",
-        "3g2",
-        "wmv",
-        "mts",
-        "m2ts",
-        "ts",
-        "flv",
-        "ogv",
-    ]
-)
+SUFFIXES: tuple[str, ...] = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp", ".3g2", ".wmv")
+SUFFIXES += (".mts", ".m2ts", ".ts", ".flv", ".ogv")
 
 
 def video_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:

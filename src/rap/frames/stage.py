@@ -2,16 +2,17 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from rap import paths, shards
-from rap.data.manifest import Manifest
+from rap.data.manifest import Manifest, Video
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
@@ -35,7 +36,7 @@ def run(job: "Job", shard: int) -> str:
     folder = paths.backbone(params.backbone.name)
     job.reads(folder / "backbone.json")
     recipe = read_recipe(params.frames, folder)
-    videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).videos.itertuples()}
+    videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).rows()}
     keys = {name: row_key(recipe, video, job.code) for name, video in videos.items()}
     shape = (recipe.frames.count, recipe.size, recipe.size, 3)
     cut = partial(cut_clip, recipe=recipe, folder=videos_folder(params))
@@ -43,7 +44,7 @@ def run(job: "Job", shard: int) -> str:
     stem = paths.frames(params.dataset.name, shard)
     made, computed = shards.build(stem, keys, shape, "uint8", work)
     failed = made.index[made.index.reason != ""]
-    elsewhere = (manifest.videos.status != "ok").sum() - sum(video.status != "ok" for video in videos.values())
+    elsewhere = sum(manifest.videos.status != "ok") - sum(video.status != "ok" for video in videos.values())
     _stop_if_too_many(params, failed, elsewhere, len(manifest.videos), stem)
     shards.seal(made, job.result)
     return (
@@ -52,7 +53,7 @@ def run(job: "Job", shard: int) -> str:
     )
 
 
-def row_key(recipe: Recipe, video: Any, code: str) -> str:
+def row_key(recipe: Recipe, video: Video, code: str) -> str:
     """The digest of what the frames of a clip depend on; `code` is that of the stage's source."""
     sampler: dict[str, Any] = {"name": recipe.frames.sampler, "count": recipe.frames.count}
     if recipe.frames.sampler == "fps":
@@ -69,8 +70,10 @@ def read_recipe(frames: Frames, backbone: Path) -> Recipe:
     return prepare(frames, read_json(backbone / "config.json")["preprocess"], str(backbone / "config.json"))
 
 
-def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Iterator[shards.Item]:
-    """Items in the order in which they are done; what waits in memory is no more than what is being decoded."""
+def _cut_all(
+    cut: Callable[[Video], shards.Item], videos: dict[str, Video], workers: int, title: str, ids: list[str]
+) -> Iterator[shards.Item]:
+    """Yield items as they are finished."""
     pool = ThreadPoolExecutor(workers)
     try:
         done: Iterator[Future] = as_completed({pool.submit(cut, videos[id]) for id in ids})
@@ -83,12 +86,13 @@ def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
-def _stop_if_too_many(params: Params, failed, elsewhere: int, total: int, stem: Path) -> None:
+def _stop_if_too_many(params: Params, failed: pd.DataFrame, elsewhere: int, total: int, stem: Path) -> None:
     count = len(failed) + elsewhere
     if count <= params.dataset.max_failed * total:
         return
     first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
     raise UserError(
-        f"{stem}: {count} of {total} videos failed; dataset.max_failed ({params.dataset.max_failed:g}) allows fewer; "
-        f"the first here is {first}; {stem}.parquet has the reasons: mend those videos, or raise the limit"
+        f"{stem}: {count} of {total} videos failed, more than dataset.max_failed allows "
+        f"({params.dataset.max_failed:g}); the first here is {first}; {stem}.parquet has the reasons: replace those "
+        "videos, or raise the limit"
     )

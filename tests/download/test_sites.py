@@ -1,5 +1,6 @@
 """Pages through yt-dlp, its generic extractor on the local server: whole videos, spans, and the ways it fails."""
 
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -148,3 +149,10 @@ def test_dead_pages_are_in_the_manifest_and_asked_once(server, listed):
     server.asked.clear()
     download.run(settings)
     assert server.asked == []
+
+
+def test_without_yt_dlp_pages_are_refused_in_one_line(server, listed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    settings = listed("a.mp4", videos=None, pages=server.url("/v/{path}"))
+    with pytest.raises(UserError, match=r"yt_dlp is not installed; run: pip install 'rap-retrieval\[download\]'"):
+        download.run(settings)

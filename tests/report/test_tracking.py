@@ -134,6 +134,14 @@ def test_a_store_that_fails_costs_a_line_not_the_training(project, uri, monkeypa
         tracking.log_all(project)
 
 
+def test_without_mlflow_tables_are_made_and_nothing_is_logged(project, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    tracking.log(project, [write_run("lorm", 0)])
+    assert capsys.readouterr().err == "rap: note: mlflow is not installed, so runs are not logged\n"
+    with pytest.raises(UserError, match=r"pip install 'rap-retrieval\[tracking\]'"):
+        tracking.log_all(project)
+
+
 def test_importing_it_does_not_import_mlflow():
     code = "import sys, rap.report.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

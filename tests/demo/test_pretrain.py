@@ -2,6 +2,7 @@
 
 import numpy as np
 import open_clip
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -23,6 +24,7 @@ def test_the_first_steps_of_every_phase_are_the_same_every_time():
     assert not torch.equal(one.token_embedding.weight, different.token_embedding.weight)
 
 
+@pytest.mark.slow
 def test_the_warm_start_learns_from_its_first_steps():
     _, losses = pretrain.train(Pretrain(batch=64, warm_steps=50, pair_steps=1, event_steps=1))
     assert np.mean(losses[40:50]) < np.mean(losses[:5]) - 0.05

@@ -95,6 +95,7 @@ def test_a_damaged_archive_says_how_to_fetch_it_again(settings, server):
         download.run(settings(sha256=None, size=None))
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on_and_ends_with_the_same_bytes(settings, listed, archive, server):
     names = ("a.mp4", "deep/b.mp4", "c.mp4", "d.mp4")
     both = listed(*names, archives=[archive], workers=1, timeout=20.0)

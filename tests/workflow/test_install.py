@@ -87,6 +87,20 @@ def test_an_old_python_is_one_clear_line(tmp_path: Path):
     assert f"{old} is absent or older than Python 3.11" in result.stderr.splitlines()[0]
 
 
+def test_the_citation_has_the_version_and_licence_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_forge_runs_the_script_of_ci_on_every_python():
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert tuple(job["strategy"]["matrix"]["python"]) == PYTHONS
+    classifiers = {text.rpartition(" ")[2] for text in PROJECT["classifiers"] if "Python :: 3." in text}
+    assert classifiers == set(PYTHONS)
+    assert job["steps"][-1]["run"] == ".ci/run"
+
+
 def test_ci_runs_the_command_of_the_readme():
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)

@@ -247,7 +247,7 @@ def digits(value: float) -> str:
 def costs(units: dict, name: str) -> tuple[dict, dict, dict]:
     """Of a clip, of it by depth, and of a caption, as a data set asks for frames and words."""
     usual = DATASETS.get(name, DATASETS["msrvtt"])
-    return units[f"{usual.frames} frames"], trained(units, usual.frames), units[f"{usual.words} words"]
+    return units[f"{usual.frames} frames"], trained(units, usual.frames), units[f"{usual.max_words} words"]
 
 
 if __name__ == "__main__":

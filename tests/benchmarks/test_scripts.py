@@ -70,6 +70,7 @@ def test_a_dry_run_takes_its_size_through_train_evaluate_and_table(run):
         assert f"`rap {stage['command']}`" in run["text"]
 
 
+@pytest.mark.slow
 def test_units_are_those_of_the_caches_that_the_stages_read(run, clips, tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()

@@ -32,7 +32,7 @@ import typer
 from PIL import Image
 
 from rap.frames import ffmpeg as tool
-from rap.frames.stage import Recipe, decode
+from rap.frames.decode import Recipe, decode
 from rap.params import Frames
 
 SIZE, COUNT = 224, 12

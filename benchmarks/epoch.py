@@ -43,7 +43,8 @@ from rap.features import stage as features
 from rap.features.cache import Batch
 from rap.files import digest_file, read_json
 from rap.frames import stage as frames
-from rap.frames.stage import decode, read_recipe
+from rap.frames.decode import decode
+from rap.frames.stage import read_recipe
 from rap.params import Params
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever

@@ -24,12 +24,13 @@ from rap import adapters
 from rap.adapters import Adapter
 from rap.adapters.lorm import text_tuner
 from rap.clip.towers import INPUT, Clip
-from rap.data.benchmark import SUFFIXES
-from rap.data.datasets import DATASETS
+from rap.data.datasets import names
+from rap.data.registry import info
+from rap.data.videos import SUFFIXES
 from rap.features.cache import Batch
 from rap.features.stage import prefix
+from rap.frames.decode import Recipe, decode, prepare
 from rap.frames.probe import probe
-from rap.frames.stage import Recipe, decode, prepare
 from rap.retrieval.model import Retriever
 
 BATCH = 128  # pairs per step of the published figures
@@ -246,7 +247,7 @@ def digits(value: float) -> str:
 
 def costs(units: dict, name: str) -> tuple[dict, dict, dict]:
     """Of a clip, of it by depth, and of a caption, as a data set asks for frames and words."""
-    usual = DATASETS.get(name, DATASETS["msrvtt"])
+    usual = info(name if name in names() else "msrvtt")
     return units[f"{usual.frames} frames"], trained(units, usual.frames), units[f"{usual.max_words} words"]
 
 

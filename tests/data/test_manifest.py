@@ -29,7 +29,7 @@ def test_notes_come_back_and_a_manifest_of_other_columns_is_refused(tmp_path):
     back = Manifest.read(tmp_path)
     assert back.notes == ("2 captions are empty: left out", "ünï") and back.captions.attrs == {}
     Manifest(manifest.videos.drop(columns="duration"), manifest.captions).write(tmp_path)
-    with pytest.raises(UserError, match="of another version; run `rap download` again"):
+    with pytest.raises(UserError, match="another version wrote this manifest; run `rap download` again"):
         Manifest.read(tmp_path)
 
 
@@ -46,11 +46,11 @@ def test_splits_and_shards_part_the_videos_and_take_their_captions_along():
 @pytest.mark.parametrize(
     ("table", "change", "words"),
     [
-        (0, {"video_id": "v0"}, "stands twice"),
+        (0, {"video_id": "v0"}, "duplicate id"),
         (0, {"split": "dev"}, "unknown split"),
         (1, {"caption": "  "}, "empty caption"),
         (1, {"video_id": "v9"}, "not listed"),
-        (1, {"caption_id": "c0"}, "stands twice"),
+        (1, {"caption_id": "c0"}, "duplicate id"),
     ],
 )
 def test_a_bad_row_is_refused_by_name(table, change, words):

@@ -53,7 +53,7 @@ class Calls:
 def test_a_pickle_that_calls_anything_is_refused_and_nothing_is_called(stored, tmp_path, function, protocol):
     mark = tmp_path / "executed"
     evil = {"a": [["x"]], "b": Calls(function, f"touch {mark}")}
-    with pytest.raises(UserError, match=r"raw-captions\.pkl: not read: it names .* could execute anything") as caught:
+    with pytest.raises(UserError, match=r"raw-captions\.pkl: cannot be read: it names .* could execute code") as caught:
         load(stored(pickle.dumps(evil, protocol)))
     assert not mark.exists() and "\n" not in str(caught.value)
 
@@ -74,6 +74,6 @@ def test_a_pickle_that_calls_anything_is_refused_and_nothing_is_called(stored, t
     ],
 )
 def test_what_is_damaged_or_roundabout_is_one_line(stored, content):
-    with pytest.raises(UserError, match=r"raw-captions\.pkl: not read") as caught:
+    with pytest.raises(UserError, match=r"raw-captions\.pkl: cannot be read") as caught:
         load(stored(content))
     assert "\n" not in str(caught.value)

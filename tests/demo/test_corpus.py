@@ -6,12 +6,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from rap.demo import prepare
 from rap.demo.captions import caption, describe, vocabulary, words
-from rap.demo.corpus import WAYS, manifest, script, shoot
+from rap.demo.corpus import DIRECTIONS, draw_takes, manifest, prepare, write_clips
 from rap.demo.draw import SHAPES as DRAWN
 from rap.demo.draw import paint, still
-from rap.demo.film import film
+from rap.demo.film import render
 from rap.demo.scenes import BACKGROUNDS, KINDS, PLACES, SHAPES, Thing, draw_scene
 from rap.params import Demo, load
 
@@ -55,43 +54,43 @@ def test_twins_name_each_other_and_differ_in_caption(corpus):
 
 def test_a_twin_decodes_to_the_very_same_pictures_backwards(corpus):
     table, folder = corpus
-    for row in table.videos[table.videos.video_id.str.endswith(WAYS[0])].itertuples():
+    for row in table.videos[table.videos.video_id.str.endswith(DIRECTIONS[0])].itertuples():
         clip, twin = decode(folder / row.path), decode(folder / f"{row.twin}.mp4")
         assert 24 <= len(clip) <= 48 and (clip == twin[::-1]).all() and not (clip == twin).all()
 
 
 def test_clips_are_the_same_bytes_every_time(corpus, tmp_path):
-    take = next(script(SMALL))
-    shoot(take, tmp_path)
-    for way in WAYS:
+    take = next(draw_takes(SMALL))
+    write_clips(take, tmp_path)
+    for way in DIRECTIONS:
         name = f"{take.name(way)}.mp4"
         assert (tmp_path / name).read_bytes() == (corpus[1] / name).read_bytes()
 
 
 def test_a_second_run_draws_only_what_is_missing_or_broken(params, corpus, tmp_path):
-    take = next(script(SMALL))
-    assert [shoot(take, tmp_path), shoot(take, tmp_path)] == [2, 0]
+    take = next(draw_takes(SMALL))
+    assert [write_clips(take, tmp_path), write_clips(take, tmp_path)] == [2, 0]
     broken = tmp_path / f"{take.name('forwards')}.mp4"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    assert shoot(take, tmp_path) == 1 and broken.read_bytes() == whole
+    assert write_clips(take, tmp_path) == 1 and broken.read_bytes() == whole
 
 
 def test_no_test_scene_is_a_train_scene_in_either_direction():
-    takes = list(script(Demo()))
+    takes = list(draw_takes(Demo()))
     keys = {split: {take.scene.key() for take in takes if take.split == split} for split in ("train", "val", "test")}
     assert [len(keys[split]) for split in ("train", "val", "test")] == [400, 40, 125]
     assert keys["test"].isdisjoint(keys["train"] | keys["val"]) and keys["val"].isdisjoint(keys["train"])
 
 
 def test_more_train_scenes_leave_the_test_scenes_alone():
-    test = [[take for take in script(Demo(train=train)) if take.split == "test"] for train in (3, 30)]
+    test = [[take for take in draw_takes(Demo(train=train)) if take.split == "test"] for train in (3, 30)]
     assert test[0] == test[1]
 
 
 def test_the_vocabulary_covers_every_caption():
     known, rng = set(vocabulary()), np.random.default_rng(0)
-    said = {word for text in manifest(list(script(Demo()))).captions.caption for word in words(text)}
+    said = {word for text in manifest(list(draw_takes(Demo()))).captions.caption for word in words(text)}
     for kind in KINDS * 200:
         scene = draw_scene(rng, kind)
         things = [Thing("ring", "red", place, size) for place in PLACES for size in ("small", "large")]
@@ -108,7 +107,7 @@ def test_a_caption_and_its_reverse_never_read_alike():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_something_happens_in_every_film_and_it_ends_unlike_it_began(kind):
-    frames = film(draw_scene(np.random.default_rng(1), kind), (1, 2)).astype(int)
+    frames = render(draw_scene(np.random.default_rng(1), kind), (1, 2)).astype(int)
     change = np.abs(frames - frames[0]).mean((1, 2, 3))
     assert change.max() > 1
     assert (change[-1] < 0.1) if kind == "order" else (change[-1] == change.max())

@@ -1,13 +1,13 @@
 """The making of the demo's backbone: its first steps are the same every time, and they learn."""
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from rap.clip.backbone import demo_config
 from rap.clip.tokenizer import tokenize
+from rap.clip.trainable import open_clip_model
 from rap.demo import pretrain
 from rap.demo.captions import caption
 from rap.demo.scenes import KINDS, draw_scene
@@ -53,7 +53,7 @@ def test_reading_without_the_padding_is_open_clips_own_reading():
     texts = ["a red ring at the left", "a blue ring at the top right with a green star"]
     ids, _ = tokenize(texts, pretrain.config()["tokenizer"], 32)
     own = model.encode_text(torch.from_numpy(ids).long(), normalize=True)
-    torch.testing.assert_close(pretrain.read(model, texts), own, rtol=0, atol=1e-6)
+    torch.testing.assert_close(pretrain.embed(model, texts), own, rtol=0, atol=1e-6)
 
 
 def test_the_shipped_config_is_that_of_the_code():
@@ -62,7 +62,7 @@ def test_the_shipped_config_is_that_of_the_code():
 
 def test_the_shipped_weights_know_places_and_how_events_end():
     state = load_file(pretrain.FOLDER / "demo-vit.safetensors")
-    model = open_clip.CLIP(**pretrain.config()["model"]).eval()
+    model = open_clip_model(pretrain.config()["model"]).eval()
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     measured = pretrain.quality(model)
     assert measured["place of four"] > 90 and measured["R@1 of 256"] > 70 and measured["outcome of two"] > 80

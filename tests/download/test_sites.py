@@ -16,8 +16,8 @@ from rap.download.retry import FetchError
 from rap.download.sites import Site
 from rap.download.sources import Source
 from rap.errors import UserError
+from rap.frames.decode import Recipe, decode
 from rap.frames.probe import probe
-from rap.frames.stage import Recipe, decode
 from rap.params import Download, Frames
 
 PAGE = '<html><head><title>x</title></head><body><video src="{}"></video></body></html>'

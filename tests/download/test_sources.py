@@ -1,24 +1,31 @@
 """Where videos come from: the addresses that parameters may name, and what templates make of a clip's name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from rap.data.registry import info
 from rap.download.sources import Source, source
 from rap.errors import UserError
 
 
+def pattern(dataset: str) -> re.Pattern | None:
+    return info(dataset).name_pattern
+
+
 def test_names_of_clips_say_which_video_and_which_seconds():
-    pages = "https://host/watch?v={id}"
-    assert source(pages, "activitynet", "v_-ab_1234567", "x.mp4") == Source("https://host/watch?v=-ab_1234567")
-    assert source(pages, "msvd", "-4wsu_jDBc_5_15", "x.avi") == Source("https://host/watch?v=-4wsu_jDBc", (5, 15))
-    assert source(pages, "didemo", "12345678@N01_987654321_0a1b2c3d4e", "x.mov") == Source(f"{pages[:-4]}987654321")
-    assert source(pages, "folder", "a&b_1_2", "a b.mp4") == Source("https://host/watch?v=a%26b_1_2")
-    assert (
-        source("https://h/{path}?{video}", "folder", "ü&/%", "d/ü?.mp4").url
-        == "https://h/d/%C3%BC%3F.mp4?%C3%BC%26%2F%25"
-    )
+    def page(dataset: str, video_id: str) -> Source:
+        return source("https://host/watch?v={id}", pattern(dataset), video_id, "a b.mp4")
+
+    assert page("activitynet", "v_-ab_1234567") == Source("https://host/watch?v=-ab_1234567")
+    assert page("msvd", "-4wsu_jDBc_5_15") == Source("https://host/watch?v=-4wsu_jDBc", (5, 15))
+    assert page("didemo", "12345678@N01_987654321_0a1b2c3d4e") == Source("https://host/watch?v=987654321")
+    assert page("folder", "a&b_1_2") == Source("https://host/watch?v=a%26b_1_2")
+    assert page("msvd", "another") == Source("https://host/watch?v=another")
+    both = source("https://h/{path}?{video}", None, "ü&/%", "d/ü?.mp4")
+    assert both == Source("https://h/d/%C3%BC%3F.mp4?%C3%BC%26%2F%25")
 
 
 def test_every_name_of_didemo_holds_the_id_of_its_page(annotations):
@@ -26,7 +33,7 @@ def test_every_name_of_didemo_holds_the_id_of_its_page(annotations):
     assert len(moments) > 1000
     for moment in moments:
         name = moment["video"]
-        assert source("{id}", "didemo", Path(name).stem, name).url == moment["dl_link"].partition("id=")[2]
+        assert source("{id}", pattern("didemo"), Path(name).stem, name).url == moment["dl_link"].partition("id=")[2]
 
 
 @pytest.mark.parametrize(

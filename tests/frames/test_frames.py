@@ -10,9 +10,9 @@ from rap.download import stage as download
 from rap.errors import UserError
 from rap.frames import ffmpeg
 from rap.frames import stage as frames
+from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
-from rap.frames.stage import Recipe, decode
 from rap.params import Frames
 from rap.shards import Shard
 

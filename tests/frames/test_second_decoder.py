@@ -10,8 +10,8 @@ import torch
 from conftest import H264, film, recode
 from torchvision.transforms.functional import center_crop
 
+from rap.frames.decode import Recipe, decode
 from rap.frames.probe import probe
-from rap.frames.stage import Recipe, decode
 from rap.params import Frames
 
 # Colours that RGB can hold: where it clips, luma cannot be had back.
@@ -90,7 +90,7 @@ def test_a_span_is_the_same_pictures_wherever_decoding_starts(tmp_path, monkeypa
     spans = [(0.1 * n, 0.1 * n + 0.8) for n in range(1, 20)]  # some instants fall on a change of picture
     recipe = Recipe(Frames(count=8), 32, "bicubic")
     sought = [decode(path, recipe, *span) for span in spans]
-    monkeypatch.setattr("rap.frames.stage.probe", lambda path: replace(probe(path), indexed=False))
+    monkeypatch.setattr("rap.frames.decode.probe", lambda path: replace(probe(path), indexed=False))
     assert all((decode(path, recipe, *span) == frames).all() for span, frames in zip(spans, sought, strict=True))
 
 

@@ -15,9 +15,10 @@ from rap.download import stage as download
 from rap.files import digest
 from rap.frames import ffmpeg, libav, sparse
 from rap.frames import stage as frames
+from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import Packet, probe
-from rap.frames.stage import RECIPE, Recipe, decode
+from rap.frames.stage import RECIPE, row_key
 from rap.params import Frames
 from rap.shards import Shard
 
@@ -200,7 +201,8 @@ def test_files_that_are_no_whole_video_fail_as_ever(tmp_path, clips):
 def test_the_names_of_rows_are_as_before_and_those_of_the_other_decoder_are_others():
     video = SimpleNamespace(digest="d", start=math.nan, end=2.0)
     was = ["d", [None, 2.0], {"name": "uniform", "count": 8}, {"size": 64, "interpolation": "bicubic"}]
-    assert recipe("ffmpeg").key(video) == digest([*was, RECIPE, ffmpeg.version()]) != recipe("sparse").key(video)
+    assert row_key(recipe("ffmpeg"), video) == digest([*was, RECIPE, ffmpeg.version()])
+    assert row_key(recipe("ffmpeg"), video) != row_key(recipe("sparse"), video)
 
 
 def test_the_stage_decodes_several_at_once_and_makes_the_same_shard(project, clips):

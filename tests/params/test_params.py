@@ -40,6 +40,7 @@ def test_every_key_is_commented():
         ("train.epochs", "3", "train.epochs: input should be a valid integer; found '3'"),
         ("train.epochs", 0, "train.epochs: input should be greater than 0; found 0"),
         ("train.warmup", 2.0, "train.warmup: .* less than or equal to 1"),
+        ("dataset.name", "msvdd", "dataset.name: no dataset 'msvdd'; did you mean 'msvd'"),
         ("frames.sampler", "unifrm", "frames.sampler: input should be 'uniform' or 'fps'; found 'unifrm'"),
         ("features.caches", ["vid-0"], r"features.caches.0: .*vid-0"),
         ("shards", [0, 2], "shards: list them as 0, 1, 2"),

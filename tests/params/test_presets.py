@@ -9,7 +9,8 @@ import tiny
 import yaml
 
 from rap import adapters, params
-from rap.data.datasets import DATASETS, departures
+from rap.data.datasets import names
+from rap.data.registry import departures
 from rap.errors import UserError
 from rap.params import presets
 
@@ -40,10 +41,10 @@ def comments(text: str) -> list[str]:
 
 
 def test_every_dataset_has_a_preset():
-    assert {file.stem for file in presets.FOLDER.iterdir()} == set(DATASETS)
+    assert {file.stem for file in presets.FOLDER.iterdir()} == set(names())
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", names())
 def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
     use(name)
     settings = adapters.check(params.load())
@@ -60,7 +61,7 @@ def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
 def test_the_demo_leads_back_and_what_is_set_already_is_left_as_it_is():
     said = use("demo")
     assert Path("params.yaml").read_text() == SHIPPED and said.startswith("params.yaml: 0 keys changed")
-    for name in DATASETS:
+    for name in names():
         use(name)
     use("demo")
     assert yaml.safe_load(Path("params.yaml").read_text()) == yaml.safe_load(SHIPPED)

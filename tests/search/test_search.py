@@ -177,9 +177,9 @@ def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
     rows = pd.read_csv("mine.csv", keep_default_na=False)
     assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
     assert "set dataset.annotations to v1.2.csv and" in template.run(project, shutil.copytree("mine", "v1.2"))
-    with pytest.raises(UserError, match=r"mine.csv: there already"):
+    with pytest.raises(UserError, match=r"mine.csv: exists"):
         template.run(project, "mine")
-    with pytest.raises(UserError, match=r"absent: no folder"):
+    with pytest.raises(UserError, match=r"absent: not a folder"):
         template.run(project, "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no video in it"):

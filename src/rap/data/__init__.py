@@ -1,1 +1,1 @@
-"""Datasets: annotations and videos in, a manifest out; then frames, cut from the videos."""
+"""Datasets: from annotations and videos to the manifest that every later stage reads."""

@@ -1,4 +1,4 @@
-"""The manifest: which videos and captions a dataset has, in which split, and what became of each video."""
+"""The manifest: the videos and captions of a dataset, their splits, and the status of each video."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ VIDEO_COLUMNS = {
     "video_id": "string",
     "path": "string",  # relative to the folder of the dataset's videos
     "split": "string",
-    "digest": "string",  # SHA-256 of the file; empty if it could not be had
-    "start": "float64",  # seconds into the file; NaN: from its beginning
-    "end": "float64",  # seconds into the file; NaN, or beyond: to its end
-    "duration": "float64",  # seconds for which the whole file shows pictures; NaN if it could not be had
-    "twin": "string",  # the video that shows the same scene in reversed time, or empty
+    "digest": "string",  # SHA-256 of the file; empty if failed
+    "start": "float64",  # seconds; NaN: from the start of the file
+    "end": "float64",  # seconds; NaN or beyond the end: to the end of the file
+    "duration": "float64",  # of the whole file, in seconds; NaN if failed
+    "twin": "string",  # the video that shows the same scene in reverse, or empty
     "status": "string",  # ok | failed
-    "reason": "string",  # why it failed, in one line; empty if ok
+    "reason": "string",  # of the failure, in one line; empty if ok
 }
 CAPTION_COLUMNS = {
     "caption_id": "string",
     "video_id": "string",
     "caption": "string",
-    "kind": "string",  # what the caption needs to be understood (demo: the family of its event), or empty
+    "kind": "string",  # the kind of event that the caption describes (demo), or empty
 }
 
 
@@ -34,7 +34,7 @@ CAPTION_COLUMNS = {
 class Manifest:
     """Videos (one row each, VIDEO_COLUMNS) and captions (one row each, CAPTION_COLUMNS), in a fixed order.
 
-    `notes` say in words what of the annotations is not in the rows, or is odd in them.
+    Each of `notes` is a sentence on annotations that were left out or are odd.
     """
 
     videos: pd.DataFrame
@@ -43,28 +43,28 @@ class Manifest:
 
     @classmethod
     def build(cls, videos: list[dict], captions: list[dict], notes: Iterable[str] = ()) -> "Manifest":
-        """Rows to a checked manifest. Raises UserError naming the first bad row."""
+        """A checked manifest from rows. Raises UserError with the first bad row."""
         return cls(_table(videos, VIDEO_COLUMNS), _table(captions, CAPTION_COLUMNS), tuple(notes)).checked()
 
     @classmethod
     def read(cls, folder: str | Path) -> "Manifest":
-        """Raises UserError if there is none, or one of other columns, made by another version."""
+        """Raises UserError if the folder has no manifest, or one that another version wrote."""
         folder = Path(folder)
         if not (folder / "captions.parquet").exists():
             raise UserError(f"{folder}: no manifest here; run `rap download` first")
         videos, captions = (pd.read_parquet(folder / f"{name}.parquet") for name in ("videos", "captions"))
         if [*videos, *captions] != [*VIDEO_COLUMNS, *CAPTION_COLUMNS]:
-            raise UserError(f"{folder}: this manifest is of another version; run `rap download` again")
+            raise UserError(f"{folder}: another version wrote this manifest; run `rap download` again")
         return cls(videos, captions, tuple(captions.attrs.pop("notes", ())))
 
     @staticmethod
     def remove(folder: str | Path) -> None:
-        """Take the manifest away; captions.parquet, the last to be written, is what says that there is one."""
+        """Delete the manifest. captions.parquet is written last and deleted first: it marks a complete manifest."""
         for name in ("captions", "videos"):
             (Path(folder) / f"{name}.parquet").unlink(missing_ok=True)
 
     def write(self, folder: str | Path) -> None:
-        """Both tables as Parquet; the notes go along with the captions, in the metadata that pandas keeps (attrs)."""
+        """Write videos.parquet and captions.parquet; the notes are metadata (attrs) of the captions."""
         self.remove(folder)
         captions = self.captions.copy(deep=False)
         captions.attrs["notes"] = list(self.notes)
@@ -86,22 +86,20 @@ class Manifest:
         return self.captions[self.captions.video_id.isin(videos.video_id)].reset_index(drop=True)
 
     def checked(self) -> "Manifest":
-        """Raises UserError if ids repeat, a split is unknown, a caption is empty or belongs to no video."""
+        """Raises UserError if an id repeats, a split is unknown, or a caption is empty or has no video."""
         videos, captions = self.videos, self.captions
-        _refuse(videos[videos.video_id.duplicated()], "video_id", "this video stands twice; give each video one id")
+        _refuse(videos[videos.video_id.duplicated()], "video_id", "duplicate id; give each video its own")
         _refuse(videos[~videos.split.isin(SPLITS)], "split", f"unknown split; use one of {', '.join(SPLITS)}")
-        _refuse(captions[captions.caption_id.duplicated()], "caption_id", "this caption id stands twice")
+        _refuse(captions[captions.caption_id.duplicated()], "caption_id", "duplicate id; give each caption its own")
         _refuse(
-            captions[captions.caption.str.strip() == ""], "caption_id", "empty caption; write one or remove the row"
+            captions[captions.caption.str.strip() == ""], "caption_id", "empty caption; write one, or remove the row"
         )
-        _refuse(
-            captions[~captions.video_id.isin(videos.video_id)], "caption_id", "caption of a video that is not listed"
-        )
+        _refuse(captions[~captions.video_id.isin(videos.video_id)], "caption_id", "its video is not listed")
         return self
 
 
 def one_line(caption: str) -> str:
-    """A caption without line breaks, runs of spaces, and spaces at its ends; other characters stay as they are."""
+    """The text with every run of whitespace replaced by one space, and none at its ends."""
     return " ".join(caption.split())
 
 
@@ -114,4 +112,4 @@ def _table(rows: list[dict], columns: dict[str, str]) -> pd.DataFrame:
 
 def _refuse(bad: pd.DataFrame, column: str, why: str) -> None:
     if len(bad):
-        raise UserError(f"manifest: {column} {bad[column].iloc[0]!r}: {why} ({len(bad)} such rows)")
+        raise UserError(f"manifest: {column} {bad[column].iloc[0]!r}: {why} ({len(bad)} rows)")

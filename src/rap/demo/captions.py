@@ -1,4 +1,4 @@
-"""What is said of a scene or of a still, in a small English of about eighty words."""
+"""Captions of scenes and of stills, in a small English of about eighty words."""
 
 import re
 
@@ -13,8 +13,8 @@ GRAMMAR = (
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption may hold, sorted."""
-    names = (*SHAPES, *COLOURS, *BACKGROUNDS, *PLACES, "small", "large")  # medium goes unsaid
+    """Every word that a caption may contain, sorted."""
+    names = (*SHAPES, *COLOURS, *BACKGROUNDS, *PLACES, "small", "large")  # captions never say "medium"
     return sorted({word for text in (GRAMMAR, *names) for word in words(text)})
 
 
@@ -25,7 +25,7 @@ def words(text: str) -> list[str]:
 def describe(background: str, things: list[Thing], rng: np.random.Generator, places: float = 1.0) -> str:
     """A still's caption: "a red ring at the top and a small blue star at the left on a dark background".
 
-    The background is left out half of the time; a place is named with probability `places`.
+    Names the background with probability one half, and each place with probability `places`.
     """
     listed = " and ".join(name(thing, size=True) + _where(thing, rng, places) for thing in things)
     return listed + _background(background, rng)
@@ -41,15 +41,15 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def event(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Ways to say what happens in a scene; all of one call leave out the same places."""
-    before, after, thing = scene.before, scene.after, name(scene.thing)
-    where = _where(scene.thing, rng, 0.7)
+    """Wordings of a scene's event. All wordings of one call name or leave out the same places."""
+    before, after = scene.ends
+    thing, where = name(before), _where(before, rng, 0.7)
     match scene.kind:
         case "move":
             start, end = f"from the {before.place}", f"to the {after.place}"
             return [f"{thing} moves {start} {end}", f"{thing} travels {start} {end}", f"{thing} goes {end} {start}"]
         case "appear":
-            verbs = ("disappears", "vanishes") if before else ("appears", "shows up")
+            verbs = ("disappears", "vanishes") if scene.before else ("appears", "shows up")
             return [f"{thing} {verb}{where}" for verb in verbs]
         case "colour":
             turns = f"turns from {before.colour} to {after.colour}"
@@ -58,13 +58,13 @@ def event(scene: Scene, rng: np.random.Generator) -> list[str]:
             verb, larger = ("grows", "larger") if before.size == "small" else ("shrinks", "smaller")
             turns = f"turns from {before.size} to {after.size}"
             return [f"{thing}{where} {verb}", f"{thing}{where} gets {larger}", f"{thing}{where} {turns}"]
-        case "order":
+        case _:  # order
             first, then = thing + where, name(after) + _where(after, rng, 0.7)
             return [f"{first} flashes then {then}", f"{first} flashes before {then}", f"{then} flashes after {first}"]
 
 
 def name(thing: Thing, size: bool = False) -> str:
-    """ "a red ring", or with its size, if it is not medium, "a small red ring"."""
+    """ "a red ring"; with `size`, "a small red ring", unless its size is medium."""
     adjective = f"{thing.size} " if size and thing.size != "medium" else ""
     return _a(f"{adjective}{thing.colour} {thing.shape}")
 

@@ -1,4 +1,4 @@
-"""The corpus: splits of scenes that share none, each filmed forwards and backwards, as mp4 files and a manifest."""
+"""The dataset `demo`: scenes in three disjoint splits, each rendered forwards and backwards as an mp4 file."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,41 +9,44 @@ import numpy as np
 from tqdm import tqdm
 
 from rap.data.manifest import Manifest
+from rap.data.registry import DatasetInfo, own_folder
 from rap.demo.captions import caption
-from rap.demo.film import encode, film, recipe, shot
+from rap.demo.film import complete, encode, fingerprint, render
 from rap.demo.scenes import KINDS, Scene, draw_scene
 from rap.params import Demo, Params
 
-SPLITS = ("test", "val", "train")  # drawn in this order: more training scenes leave the test scenes as they are
-CAPTIONS = {"test": 1, "val": 1, "train": 2}
-WAYS = ("forwards", "backwards")
+DATASET = DatasetInfo(own_folder)
+SPLITS = ("test", "val", "train")  # drawn in this order, so that the number of training scenes changes no test scene
+CAPTIONS = {"test": 1, "val": 1, "train": 2}  # per clip
+DIRECTIONS = ("forwards", "backwards")
 
 
 @dataclass(frozen=True)
 class Take:
-    """A scene of a split, to be filmed once and encoded both ways."""
+    """A scene of a split, to be rendered once and encoded in both directions."""
 
     split: str
     number: int
     scene: Scene
     seed: tuple[int, ...]
 
-    def name(self, way: str) -> str:
-        return f"{self.split}-{self.number:04d}-{way}"
+    def name(self, direction: str) -> str:
+        return f"{self.split}-{self.number:04d}-{direction}"
 
 
 def prepare(params: Params, videos: Path) -> Manifest:
-    """Make the demo's clips in `videos` and list them; a clip that is there already is not drawn again."""
-    takes, videos = list(script(params.dataset.demo)), Path(videos)
+    """Write the demo's clips to `videos` and list them. Complete clips are not rendered again."""
+    takes = list(draw_takes(params.dataset.demo))
     with ThreadPoolExecutor(params.runtime.workers) as pool:
-        for _ in tqdm(pool.map(lambda take: shoot(take, videos), takes), "demo scenes", len(takes), unit="scene"):
+        written = pool.map(lambda take: write_clips(take, videos), takes)
+        for _ in tqdm(written, "demo scenes", len(takes), unit="scene"):
             pass
     return manifest(takes)
 
 
-def script(demo: Demo) -> Iterator[Take]:
-    """The scenes of every split: the kinds take turns, and no scene comes twice, not even backwards."""
-    taken = set()
+def draw_takes(demo: Demo) -> Iterator[Take]:
+    """The scenes of every split. The kinds alternate; no scene repeats, not even in reverse."""
+    taken: set[frozenset] = set()
     for index, split in enumerate(SPLITS):
         for number in range(getattr(demo, split)):
             rng = np.random.default_rng((demo.seed, index, number))
@@ -54,32 +57,28 @@ def script(demo: Demo) -> Iterator[Take]:
             yield Take(split, number, scene, (demo.seed, index, number, 1))
 
 
-def shoot(take: Take, videos: Path) -> int:
-    """Film a take and encode both ways, those that are missing; returns how many files were written."""
-    wanted = {way: recipe(take.scene, take.seed, way == "backwards") for way in WAYS}
-    missing = {way: mark for way, mark in wanted.items() if not shot(videos / f"{take.name(way)}.mp4", mark)}
-    frames = film(take.scene, take.seed) if missing else None
-    for way, mark in missing.items():
-        encode(frames if way == "forwards" else frames[::-1], videos / f"{take.name(way)}.mp4", mark)
+def write_clips(take: Take, videos: Path) -> int:
+    """Encode the clips of a take that are not complete in `videos`; returns their number."""
+    files = {way: videos / f"{take.name(way)}.mp4" for way in DIRECTIONS}
+    marks = {way: fingerprint(take.scene, take.seed, way == "backwards") for way in DIRECTIONS}
+    missing = [way for way in DIRECTIONS if not complete(files[way], marks[way])]
+    if missing:
+        frames = render(take.scene, take.seed)
+        for way in missing:
+            encode(frames if way == "forwards" else frames[::-1], files[way], marks[way])
     return len(missing)
 
 
 def manifest(takes: list[Take]) -> Manifest:
-    """One row per clip, whose twin is the same scene the other way, and its captions."""
+    """One row per clip, whose twin is the same scene in the other direction, and its captions."""
     clips, texts = [], []
     for take in takes:
         rng = np.random.default_rng((*take.seed, 1))
-        for way, other, scene in zip(WAYS, WAYS[::-1], (take.scene, take.scene.backwards()), strict=True):
+        scenes = (take.scene, take.scene.backwards())
+        for way, other, scene in zip(DIRECTIONS, DIRECTIONS[::-1], scenes, strict=True):
             video = take.name(way)
-            clips.append(
-                {
-                    "video_id": video,
-                    "path": f"{video}.mp4",
-                    "split": take.split,
-                    "twin": take.name(other),
-                    "status": "ok",
-                }
-            )
+            clip = {"video_id": video, "path": f"{video}.mp4", "split": take.split, "status": "ok"}
+            clips.append(clip | {"twin": take.name(other)})
             for number, text in enumerate(_captions(scene, CAPTIONS[take.split], rng)):
                 row = {"caption_id": f"{video}-{number}", "video_id": video, "caption": text, "kind": scene.kind}
                 texts.append(row)
@@ -87,7 +86,7 @@ def manifest(takes: list[Take]) -> Manifest:
 
 
 def _captions(scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
-    """Different captions of one scene."""
+    """`count` different captions of a scene."""
     texts: dict[str, None] = {}
     while len(texts) < count:
         texts[caption(scene, rng)] = None

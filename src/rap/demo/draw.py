@@ -1,7 +1,7 @@
-"""Anti-aliased drawing with signed distances: things with soft shadows on one of four backgrounds.
+"""Draw things with soft shadows on one of four backgrounds, anti-aliased by signed distances.
 
-Distances and places are in widths of the frame, y points down; a shape of radius 1 is a function of (x, y) that is
-negative inside. Formulae: Inigo Quilez, "2D distance functions"; where a shape's is not exact, its outline still is.
+Distances and places are in widths of the frame; y points down. A shape is a function of (x, y), for radius 1, that is
+negative inside. Formulae: Inigo Quilez, "2D distance functions". Some distances are approximate; outlines are exact.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ import numpy as np
 from rap.demo.scenes import COLOURS, PLACES, SIZES, Thing
 
 PIXELS = 96
-SHADOW = (0.018, 0.03)  # how far a shadow falls to the right and down
+SHADOW = (0.018, 0.03)  # offset of a shadow to the right and down
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One thing over time. Each of x, y, radius, opacity is float [frames]; colour is float [frames, 3] in 0..255."""
+    """One thing over time: x, y, radius, opacity are float [frames]; colour is float [frames, 3] in 0..255."""
 
     shape: str
     x: np.ndarray
@@ -29,20 +29,20 @@ class Layer:
 
 
 def still(background: str, things: list[Thing], rng: np.random.Generator, pixels: int = PIXELS) -> np.ndarray:
-    """One picture, uint8 [pixels, pixels, 3], with a little jitter."""
+    """A picture of things at rest, with jitter: uint8 [pixels, pixels, 3]."""
     return paint(background, [layer(thing, 1, rng) for thing in things], 1, pixels)[0]
 
 
 def layer(thing: Thing, frames: int, rng: np.random.Generator) -> Layer:
-    """A thing at rest: jitter of place (1.5 %), radius (6 %) and tilt (8 degrees) is drawn once."""
-    (x, y), radius = PLACES[thing.place] + rng.uniform(-0.015, 0.015, 2), SIZES[thing.size] * rng.uniform(0.94, 1.06)
-    values = [np.full(frames, value, np.float32) for value in (x, y, radius, 1.0)]
+    """A thing at rest, with one random jitter of place (1.5 %), radius (6 %) and tilt (8 degrees)."""
+    centre, size = PLACES[thing.place] + rng.uniform(-0.015, 0.015, 2), SIZES[thing.size] * rng.uniform(0.94, 1.06)
+    x, y, radius, opacity = (np.full(frames, value, np.float32) for value in (*centre, size, 1.0))
     colour = np.tile(np.array(COLOURS[thing.colour], np.float32), (frames, 1))
-    return Layer(thing.shape, *values, colour, rng.uniform(-0.14, 0.14))
+    return Layer(thing.shape, x, y, radius, opacity, colour, rng.uniform(-0.14, 0.14))
 
 
 def paint(background: str, layers: list[Layer], frames: int, pixels: int = PIXELS) -> np.ndarray:
-    """Layers over a background, the first lowest, as uint8 [frames, pixels, pixels, 3]."""
+    """Layers over a background, from the lowest to the highest: uint8 [frames, pixels, pixels, 3]."""
     picture = np.repeat(_background(background, pixels)[None], frames, 0)
     for one in layers:
         rows, columns = (_reach(centre, one.radius, pixels) for centre in (one.y, one.x))
@@ -53,7 +53,7 @@ def paint(background: str, layers: list[Layer], frames: int, pixels: int = PIXEL
 
 
 def _reach(centre: np.ndarray, radius: np.ndarray, pixels: int) -> slice:
-    """The pixels, along one axis, that a layer or its shadow may touch in any frame."""
+    """The range of pixels along one axis that a layer or its shadow may cover in any frame."""
     margin = 1.2 * radius + 0.06
     low, high = (centre - margin).min() * pixels, (centre + margin).max() * pixels
     return slice(max(0, int(low)), min(pixels, int(high) + 2))
@@ -64,13 +64,13 @@ def _centres(part: slice, pixels: int) -> np.ndarray:
 
 
 def _cover(one: Layer, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
-    """How much of each pixel a layer covers, float32 [frames, rows, columns]; its outline is `edge` wide."""
+    """The share of each pixel that a layer covers, float32 [frames, rows, columns]; its outline is `edge` wide."""
     distance = SHAPES[one.shape](*_local(one, x, y)) * one.radius[:, None, None]
     return np.clip(0.5 - distance / edge, 0, 1) * one.opacity[:, None, None]
 
 
 def _lit(one: Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The colour of a layer, lighter towards the top left, float32 [frames, rows, columns, 3]."""
+    """The colour of a layer, lighter towards the top left: float32 [frames, rows, columns, 3]."""
     x, y = _local(one, x, y)
     light = np.clip(-0.10 * (x + 1.4 * y), -0.16, 0.16)[..., None]
     colour = one.colour[:, None, None, :]
@@ -78,7 +78,7 @@ def _lit(one: Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _local(one: Layer, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places x [columns] and y [rows] of the frame in the layer's own coordinates, where its radius is 1."""
+    """Coordinates x [columns] and y [rows] of the frame relative to the layer, where its radius is 1."""
     x, y = (x - one.x[:, None])[:, None, :], (y - one.y[:, None])[:, :, None]
     sine, cosine, scale = np.float32(np.sin(one.tilt)), np.float32(np.cos(one.tilt)), one.radius[:, None, None]
     return (cosine * x + sine * y) / scale, (cosine * y - sine * x) / scale
@@ -105,7 +105,7 @@ def _background(name: str, pixels: int) -> np.ndarray:
 
 
 def _polygon(x, y, inradius, sides):
-    """A regular polygon that stands on a side."""
+    """A regular polygon with a horizontal side at the bottom."""
     angle, length = np.arctan2(x, y), np.hypot(x, y)
     sector = 2 * np.pi / sides
     return length * np.cos(np.mod(angle + sector / 2, sector) - sector / 2) - inradius

@@ -1,6 +1,5 @@
-"""A scene over time, and its H.264 file."""
+"""Render a scene over time and encode it as an H.264 file."""
 
-import hashlib
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,16 +13,17 @@ from rap.demo.scenes import Scene
 from rap.files import atomic, digest
 
 RATE = 12  # frames per second
-CODE = hashlib.sha256(b"".join(Path(__file__).with_name(f"{n}.py").read_bytes() for n in ("draw", "film"))).hexdigest()
-# Every frame is coded by itself, at a fixed quality: a clip and its twin decode to the very same pictures, so that not
-# even the traces of compression tell the direction of time.
+# Identifies the rendering code in a clip's fingerprint: change it when pixels change, so that clips are made again.
+CODE = "c5880c3c63462a5d4524da6a06af7c05239578cddd297df1bb8d7b43bc207d3e"
+# Every frame is a key frame of fixed quality, so a clip and its twin decode to the same pictures: compression artefacts
+# do not reveal the direction of time.
 ENCODER = {"vcodec": "libx264", "preset": "veryfast", "qp": 22, "g": 1, "pix_fmt": "yuv420p", "threads": 1}
-# nothing of the machine or the moment may enter the file
+# The file records neither the machine nor the date.
 EXACT = {"fflags": "+bitexact", "flags:v": "+bitexact", "map_metadata": -1}
 
 
-def film(scene: Scene, seed: tuple[int, ...], pixels: int = PIXELS) -> np.ndarray:
-    """The scene forwards, uint8 [frames, pixels, pixels, 3], 24 to 48 frames; timing and jitter come from `seed`."""
+def render(scene: Scene, seed: tuple[int, ...], pixels: int = PIXELS) -> np.ndarray:
+    """The scene forwards, uint8 [frames, pixels, pixels, 3], 24 to 48 frames; `seed` determines timing and jitter."""
     rng = np.random.default_rng(seed)
     frames = int(rng.integers(24, 49))
     layers = [layer(scene.bystander, frames, rng)] if scene.bystander else []
@@ -32,12 +32,9 @@ def film(scene: Scene, seed: tuple[int, ...], pixels: int = PIXELS) -> np.ndarra
 
 
 def _event(scene: Scene, time: np.ndarray, rng: np.random.Generator) -> list[Layer]:
-    """The layers of what happens; `time` [frames] runs from 0 to 1. All courses are symmetric in time."""
-    start, end = [layer(thing or scene.thing, len(time), rng) for thing in (scene.before or scene.after, scene.after)]
+    """The layers of the event; `time` [frames] runs from 0 to 1. Every course is symmetric in time."""
+    start, end = [layer(thing, len(time), rng) for thing in scene.ends]
     match scene.kind:
-        case "order":
-            gap = rng.uniform(-0.04, 0.04)
-            return [_flash(start, time, 0.26 + gap), _flash(end, time, 0.74 + gap)]
         case "appear":
             shown = _ease(time, rng.uniform(0.38, 0.62), 0.24)
             shown = 1 - shown if scene.before else shown
@@ -48,10 +45,13 @@ def _event(scene: Scene, time: np.ndarray, rng: np.random.Generator) -> list[Lay
             return [_blend(start, replace(start, radius=end.radius), _ease(time, rng.uniform(0.42, 0.58), 0.6))]
         case "move":
             return [_blend(start, end, _ease(time, rng.uniform(0.44, 0.56), rng.uniform(0.5, 0.7)))]
+        case _:  # order
+            gap = rng.uniform(-0.04, 0.04)
+            return [_flash(start, time, 0.26 + gap), _flash(end, time, 0.74 + gap)]
 
 
 def _ease(time: np.ndarray, middle: float, length: float) -> np.ndarray:
-    """From 0 to 1 around `middle`, slow at both ends (smoothstep)."""
+    """Smoothstep from 0 to 1, centred at `middle`."""
     share = np.clip((time - middle) / length + 0.5, 0, 1)
     return share * share * (3 - 2 * share)
 
@@ -66,24 +66,24 @@ def _blend(start: Layer, end: Layer, share: np.ndarray) -> Layer:
         a, b = getattr(start, name), getattr(end, name)
         return a + (b - a) * (share[:, None] if a.ndim == 2 else share)
 
-    return replace(start, **{name: mix(name) for name in ("x", "y", "radius", "colour")})
+    return replace(start, x=mix("x"), y=mix("y"), radius=mix("radius"), colour=mix("colour"))
 
 
-def recipe(scene: Scene, seed: tuple[int, ...], backwards: bool) -> str:
-    """The digest of all that decides a clip's pixels; the file carries it as its comment."""
+def fingerprint(scene: Scene, seed: tuple[int, ...], backwards: bool) -> str:
+    """The digest of everything that determines a clip's pixels; the file stores it as its comment."""
     return digest([asdict(scene), seed, backwards, CODE, ENCODER])
 
 
-def shot(path: Path, recipe: str) -> bool:
-    """Whether the file is there and whole: the comment stands at its very end, and it was renamed when finished."""
-    return path.exists() and recipe.encode() in path.read_bytes()[-512:]
+def complete(path: Path, fingerprint: str) -> bool:
+    """Whether the file exists and is whole: it has its comment at the very end."""
+    return path.exists() and fingerprint.encode() in path.read_bytes()[-512:]
 
 
-def encode(frames: np.ndarray, path: Path, recipe: str) -> None:
-    """Write uint8 [frames, height, width, 3] as an mp4 whose bytes depend on the arguments and ffmpeg alone."""
+def encode(frames: np.ndarray, path: Path, fingerprint: str) -> None:
+    """Write uint8 [frames, height, width, 3] as an mp4 whose bytes depend only on the arguments and ffmpeg."""
     size = f"{frames.shape[2]}x{frames.shape[1]}"
     with atomic(path) as temporary:
         source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=size, r=RATE)
-        target = source.output(str(temporary), format="mp4", metadata=f"comment={recipe}", **ENCODER, **EXACT)
+        target = source.output(str(temporary), format="mp4", metadata=f"comment={fingerprint}", **ENCODER, **EXACT)
         command = target.global_args("-v", "error").compile(cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True)
         subprocess.run(command, input=np.ascontiguousarray(frames).data, check=True, capture_output=True)

@@ -1,12 +1,15 @@
-"""How the demo's backbone was made: a small CLIP of open_clip, trained on stills of the demo's world.
+"""Pretrain the demo's backbone: a small open_clip model, on stills of the demo's scenes.
 
-A contrastive loss alone does not teach a vision tower this small where things are, so there are three phases:
-warm     stills of one thing; linear heads on the image embedding name place, colour, shape and size, and are dropped
-pair     stills and captions as in CLIP, in groups of four that a still's caption can only tell apart by the place, or
-         by place and one more property; one thing in the first half, then two
-event    as pair, and besides stills of how an event ended, with the caption of the event; its reversal, which ended
-         otherwise, is in the same batch. A photograph's caption, too, often tells how things came to be so
-So the text side has read what happens, as CLIP's has, and the visual side has seen stills alone, never a motion.
+A contrastive loss alone does not teach so small a vision tower where things are, so there are three phases:
+
+warm     Stills of one thing. Linear heads on the image embedding classify place, colour, shape and size; they are
+         dropped afterwards.
+pair     Stills and captions, with CLIP's loss, in groups of four that differ only in place, or in place and one more
+         property. One thing per still in the first half of the phase, two in the second.
+event    As pair, plus stills of how an event ended with the caption of the event; its reversal, which ended otherwise,
+         is in the same batch. Captions of photographs, too, often tell how a situation came about.
+
+So the text tower has read about events, as CLIP's has, but the vision tower has seen stills only, and no motion.
 """
 
 import math
@@ -15,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rap.clip.tokenizer import tokenize
+from rap.clip.trainable import CLIP, encode_text, open_clip_model
 from rap.demo.captions import caption, describe, vocabulary
 from rap.demo.draw import still
 from rap.demo.scenes import BACKGROUNDS, COLOURS, KINDS, PLACES, SHAPES, SIZES, Scene, Thing, draw_scene, draw_thing
@@ -37,15 +40,15 @@ GROUP = 4
 
 @dataclass(frozen=True)
 class Still:
-    """A still to be drawn and described."""
+    """A still that can be drawn and described."""
 
     background: str
     things: tuple[Thing, ...]
 
 
 def run(params: Params) -> str:
-    """Train the demo's backbone and write demo-vit.safetensors (float16) and demo-vit.json beside this file."""
-    setup(params.runtime.model_copy(update={"device": "cpu", "threads": 1}))  # one order of sums, one set of weights
+    """Train the demo's backbone; write demo-vit.safetensors (float16) and demo-vit.json next to this file."""
+    setup(params.runtime.model_copy(update={"device": "cpu", "threads": 1}))  # a fixed order of sums: reproducible
     model, losses = train(params.pretrain)
     with atomic(FOLDER / "demo-vit.safetensors") as path:
         save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, path)
@@ -55,8 +58,14 @@ def run(params: Params) -> str:
 
 
 def config() -> dict:
-    """The backbone's config.json, without a digest."""
-    words = ["<pad>", "<unknown>", "<start>", *vocabulary(), "<end>"]  # open_clip pools text at the highest id
+    """The backbone's config.json without digests."""
+    words = [
+        "<pad>",
+        "<unknown>",
+        "<start>",
+        *vocabulary(),
+        "<end>",
+    ]  # open_clip pools text at the highest token id
     vision = {"image_size": 64, "patch_size": 16, "layers": 4, "width": 128, "head_width": 32}
     text = {"context_length": 32, "vocab_size": len(words), "layers": 3, "width": 128, "heads": 4}
     half = [0.5, 0.5, 0.5]
@@ -68,12 +77,12 @@ def config() -> dict:
     }
 
 
-def train(options: Pretrain) -> tuple[open_clip.CLIP, list[float]]:
-    """The trained model, and the loss of every step of the three phases. Same options, same weights."""
+def train(options: Pretrain) -> tuple[CLIP, list[float]]:
+    """The trained model and the loss of every step. Equal options give equal weights."""
     torch.manual_seed(options.seed)
-    model = open_clip.CLIP(**config()["model"])
+    model = open_clip_model(config()["model"])
     heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in NAMES.items()})
-    losses = []
+    losses: list[float] = []
     phases: dict[str, tuple[int, Callable[[np.random.Generator, float], Tensor]]] = {
         "warm": (options.warm_steps, lambda rng, done: warm_loss(model, heads, rng, options.batch)),
         "pair": (options.pair_steps, lambda rng, done: pair_loss(model, rng, options.batch, 1 if done < 0.5 else 2)),
@@ -85,11 +94,11 @@ def train(options: Pretrain) -> tuple[open_clip.CLIP, list[float]]:
 
 
 def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: float, seed: tuple) -> Iterator[float]:
-    """One phase: AdamW, a tenth of the steps warming up, then a cosine; yields the loss of every step."""
+    """One phase: AdamW, linear warm-up over a tenth of the steps, then cosine decay; yields the loss of each step."""
     optimizer = torch.optim.AdamW(modules.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     for step in (bar := tqdm(range(steps), f"pretrain: {name}")):
-        rise = (step + 1) / max(1, steps // 10)
-        optimizer.param_groups[0]["lr"] = lr * min(rise, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+        warmup = (step + 1) / max(1, steps // 10)
+        optimizer.param_groups[0]["lr"] = lr * min(warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
         loss = loss_of(np.random.default_rng((*seed, step)), step / steps)
         optimizer.zero_grad()
         loss.backward()
@@ -99,48 +108,48 @@ def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: fl
         yield loss.item()
 
 
-def warm_loss(model: open_clip.CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """Mean cross-entropy of naming each property of the one thing in a still."""
+def warm_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
+    """Mean cross-entropy of classifying each property of the one thing in a still."""
     stills = [Still(_pick(rng, BACKGROUNDS), (draw_thing(rng, _pick(rng, SIZES)),)) for _ in range(batch)]
     embedded = model.encode_image(pixels(stills, rng))
-    answers = {name: [values.index(getattr(s.things[0], name)) for s in stills] for name, values in NAMES.items()}
-    losses = [F.cross_entropy(heads[name](embedded), torch.tensor(right)) for name, right in answers.items()]
+    labels = {name: [values.index(getattr(s.things[0], name)) for s in stills] for name, values in NAMES.items()}
+    losses = [F.cross_entropy(heads[name](embedded), torch.tensor(label)) for name, label in labels.items()]
     return torch.stack(losses).mean()
 
 
-def pair_loss(model: open_clip.CLIP, rng: np.random.Generator, batch: int, things: int) -> Tensor:
+def pair_loss(model: CLIP, rng: np.random.Generator, batch: int, things: int) -> Tensor:
     """CLIP's symmetric cross-entropy over a batch of stills and their captions."""
-    stills = [one for _ in range(batch // GROUP) for one in group(rng, things)]
-    images, texts = model.encode_image(pixels(stills, rng), True), read(model, captions(stills, rng))
-    return contrast(images, texts, model.logit_scale.exp().clamp(max=100))
+    stills = [still for _ in range(batch // GROUP) for still in group(rng, things)]
+    images, texts = model.encode_image(pixels(stills, rng), True), embed(model, captions(stills, rng))
+    return contrastive(images, texts, model.logit_scale.exp().clamp(max=100))
 
 
-def both_losses(model: open_clip.CLIP, rng: np.random.Generator, batch: int) -> Tensor:
-    """The loss of the event phase: event_loss, and half of pair_loss on half a batch, so that no word is unlearnt."""
+def both_losses(model: CLIP, rng: np.random.Generator, batch: int) -> Tensor:
+    """The loss of the event phase: event_loss, and half of pair_loss on half a batch, so that no word is forgotten."""
     return event_loss(model, rng, batch) + 0.5 * pair_loss(model, rng, batch // 2, 1 + int(rng.random() < 0.5))
 
 
-def event_loss(model: open_clip.CLIP, rng: np.random.Generator, batch: int) -> Tensor:
-    """CLIP's loss over captions of events, each with its reversal, and stills of how they ended."""
+def event_loss(model: CLIP, rng: np.random.Generator, batch: int) -> Tensor:
+    """CLIP's loss over captions of events and of their reversals, and stills of how they ended."""
     scenes = [draw_scene(rng, _pick(rng, KINDS)) for _ in range(batch // 2)]
     scenes += [scene.backwards() for scene in scenes]
     images = model.encode_image(pixels([outcome(scene) for scene in scenes], rng), True)
-    texts = read(model, [caption(scene, rng) for scene in scenes])
-    return contrast(images, texts, model.logit_scale.exp().clamp(max=100))
+    texts = embed(model, [caption(scene, rng) for scene in scenes])
+    return contrastive(images, texts, model.logit_scale.exp().clamp(max=100))
 
 
 def outcome(scene: Scene) -> Still:
-    """What was there last: of a disappearance at most the bystander, of an `order` the second thing."""
+    """The end of a scene: after a disappearance, only the bystander if any; of an `order`, the second thing."""
     return Still(scene.background, tuple(thing for thing in (scene.after, scene.bystander) if thing))
 
 
-def contrast(one: Tensor, other: Tensor, scale: Tensor | float) -> Tensor:
-    logits, right = scale * one @ other.T, torch.arange(len(one))
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    logits, labels = scale * images @ texts.T, torch.arange(len(images))
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
 def group(rng: np.random.Generator, things: int, vary: str | None = None) -> list[Still]:
-    """Four stills alike but for one thing: its place, or its place and one more property, two values of each."""
+    """Four stills that differ in one thing: in its place, or in its place and one more property, two values of each."""
     first = draw_thing(rng, _pick(rng, SIZES))
     vary = vary or _pick(rng, ("place", "place", "colour", "shape", "size"))
     places = rng.permutation(NAMES["place"])[:GROUP] if vary == "place" else rng.permutation(NAMES["place"])[:2]
@@ -154,7 +163,7 @@ def group(rng: np.random.Generator, things: int, vary: str | None = None) -> lis
 
 
 def _beside(rng: np.random.Generator, variants: list[Thing]) -> Thing:
-    """A thing that is unlike all of `variants` and at none of their places."""
+    """A thing that differs from all of `variants` in shape, colour and place."""
     while True:
         other = draw_thing(rng)
         if all(other.shape != v.shape and other.colour != v.colour and other.place != v.place for v in variants):
@@ -166,28 +175,26 @@ def captions(stills: list[Still], rng: np.random.Generator) -> list[str]:
 
 
 def pixels(stills: list[Still], rng: np.random.Generator) -> Tensor:
-    """Drawn at the clips' size and scaled down as their frames are: float32 [stills, 3, 64, 64], normalised."""
+    """Stills drawn at the size of the clips and scaled down: float32 [stills, 3, 64, 64], normalised."""
     drawn = np.stack([still(s.background, list(s.things), rng) for s in stills])
     large = torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
     small = F.interpolate(large, size=64, mode="bicubic", antialias=True).clamp(0, 255)
     return small / 127.5 - 1
 
 
-def read(model: open_clip.CLIP, texts: list[str]) -> Tensor:
-    """model.encode_text, normalised, without the padding that no caption of the batch needs: half the time."""
+def embed(model: CLIP, texts: list[str]) -> Tensor:
+    """Text embeddings, normalised. Padding is cut to the longest text of the batch, which halves the time."""
     ids, lengths = tokenize(texts, config()["tokenizer"], model.context_length)
-    ids = torch.from_numpy(ids[:, : lengths.max()]).long()
-    x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[: ids.shape[1], : ids.shape[1]]))
-    return F.normalize(x[torch.arange(len(ids)), ids.argmax(1)] @ model.text_projection, dim=-1)
+    return F.normalize(encode_text(model, torch.from_numpy(ids[:, : lengths.max()]).long()), dim=-1)
 
 
 @torch.no_grad()
-def quality(model: open_clip.CLIP, seed: int = 1) -> dict[str, float]:
-    """What the backbone knows of new stills, in percent.
+def quality(model: CLIP, seed: int = 1) -> dict[str, float]:
+    """Accuracy on new stills, in percent.
 
-    place of four: a caption finds its still among four that differ in place. R@1 of 256: and among 256 of two things.
-    outcome of two: an event's caption finds the still of its end rather than that of its beginning.
+    place of four: captions retrieve their still among four that differ in place. R@1 of 256: captions retrieve their
+    still among 256 stills of two things. outcome of two: captions of events prefer the still of the end to the still
+    of the beginning.
     """
     rng = np.random.default_rng((seed, 99))
     groups = [one for _ in range(64) for one in group(rng, 1, "place")]
@@ -207,9 +214,9 @@ def quality(model: open_clip.CLIP, seed: int = 1) -> dict[str, float]:
     }
 
 
-def _similarity(model: open_clip.CLIP, stills: list[Still], texts: list[str], rng: np.random.Generator) -> Tensor:
-    """Captions by stills."""
-    return read(model, texts) @ model.encode_image(pixels(stills, rng), True).T
+def _similarity(model: CLIP, stills: list[Still], texts: list[str], rng: np.random.Generator) -> Tensor:
+    """Cosine similarities [captions, stills]."""
+    return embed(model, texts) @ model.encode_image(pixels(stills, rng), True).T
 
 
 def _pick(rng: np.random.Generator, names) -> str:

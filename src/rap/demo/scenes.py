@@ -1,4 +1,4 @@
-"""The small world of the demo: coloured things at nine places, and the one event of each scene."""
+"""The scenes of the demo: coloured things at nine places, and one event per scene."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ COLOURS = {  # sRGB
     "pink": (242, 130, 184),
 }
 BACKGROUNDS = ("light", "dark", "striped", "dotted")
-PLACES = {  # centre as (x, y) in widths of the frame, from its top left corner
+PLACES = {  # centre (x, y) in widths of the frame, from the top left corner
     "top left": (0.2, 0.2),
     "top": (0.5, 0.2),
     "top right": (0.8, 0.2),
@@ -41,14 +41,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """An event is what `before` turns into: `after`. Played backwards, the two change places.
+    """In an event, `before` turns into `after`; playing the scene backwards swaps them.
 
-    kind    before -> after
-    move    the same thing at another place
-    appear  nothing (None) -> a thing; backwards it disappears
-    colour  the same thing in another colour
-    size    a small thing -> the same thing, large
-    order   one thing flashes, and then another
+    kind    event
+    move    a thing moves to another place
+    appear  a thing appears (`before` is None); backwards, it disappears (`after` is None)
+    colour  a thing changes its colour
+    size    a small thing becomes large
+    order   one thing flashes, then another
     """
 
     kind: str
@@ -58,15 +58,17 @@ class Scene:
     bystander: Thing | None = None
 
     @property
-    def thing(self) -> Thing:
-        """The thing to which it happens (of an `order`, the first)."""
-        return self.before or self.after
+    def ends(self) -> tuple[Thing, Thing]:
+        """The things before and after the event; a thing that appears or disappears stands for both."""
+        before, after = self.before or self.after, self.after or self.before
+        assert before and after, "an event needs a thing"
+        return before, after
 
     def backwards(self) -> "Scene":
         return replace(self, before=self.after, after=self.before)
 
     def key(self) -> frozenset:
-        """Equal for a scene and the same scene backwards, and for no other."""
+        """Equal for a scene and its reverse, and different for any other scene."""
         return frozenset({self, self.backwards()})
 
 
@@ -75,27 +77,28 @@ def draw_thing(rng: np.random.Generator, size: str = "medium") -> Thing:
 
 
 def draw_scene(rng: np.random.Generator, kind: str) -> Scene:
-    """A scene at random, in which nothing is ambiguous: no two things look alike or overlap."""
-    background, before = _pick(rng, BACKGROUNDS), draw_thing(rng, "small" if kind == "size" else "medium")
+    """A random scene without ambiguity: no two things look alike or overlap."""
+    background, thing = _pick(rng, BACKGROUNDS), draw_thing(rng, "small" if kind == "size" else "medium")
+    before: Thing | None = thing
     match kind:
         case "move":
-            after = replace(before, place=_other(rng, PLACES, before.place))
+            after = replace(thing, place=_other(rng, PLACES, thing.place))
         case "appear":
-            before, after = None, before
+            before, after = None, thing
         case "colour":
-            after = replace(before, colour=_other(rng, COLOURS, before.colour))
+            after = replace(thing, colour=_other(rng, COLOURS, thing.colour))
         case "size":
-            after = replace(before, size="large")
-        case "order":
-            after = draw_other(rng, (before,))
+            after = replace(thing, size="large")
+        case _:  # order
+            after = draw_other(rng, (thing,))
     scene = Scene(kind, background, before, after)
     if kind != "order" and rng.random() < 0.5:
-        scene = replace(scene, bystander=draw_other(rng, [thing for thing in (before, after) if thing]))
+        scene = replace(scene, bystander=draw_other(rng, scene.ends))
     return scene if rng.random() < 0.5 else scene.backwards()
 
 
 def draw_other(rng: np.random.Generator, present) -> Thing:
-    """A thing unlike those present in shape and in colour, and out of the way of what moves between their places."""
+    """A thing that differs from those present in shape and colour, and is off the path between their places."""
     while True:
         other = draw_thing(rng)
         unlike = all(other.shape != thing.shape and other.colour != thing.colour for thing in present)
@@ -104,11 +107,11 @@ def draw_other(rng: np.random.Generator, present) -> Thing:
 
 
 def _distance(place: str, start: str, end: str) -> float:
-    """From a place to the straight way between two places, in widths of the frame."""
+    """The distance of a place from the segment between two places, in widths of the frame."""
     point, a, b = (np.array(PLACES[name]) for name in (place, start, end))
-    way = b - a
-    share = np.clip((point - a) @ way / max(way @ way, 1e-9), 0, 1)
-    return float(np.linalg.norm(point - a - share * way))
+    path = b - a
+    share = np.clip((point - a) @ path / max(path @ path, 1e-9), 0, 1)
+    return float(np.linalg.norm(point - a - share * path))
 
 
 def _pick(rng: np.random.Generator, names) -> str:

@@ -14,6 +14,7 @@ from threading import Event, Lock
 import pandas as pd
 from tqdm import tqdm
 
+from rap.data.registry import info
 from rap.download.http import Http
 from rap.download.retry import FetchError
 from rap.download.sites import Site, read_cookies
@@ -58,11 +59,11 @@ def bring(params: Params, videos: pd.DataFrame, folder: Path, work: Path, retry_
         return outcome
     memory = work / "dead.json"
     dead = read_json(memory) if memory.exists() else {}
-    wanted = {}
+    wanted, pattern = {}, info(params.dataset.name).name_pattern
     for row in videos.drop_duplicates("path").itertuples():
         if (folder / row.path).exists():
             continue
-        found = source(template, params.dataset.name, row.video_id, row.path)
+        found = source(template, pattern, row.video_id, row.path)
         known = dead.get(row.path, {})
         if known.get("url") == found.url and not retry_dead:
             outcome.lost[row.path] = known["reason"]

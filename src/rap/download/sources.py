@@ -1,29 +1,28 @@
-"""Where one video comes from: the address that a template makes of its name, and the part that is the clip."""
+"""The address of one video: a template filled with the video's name, and the seconds that its clip covers."""
 
 import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-# How data sets name their clips: by the video of the site, and the seconds of it that the clip shows.
-IDS = {
-    "activitynet": re.compile(r"v_(?P<id>.+)"),
-    "didemo": re.compile(r"[^_]+_(?P<id>\d+)_.+"),
-    "msvd": re.compile(r"(?P<id>.+)_(?P<start>\d+)_(?P<end>\d+)"),
-}
 WHOLE = re.compile(r"(?P<id>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An address, and the seconds from `span[0]` to `span[1]` of what lies there; None: all of it."""
+    """An address, and the seconds from `span[0]` to `span[1]` to take of the video; None: the whole video."""
 
     url: str
     span: tuple[int, int] | None = None
 
 
-def source(template: str, dataset: str, video_id: str, path: str) -> Source:
-    """Fill in {video} (the video's id), {path} (its file), {id} (the site's id); all are escaped for a URL."""
-    found = (IDS.get(dataset, WHOLE).fullmatch(video_id) or WHOLE.fullmatch(video_id)).groupdict()
-    names = {"video": quote(video_id, safe=""), "path": quote(path), "id": quote(found["id"], safe="")}
-    span = (int(found["start"]), int(found["end"])) if "start" in found else None
-    return Source(template.format(**names), span)
+def source(template: str, pattern: re.Pattern[str] | None, video_id: str, path: str) -> Source:
+    """Fill in {video} (the video's id), {path} (its file) and {id} (its id at the site), escaped for a URL.
+
+    `pattern` is the dataset's `name_pattern`; an id that it does not match is taken as the site's.
+    """
+    found = (pattern and pattern.fullmatch(video_id)) or WHOLE.fullmatch(video_id)
+    assert found is not None  # WHOLE matches any text
+    parts = found.groupdict()
+    fields = {"video": quote(video_id, safe=""), "path": quote(path), "id": quote(parts["id"], safe="")}
+    span = (int(parts["start"]), int(parts["end"])) if "start" in parts else None
+    return Source(template.format(**fields), span)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from rap.data import datasets
+from rap.data import registry
 from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
 from rap.download import archives, missing
 from rap.download.workplace import workplace
@@ -29,10 +29,10 @@ def run(params: Params, retry_dead: bool = False) -> str:
     one's included, so that no later stage takes an incomplete download for a finished one. Videos that are there stay
     where they are. What is gone for good is asked for once, and again only if `retry_dead`.
     """
-    settings, source = params.download, datasets.videos_folder(params)
+    settings, source = params.download, registry.videos_folder(params)
     with workplace(source) if settings.archives or settings.videos or settings.pages else nullcontext() as work:
         brought = archives.bring(settings, source, work)
-        manifest = datasets.prepare(params)
+        manifest = registry.prepare(params)
         found = missing.bring(params, manifest.videos, source, work, retry_dead)
     folder = params.data / "manifest"
     videos = look_at(manifest.videos, source, params.runtime.workers, found.lost)
@@ -47,7 +47,7 @@ def run(params: Params, retry_dead: bool = False) -> str:
     Manifest(videos, manifest.captions, manifest.notes).write(folder)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
-    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *datasets.departures(params)])
+    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *registry.departures(params)])
 
 
 def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rap.data.datasets import names
 from rap.errors import UserError
 
 FILE = Path("params.yaml")
@@ -35,9 +36,15 @@ class MsrVtt(Section):
     train: Literal["9k", "7k"] = "9k"
 
 
+def _dataset(name: str) -> str:
+    if name not in names():
+        raise ValueError(f"dataset.name: no dataset {name!r}{hint(name, names())}")
+    return name
+
+
 class Dataset(Section):
-    name: Literal["demo", "folder", "msrvtt", "msvd", "didemo", "activitynet"] = "demo"
-    annotations: str = "src/rap/demo"
+    name: Annotated[str, AfterValidator(_dataset)] = "demo"
+    annotations: str | None = None
     videos: str | None = None
     max_failed: Fraction = 0.05
     validation: Annotated[int, Field(ge=0)] = 500

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from rap.data.datasets import departures
 from rap.data.manifest import SPLITS, Manifest
+from rap.data.registry import departures
 from rap.params import Params
 from rap.report import plots
 from rap.shards import Shard

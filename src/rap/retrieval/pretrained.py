@@ -25,8 +25,8 @@ from rap.clip.towers import INPUT, Clip
 from rap.errors import UserError
 from rap.features.cache import Batch
 from rap.files import atomic, digest, digest_file
+from rap.frames.decode import Recipe, decode, prepare
 from rap.frames.ffmpeg import VideoError
-from rap.frames.stage import Recipe, decode, prepare
 from rap.params import Frames, Params, hint, parse
 from rap.retrieval.model import Retriever
 from rap.training.run import Experiment, options

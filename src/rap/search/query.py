@@ -3,7 +3,7 @@
 import numpy as np
 from tabulate import tabulate
 
-from rap.data.datasets import videos_folder
+from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.params import Params, hint
 from rap.retrieval import pretrained as portable

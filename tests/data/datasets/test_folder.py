@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rap.data import folder
+from rap.data.datasets import folder
 from rap.errors import UserError
 
 GOOD = "path,caption,split\na.mp4,a cat,train\n"
@@ -64,7 +64,7 @@ def test_parquet_and_csv_give_the_same_manifest(project):
 def test_a_clip_without_a_caption_is_there_and_said(project):
     manifest = prepare(project, GOOD + "a.mp4,  ,train\nb.mp4,,test\n")
     assert list(manifest.videos.video_id) == ["a.mp4", "b.mp4"] and list(manifest.captions.caption) == ["a cat"]
-    assert manifest.notes == ("1 of 2 clips have no caption: they can be searched, no more",)
+    assert manifest.notes == ("1 of 2 clips have no caption: they can only be searched",)
     assert len(prepare(project, "path,caption,split\na.mp4,,test\n").captions) == 0
 
 
@@ -75,16 +75,16 @@ def test_a_clip_without_a_caption_is_there_and_said(project):
         ("path,caption,split\n", "no rows"),
         ("", "cannot be read as a table"),
         (GOOD + "b.mp4,x,dev\n", "row 3: unknown split 'dev'; use one of train, val, test"),
-        (GOOD + "a.mp4,x,test\n", "row 3: 'a.mp4' is in train already"),
+        (GOOD + "a.mp4,x,test\n", "row 3: 'a.mp4' is already in train"),
         (GOOD + ",x,test\n", "row 3: no path"),
         (GOOD + "\nb.mp4,x,test\n", "row 3: no path"),
         (GOOD + "../b.mp4,x,test\n", "row 3: path '../b.mp4' leaves the folder"),
         (GOOD + "/etc/passwd,x,test\n", "row 3: path '/etc/passwd' leaves the folder"),
         (GOOD + "link/b.mp4,x,test\n", "row 3: path 'link/b.mp4' is a link out of the folder"),
         ("path,caption,split,start,end\nb.mp4,x,test,2,2\n", "row 2: start 2 is not before end 2"),
-        ("path,caption,split,start,end\nb.mp4,x,test,-1,2\n", "row 2: start '-1' is no time"),
-        ("path,caption,split,start,end\nb.mp4,x,test,,nan\n", "row 2: end 'nan' is no time"),
-        ("path,caption,split,start,end\nb.mp4,x,test,0:10,\n", "row 2: start '0:10' is no time"),
+        ("path,caption,split,start,end\nb.mp4,x,test,-1,2\n", "row 2: start '-1' is not a time"),
+        ("path,caption,split,start,end\nb.mp4,x,test,,nan\n", "row 2: end 'nan' is not a time"),
+        ("path,caption,split,start,end\nb.mp4,x,test,0:10,\n", "row 2: start '0:10' is not a time"),
     ],
 )
 def test_a_mistake_gets_one_line_with_its_row(project, text, words):
@@ -95,10 +95,10 @@ def test_a_mistake_gets_one_line_with_its_row(project, text, words):
 
 
 def test_an_absent_table_or_folder_or_another_encoding_is_named(project):
-    with pytest.raises(UserError, match=r"dataset\.annotations: list\.csv is not there"):
+    with pytest.raises(UserError, match=r"dataset\.annotations: list\.csv does not exist"):
         folder.prepare(project(), Path("videos"))
     Path("list.csv").write_bytes(GOOD.encode() + b"b.mp4,caf\xe9,train\n")
-    with pytest.raises(UserError, match="not in UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8"):
         folder.prepare(project(), Path("videos"))
-    with pytest.raises(UserError, match=r"dataset\.videos: elsewhere is no folder"):
+    with pytest.raises(UserError, match=r"dataset\.videos: elsewhere is not a folder"):
         folder.prepare(project(), Path("elsewhere"))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rap.data import activitynet, benchmark, didemo, msrvtt, msvd
-from rap.data.datasets import departures
+from rap.data import benchmark
+from rap.data.datasets import activitynet, didemo, msrvtt, msvd
 from rap.data.manifest import SPLITS, Manifest
+from rap.data.registry import departures
 from rap.download import stage as download
 
 REAL = {"msrvtt": ("video7020", "video9999"), "msvd": ("-4wsuPCjDBc_5_15", "eyhzdC936uk_15_27")}
@@ -75,7 +76,7 @@ def test_msrvtt_has_the_1k_a_test_with_one_query_a_video(prepared):
 def test_msvd_has_every_caption_of_670_videos_as_a_query_repeated_ones_too(prepared):
     manifest = prepared(msvd)
     assert counts(manifest) == {"train": (1_200, 48_774), "val": (100, 4_290), "test": (670, 27_763)}
-    assert manifest.notes == ("10845 captions repeat another of their video: kept, as the protocol has them",)
+    assert manifest.notes == ("10845 captions repeat another of their video: kept, as in the protocol",)
     assert manifest.captions.caption[0] == "a squirrel is eating a peanut in it s shell"
     assert manifest.videos.video_id.str.startswith("-").sum() == 46
 
@@ -120,8 +121,8 @@ def test_download_takes_the_videos_that_are_there_by_name_and_counts_the_others(
     assert ("10845 captions repeat another of their video" in summary) == (name == "msvd")
     assert set(table.reason) == {"", "cannot be opened: No such file or directory"}
     frames, words = (64, 64) if name in ("didemo", "activitynet") else (12, 32)
-    assert f"frames.count is 8 where {name}'s published figures have {frames}" in summary
-    assert f"features.max_words is 26 where {name}'s published figures have {words}" in summary
+    assert f"frames.count is 8; published results on {name} use {frames}" in summary
+    assert f"features.max_words is 26; published results on {name} use {words}" in summary
     assert list(videos.rglob("*.*")) == [videos / f"{one}.mp4", videos / "part 1" / f"{two}.webm"]
 
 

@@ -1,8 +1,8 @@
-"""The dataset `folder`: your own videos, listed in a CSV or Parquet file, used where they are.
+"""The dataset `folder`: your own videos, listed in a CSV or Parquet file and used where they are.
 
-Columns: path (relative to the folder of the videos), caption, split; optional start and end, in seconds. Rows that
-repeat a path (and its start and end) are further captions of the same clip; a caption that a clip has already is
-counted and left out. A clip without any caption can be searched, and takes no part in training and evaluation.
+Columns: path (relative to the folder of the videos), caption, split; optional start and end, in seconds. Rows with the
+same path, start and end are captions of one clip. A caption that repeats another of its clip is left out and counted.
+A clip without captions can be searched; training and evaluation do not use it.
 """
 
 import math
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from rap.data.manifest import SPLITS, Manifest, one_line
+from rap.data.registry import DatasetInfo, annotations
 from rap.errors import UserError
 from rap.params import Params
 
@@ -18,14 +19,24 @@ REQUIRED = ("path", "caption", "split")
 OPTIONAL = ("start", "end")
 
 
-def prepare(params: Params, videos: Path) -> Manifest:
-    """Check `dataset.annotations` row by row. Raises UserError that names the file, the row and what to do.
+def videos_folder(params: Params) -> Path:
+    """`dataset.videos`, or the folder of the table if it is null."""
+    return Path(params.dataset.videos or annotations(params).parent)
 
-    Rows are counted as in a spreadsheet: the header is row 1.
+
+DATASET = DatasetInfo(videos_folder)
+
+
+def prepare(params: Params, videos: Path) -> Manifest:
+    """Check the table row by row. Raises UserError with the file, the row and what to do.
+
+    Rows are numbered as in a spreadsheet: the header is row 1.
     """
-    file = Path(params.dataset.annotations)
+    file = annotations(params)
     if not videos.is_dir():
-        raise UserError(f"dataset.videos: {videos} is no folder; name the one that the paths of {file} are relative to")
+        raise UserError(
+            f"dataset.videos: {videos} is not a folder; set it to the folder that the paths in {file} are relative to"
+        )
     clips: dict[str, dict] = {}
     captions: dict[tuple[str, str], dict] = {}
     rows = 0
@@ -34,7 +45,7 @@ def prepare(params: Params, videos: Path) -> Manifest:
             clip = _clip(row, videos)
             known = clips.setdefault(clip["video_id"], clip)
             if known["split"] != clip["split"]:
-                raise ValueError(f"{row['path']!r} is in {known['split']} already; a clip belongs to one split")
+                raise ValueError(f"{row['path']!r} is already in {known['split']}; a clip belongs to one split")
         except ValueError as error:
             raise UserError(f"{file}: row {number}: {error}") from None
         if caption := one_line(row["caption"]):
@@ -42,41 +53,43 @@ def prepare(params: Params, videos: Path) -> Manifest:
             captions.setdefault((clip["video_id"], caption), new)
             rows += 1
     if not clips:
-        raise UserError(f"{file}: no rows under the header; add one for each caption")
+        raise UserError(f"{file}: no rows below the header; add one row per caption")
     repeated = rows - len(captions)
     silent = len(clips) - len({clip for clip, _ in captions})
     notes = [f"{repeated} rows repeat a caption of their clip: left out"] if repeated else []
-    notes += [f"{silent} of {len(clips)} clips have no caption: they can be searched, no more"] if silent else []
+    notes += [f"{silent} of {len(clips)} clips have no caption: they can only be searched"] if silent else []
     return Manifest.build(list(clips.values()), list(captions.values()), notes)
 
 
 def read(file: Path) -> pd.DataFrame:
-    """The table with all its cells as text, absent ones empty."""
+    """The table with REQUIRED and OPTIONAL columns, all cells as text; missing cells are empty."""
     try:
         if file.suffix == ".parquet":
             table = pd.read_parquet(file)
         else:
             table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
     except FileNotFoundError:
-        raise UserError(f"dataset.annotations: {file} is not there; name your CSV or Parquet file") from None
+        raise UserError(f"dataset.annotations: {file} does not exist; set it to your CSV or Parquet file") from None
     except UnicodeDecodeError:
-        raise UserError(f"{file}: not in UTF-8; save it in that encoding") from None
+        raise UserError(f"{file}: not UTF-8; save it as UTF-8") from None
     except (OSError, ValueError) as error:  # ParserError, EmptyDataError and ArrowInvalid are ValueErrors
-        raise UserError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file}: cannot be read as a table: {one_line(str(error))}") from None
     for name in REQUIRED:
         if name not in table:
-            raise UserError(f"{file}: no column {name!r}; it needs {', '.join(REQUIRED)}, and may have start and end")
+            raise UserError(
+                f"{file}: no column {name!r}; the columns are {', '.join(REQUIRED)}, and optionally start and end"
+            )
     return table.reindex(columns=[*REQUIRED, *OPTIONAL]).astype("string").fillna("")
 
 
 def _clip(row: dict, videos: Path) -> dict:
-    """A row of the manifest's videos. Raises ValueError saying what is wrong with the cells and what to do."""
+    """A row of the manifest's videos. Raises ValueError with what is wrong in the row and what to do."""
     path = _inside(row["path"], videos)
     if row["split"] not in SPLITS:
         raise ValueError(f"unknown split {row['split']!r}; use one of {', '.join(SPLITS)}")
     start, end = (_seconds(row, name) for name in OPTIONAL)
     if start >= end:
-        raise ValueError(f"start {start:g} is not before end {end:g}; give seconds into the video")
+        raise ValueError(f"start {start:g} is not before end {end:g}; give both in seconds of the video")
     span = f"@{row['start']}-{row['end']}" if row["start"] or row["end"] else ""
     return {
         "video_id": f"{path}{span}",
@@ -89,10 +102,10 @@ def _clip(row: dict, videos: Path) -> dict:
 
 
 def _inside(cell: str, videos: Path) -> str:
-    """The path in its plainest form. It must not lead out of the folder, by `..`, from the root, or by a link."""
+    """The normalised path. Raises ValueError if it leaves the folder: by `..`, as an absolute path, or by a link."""
     path = PurePosixPath(cell)
     if not path.name or "\0" in cell:
-        raise ValueError("no path; name the video")
+        raise ValueError("no path; give the path of the video")
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"path {cell!r} leaves the folder of the videos; make it relative to {videos}")
     if not (videos / path).resolve().is_relative_to(videos.resolve()):
@@ -101,11 +114,12 @@ def _inside(cell: str, videos: Path) -> str:
 
 
 def _seconds(row: dict, name: str) -> float:
+    """The time in a cell, in seconds; NaN if the cell is empty."""
     cell = row[name].strip()
     try:
         value = float(cell) if cell else math.nan
     except ValueError:
         value = -1.0
     if cell and not 0 <= value < math.inf:
-        raise ValueError(f"{name} {cell!r} is no time; give seconds into the video, or leave it empty")
+        raise ValueError(f"{name} {cell!r} is not a time; give seconds of the video, or leave the cell empty")
     return value

@@ -1,8 +1,9 @@
-"""MSVD: 1,200, 100 and 670 short clips with about 40 captions each; every caption of a test clip is a query.
+"""MSVD: 1,200 training, 100 validation and 670 test clips with about 40 captions each; every test caption is a query.
 
 Chen and Dolan, "Collecting Highly Parallel Data for Paraphrase Evaluation" (ACL 2011).
 """
 
+import re
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -10,15 +11,17 @@ from pydantic import TypeAdapter
 from rap.data.benchmark import absent, assemble, checked, read_json, read_text
 from rap.data.manifest import SPLITS, Manifest
 from rap.data.plainpickle import load
+from rap.data.registry import DatasetInfo, annotations
 from rap.params import Dataset, Params
 
+DATASET = DatasetInfo(frames=12, max_words=32, name_pattern=re.compile(r"(?P<id>.+)_(?P<start>\d+)_(?P<end>\d+)"))
 JSON, PICKLE = "captions_msvd.json", "raw-captions.pkl"
-Captions = dict[str, list[str | list[str]]]  # by video: each a sentence, or its words
+Captions = dict[str, list[str | list[str]]]  # video id to captions; a caption is a sentence or a list of words
 
 
 def prepare(params: Params, videos: Path) -> Manifest:
-    """train_list.txt, val_list.txt and test_list.txt name the videos, one a line."""
-    dataset, folder = params.dataset, Path(params.dataset.annotations)
+    """Read train_list.txt, val_list.txt and test_list.txt, with one video per line, and the captions."""
+    dataset, folder = params.dataset, annotations(params)
     splits = {}
     for name in SPLITS:
         lines = map(str.strip, read_text(folder / f"{name}_list.txt", dataset).splitlines())
@@ -31,7 +34,7 @@ def prepare(params: Params, videos: Path) -> Manifest:
 
 
 def read_captions(folder: Path, dataset: Dataset) -> Captions:
-    """captions_msvd.json; or, where that is not, raw-captions.pkl, which is read without executing it."""
+    """Read captions_msvd.json, or, if it is absent, raw-captions.pkl, without executing anything in it."""
     if (folder / JSON).exists():
         return read_json(folder / JSON, dataset, Captions)
     if not (folder / PICKLE).exists():

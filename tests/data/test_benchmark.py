@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rap.data import activitynet, benchmark, didemo, msrvtt, msvd
+from rap.data import benchmark
+from rap.data.datasets import activitynet, didemo, msrvtt, msvd
 from rap.data.manifest import Manifest
 from rap.errors import UserError
 
@@ -68,7 +69,7 @@ def test_empty_captions_are_left_out_and_the_numbers_of_the_others_stay(prepared
 def test_repeated_captions_are_kept_because_published_figures_count_them(prepared):
     manifest = prepared("msvd", {**lists(test="a\nb\n"), "captions_msvd.json": {"a": ["x", "x ", "y"], "b": ["x"]}})
     assert list(manifest.captions.caption) == ["x", "x", "y", "x"]
-    assert manifest.notes == ("1 captions repeat another of their video: kept, as the protocol has them",)
+    assert manifest.notes == ("1 captions repeat another of their video: kept, as in the protocol",)
 
 
 def test_videos_without_captions_and_captions_without_videos_are_left_out(prepared):
@@ -77,7 +78,7 @@ def test_videos_without_captions_and_captions_without_videos_are_left_out(prepar
     assert list(manifest.videos.video_id) == ["a"] and list(manifest.captions.caption) == ["x"]
     assert manifest.notes == (
         "1 videos have no caption: left out",
-        "2 captions are of 1 videos that no split lists: left out",
+        "2 captions belong to 1 videos in no split: left out",
     )
 
 
@@ -87,7 +88,7 @@ def test_a_video_of_two_splits_is_not_trained_on(prepared):
     assert dict(zip(manifest.videos.video_id, manifest.videos.split, strict=True)) == {
         "a": "train", "b": "val", "c": "test",
     }  # fmt: skip
-    assert manifest.notes == ("3 videos stand in several splits: taken for test, or else val",)
+    assert manifest.notes == ("3 videos are in several splits: kept in test, or else in val",)
 
 
 def test_msrvtt_takes_its_list_of_training_videos_and_tests_by_the_csv_alone(prepared):
@@ -96,7 +97,7 @@ def test_msrvtt_takes_its_list_of_training_videos_and_tests_by_the_csv_alone(pre
     assert list(nine.videos.video_id) == ["video0", "video1", "video2"]
     assert list(seven.videos.video_id) == ["video1", "video2"]
     assert list(nine.captions.caption) == ["caption 0", "caption 1"] * 2 + ["a query"]
-    assert nine.notes == ("2 captions are of 1 videos that no split lists: left out",)
+    assert nine.notes == ("2 captions belong to 1 videos in no split: left out",)
     assert len(prepared("msrvtt", files, validation=1).split("val").captions) == 2
 
 
@@ -117,11 +118,11 @@ def test_the_pickle_that_circulates_gives_the_captions_of_the_json(prepared):
         ("msvd", lists(), "annotations has no captions_msvd.json or raw-captions.pkl"),
         ("didemo", {}, "annotations has no train_data.json; .* `rap dataset use didemo`"),
         ("msvd", lists() | {"captions_msvd.json": {}}, "no video with a caption"),
-        ("msvd", lists() | {"captions_msvd.json": '{"a": ["x"'}, r"captions_msvd.json: all of it: Invalid JSON"),
+        ("msvd", lists() | {"captions_msvd.json": '{"a": ["x"'}, r"captions_msvd.json: whole file: Invalid JSON"),
         ("msvd", lists() | {"captions_msvd.json": {"a": [None]}}, r"captions_msvd.json: a\.0.*: Input should be"),
-        ("msvd", lists("../a\n") | {"captions_msvd.json": {"../a": ["x"]}}, "'../a' is no name of a video"),
+        ("msvd", lists("../a\n") | {"captions_msvd.json": {"../a": ["x"]}}, "'../a' is not a video's name"),
         ("didemo", {f"{s}_data.json": [{"video": "/x.mp4", "description": "y"}] for s in ("train", "val", "test")},
-         "'/x' is no name of a video"),
+         "'/x' is not a video's name"),
         ("activitynet", {"train.json": {"v_a": {}}}, "train.json: v_a.sentences: Field required"),
         ("msrvtt", tiny_msrvtt(MSRVTT_JSFUSION_test_CSV="video_id\nvideo2\n"), "test.csv: no column 'sentence'"),
         ("msrvtt", tiny_msrvtt() | {"MSRVTT_train.9k.csv": ""}, "9k.csv: cannot be read as a table"),
@@ -138,10 +139,10 @@ def test_what_cannot_be_read_is_one_line(prepared, name, files, words):
 def test_another_encoding_and_an_absent_folder_of_videos_are_one_line(prepared):
     Path("annotations").mkdir()
     Path("annotations/train_data.json").write_bytes(b'[{"video": "caf\xe9.mp4"}]')
-    with pytest.raises(UserError, match=r"train_data\.json: not in UTF-8"):
+    with pytest.raises(UserError, match=r"train_data\.json: not UTF-8"):
         prepared("didemo", {})
     Path("videos").rmdir()
-    with pytest.raises(UserError, match=r"dataset\.videos: videos is no folder"):
+    with pytest.raises(UserError, match=r"dataset\.videos: videos is not a folder"):
         prepared("msvd", {**lists(train="a"), "captions_msvd.json": {"a": ["x"]}})
 
 
@@ -156,7 +157,7 @@ def test_of_several_files_of_a_video_the_first_by_kind_is_taken(prepared):
     }
     manifest = prepared("msvd", split)
     assert list(manifest.videos.path) == ["sub/a.mkv", "B.MP4", "c.", "d.e.mp4", "b.mp4"]
-    assert manifest.notes == ("1 videos have several files: the first by kind is taken (mp4, mkv, webm, …)",)
+    assert manifest.notes == ("1 videos have several files: the first by suffix is used (mp4, mkv, webm, …)",)
 
 
 def test_a_link_to_a_video_is_a_video_wherever_it_lies(tmp_path):

@@ -1,0 +1,24 @@
+"""The datasets by name. This folder is the list: to add a dataset, add one file here and change nothing else.
+
+The file NAME.py defines two names that `rap.data.registry` reads:
+
+- `prepare(params, videos) -> Manifest` lists the videos under the folder `videos`, which it may fill. It leaves
+  `digest` empty: the download stage computes it.
+- `DATASET`, a `rap.data.registry.DatasetInfo`.
+
+Importing this package imports no dataset, so that params.yaml is checked without pandas.
+"""
+
+from pkgutil import iter_modules
+
+ELSEWHERE = {"demo": "rap.demo.corpus"}  # the demo comes with its generator, in a package of its own
+
+
+def names() -> list[str]:
+    """The names that `dataset.name` may take, sorted."""
+    return sorted([*ELSEWHERE, *(found.name for found in iter_modules(__path__))])
+
+
+def module(name: str) -> str:
+    """The dotted name of the module that defines a dataset."""
+    return ELSEWHERE.get(name, f"{__name__}.{name}")

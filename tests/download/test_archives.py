@@ -69,7 +69,7 @@ def test_unpacking_that_was_stopped_goes_on_without_a_request(settings, server, 
 
 def test_another_digest_is_another_archive(settings, server):
     download.run(settings(sha256=None, size=None))
-    with pytest.raises(UserError, match=r"all\.zip\?key=1: wrong bytes"):
+    with pytest.raises(UserError, match=r"all\.zip\?key=1: wrong content"):
         download.run(settings(sha256="0" * 64))
     assert len(server.asked) == 2
 
@@ -77,8 +77,8 @@ def test_another_digest_is_another_archive(settings, server):
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (status(404), "404 Not Found; mend the address"),
-        (status(500), "500 Internal Server Error; run `rap download` again to go on"),
+        (status(404), "404 Not Found; correct the address"),
+        (status(500), "500 Internal Server Error; run `rap download` again to resume"),
         (lambda handler, body: handler.head(200, Content_Length=0), "wrong size: the server has 0 bytes, not 4"),
     ],
 )
@@ -91,7 +91,7 @@ def test_an_archive_that_cannot_be_had_stops_the_run(settings, server, step, mes
 
 def test_a_damaged_archive_says_how_to_fetch_it_again(settings, server):
     server.files["/all.zip?key=1"] = server.files["/all.zip"][:-30]
-    with pytest.raises(UserError, match=r"damaged.*remove videos/\.download/\w+\.whole to fetch it again"):
+    with pytest.raises(UserError, match=r"damaged.*delete videos/\.download/\w+\.whole to fetch it again"):
         download.run(settings(sha256=None, size=None))
 
 

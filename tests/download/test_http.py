@@ -59,7 +59,7 @@ def test_a_stalled_body_goes_on_too(server, fetch):
 
 def test_the_next_run_goes_on_where_this_one_gave_up(server, fetch):
     server.script["/file"] = [drop(50_000), drop(50_000), drop(50_000)]
-    with pytest.raises(FetchError, match="broke off after 50000 of 300000 bytes") as caught:
+    with pytest.raises(FetchError, match="interrupted after 50000 of 300000 bytes") as caught:
         fetch()
     assert caught.value.again and not caught.value.dead
     assert fetch().read_bytes() == BODY
@@ -115,7 +115,7 @@ def test_connections_that_bring_much_are_no_vain_attempts(server, fetch):
 def test_a_big_file_that_always_starts_again_is_given_up(server, fetch):
     server.files["/file"] = BODY * 20
     server.script["/file"] = [rangeless_drop(2_000_000)] * 9
-    with pytest.raises(FetchError, match="broke off after 2000000 of 6000000 bytes"):
+    with pytest.raises(FetchError, match="interrupted after 2000000 of 6000000 bytes"):
         fetch()
     assert len(server.asked) == 4  # the first grew by much; three more did not
 
@@ -153,7 +153,7 @@ def test_size_and_digest_are_checked(server, fetch, tmp_path):
     server.asked.clear()
     with pytest.raises(FetchError, match="wrong size: the server has 300000 bytes, not 300001"):
         fetch(size=300_001)
-    with pytest.raises(FetchError, match="wrong bytes: their SHA-256 is"):
+    with pytest.raises(FetchError, match="wrong content: its SHA-256 is"):
         fetch(sha256="0" * 64)
     assert len(server.asked) == 2
     server.script["/file"] = [lengthless]

@@ -33,7 +33,7 @@ def test_what_lacks_is_fetched_and_what_is_there_is_not_asked_for(listed, server
     server.files["/v/sub/b%20c.mp4"] = server.files["/v/%C3%BC.mp4"] = server.files["/v/a.mp4"]
     shutil.copy(clips / "steady.mp4", VIDEOS / "mine.mp4")
     mine = (VIDEOS / "mine.mp4").stat().st_mtime_ns
-    assert "fetched 3 videos (0.0 MB), 0 are gone" in download.run(settings)
+    assert "fetched 3 videos (0.0 MB), 0 dead links" in download.run(settings)
     assert asked(server) == ["/v/%C3%BC.mp4", "/v/a.mp4", "/v/sub/b%20c.mp4"]
     assert (VIDEOS / "sub/b c.mp4").read_bytes() == (clips / "one.mp4").read_bytes()
     assert (VIDEOS / "mine.mp4").stat().st_mtime_ns == mine  # used in place
@@ -53,9 +53,9 @@ def test_the_dead_are_remembered_and_the_others_asked_for_again(listed, server, 
     server.files["/v/cut.mp4"] = whole[:-2000]
     server.script["/v/busy.mp4"] = [status(503)] * 2
     summary = download.run(settings)
-    assert "fetched 1 videos" in summary and "1 are gone (--retry-dead asks again), 2 are left" in summary
+    assert "fetched 1 videos" in summary and "1 dead links (--retry-dead tries them again), 2 failed" in summary
     found = reasons()
-    assert "not fetched: what came is no whole video" in found.pop("cut.mp4")
+    assert "not fetched: not a complete video" in found.pop("cut.mp4")
     assert found == {
         "good.mp4": "",
         "gone.mp4": "not fetched: 404 Not Found",
@@ -104,7 +104,7 @@ def test_when_the_network_fails_the_rest_is_left_alone(listed, server, monkeypat
     download.run(settings)
     assert len(asked(server)) == 3
     assert "3 videos in a row failed" in capsys.readouterr().err
-    assert "after many others failed" in reasons()["19.mp4"]
+    assert "skipped after many failures in a row" in reasons()["19.mp4"]
     server.script.clear()
     download.run(settings)
     assert set(reasons().values()) == {""}
@@ -133,7 +133,10 @@ def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
 def test_two_runs_do_not_meet_in_one_folder(listed, server):
     settings = listed("a.mp4")
     (VIDEOS / ".download").mkdir()
-    with FileLock(VIDEOS / ".download" / "lock"), pytest.raises(UserError, match=r"another `rap download` is at work"):
+    with (
+        FileLock(VIDEOS / ".download" / "lock"),
+        pytest.raises(UserError, match="another `rap download` is running"),
+    ):
         download.run(settings)
     assert server.asked == []
 

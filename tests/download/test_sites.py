@@ -111,7 +111,7 @@ def test_a_page_cannot_name_a_file_of_this_machine(fetch, page, clips, address):
 
 def test_a_cut_video_gets_no_name(server, fetch, clips, tmp_path):
     server.files["/steady.mp4"] = server.files["/steady.mp4"][:-3000]
-    with pytest.raises(FetchError, match="no whole video"):
+    with pytest.raises(FetchError, match="not a complete video"):
         fetch()
     assert not list(tmp_path.rglob("*.mp4"))
 
@@ -144,7 +144,7 @@ def test_dead_pages_are_in_the_manifest_and_asked_once(server, listed):
     settings = listed("good.mp4", "gone.mp4", **ways)
     server.types["/v/good.mp4"] = "video/mp4"
     del server.files["/v/gone.mp4"]
-    assert "fetched 1 videos (0.0 MB), 1 are gone" in download.run(settings)
+    assert "fetched 1 videos (0.0 MB), 1 dead links" in download.run(settings)
     assert list(Manifest.read("data/folder/manifest").videos.reason) == ["", "not fetched: 404 Not Found"]
     server.asked.clear()
     download.run(settings)

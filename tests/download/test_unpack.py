@@ -115,14 +115,14 @@ def test_links_devices_and_hidden_files_are_left_out(tmp_path, opened, capsys):
 def test_a_bomb_is_stopped(tmp_path, opened, make):
     bomb = make(tmp_path / "bomb", {"zeros": bytes(20_000_000)})
     assert bomb.stat().st_size < 50_000
-    with pytest.raises(ArchiveError, match="unfolds to more than 100 times its size"):
+    with pytest.raises(ArchiveError, match="expands to more than 100 times its size"):
         opened(bomb)
     assert list(opened.folder.iterdir()) == []
 
 
 def test_many_members_count_together(tmp_path, opened):
     many = zipped(tmp_path / "many.zip", {f"{n}": os.urandom(1000) for n in range(10)})
-    with pytest.raises(ArchiveError, match="unfolds to more"):
+    with pytest.raises(ArchiveError, match="expands to more"):
         opened(many, limit=9_999)
     assert len(opened(many, limit=10_000)) == 10
 
@@ -132,7 +132,7 @@ def test_damage_is_one_line_and_leaves_no_half_file(tmp_path, opened, make):
     whole = make(tmp_path / "whole.zip", {"a": b"a", "b": os.urandom(300_000)}).read_bytes()
     cut = tmp_path / "cut.zip"
     cut.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArchiveError, match=r"damaged|no archive") as caught:
+    with pytest.raises(ArchiveError, match=r"damaged|not a readable archive") as caught:
         opened(cut)
     assert "\n" not in str(caught.value)
     assert not (opened.folder / "b").exists()
@@ -148,7 +148,7 @@ def test_wrong_bytes_within_an_archive_are_damage(tmp_path, opened):
 @pytest.mark.parametrize("start", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd"])
 def test_archives_of_other_makes_are_named(tmp_path, opened, start):
     (tmp_path / "x.zip").write_bytes(start + bytes(1000))
-    with pytest.raises(ArchiveError, match="archives are not read here; unpack it yourself"):
+    with pytest.raises(ArchiveError, match="archives are not supported; unpack it yourself"):
         opened(tmp_path / "x.zip")
 
 
@@ -157,7 +157,7 @@ def test_archives_of_other_makes_are_named(tmp_path, opened, start):
 )
 def test_what_is_no_archive_under_an_archives_name_is_refused(tmp_path, opened, body):
     (tmp_path / "x.tar.gz").write_bytes(body)
-    with pytest.raises(ArchiveError, match=r"no archive that can be read|damaged"):
+    with pytest.raises(ArchiveError, match=r"not a readable archive|damaged"):
         opened(tmp_path / "x.tar.gz")
 
 

@@ -1,1 +1,1 @@
-"""The download stage: fetch the missing videos, inspect each, write the manifest."""
+"""The download stage: fetch missing videos, inspect every video, write the manifest."""

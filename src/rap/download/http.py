@@ -1,4 +1,9 @@
-"""One file over HTTP(S): goes on where it broke off, is checked, and is whole or absent."""
+"""Fetch one file over HTTP(S): interrupted transfers resume, and the target is a complete, checked file or absent.
+
+Why not a library: of pooch 1.9, pypdl 1.5 and resumable-urlretrieve 0.1.6, none sends If-Range (a resumed file can mix
+two versions) or honours Retry-After, and pooch does not resume at all. `requests` and `urllib3` do the transfer,
+`tenacity` the retries; resuming is in `rap.download.part`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +17,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
 from rap.download.part import Part
-from rap.download.retry import AGAIN, FetchError, patiently
+from rap.download.retry import TEMPORARY, FetchError, retrying
 from rap.files import digest_file
 from rap.params import Download
 
@@ -22,7 +27,7 @@ HEADERS = {"User-Agent": "rap-retrieval", "Accept-Encoding": "identity"}
 
 @dataclass(frozen=True)
 class Http:
-    """Fetches files into `work`, as the parameters say; gives up soon after `stop` is set."""
+    """Fetches files as `settings` say; `work` holds unfinished files; gives up soon after `stop` is set."""
 
     settings: Download
     work: Path
@@ -38,10 +43,10 @@ class Http:
         check: Callable[[Path], None] = lambda file: None,
         bar: tqdm | None = None,
     ) -> None:
-        """Bring `url` to `target`. Raises FetchError, also if the size in bytes, the digest or `check` (which raises
-        FetchError) say no."""
+        """Fetch `url` to `target`. Raises FetchError, also if the size in bytes, the digest or `check` (which raises
+        FetchError) disagrees."""
         part = Part(self.work, url, target)
-        patiently(self.settings, self.stop)(self._attempt, url, part, size, sha256, bar)
+        retrying(self.settings, self.stop)(self._attempt, url, part, size, sha256, bar)
         try:
             check(part.file)
         except FetchError:
@@ -55,54 +60,54 @@ class Http:
             have = part.have(trust=bool(sha256))
             with _get(url, part.range(have), self.settings.timeout) as response:
                 have = part.begin(have, response)
-                self._allow(part.total, size)
+                self._check_size(part.total, size)
                 self._append(response, part, have, bar)
         try:
             if not (length := part.file.stat().st_size):
                 raise FetchError("the server sent an empty file", again=True)
-            self._allow(length, size)
+            self._check_size(length, size)
             if sha256 and (found := digest_file(part.file)) != sha256:
-                reason = f"wrong bytes: their SHA-256 is {found}, not {sha256}"
-                raise FetchError(reason, again=have > 0)  # parts of two versions may have been joined
+                reason = f"wrong content: its SHA-256 is {found}, not {sha256}"
+                raise FetchError(reason, again=have > 0)  # a resumed file may mix two versions
         except FetchError:
             part.remove()
             raise
 
     def _append(self, response: requests.Response, part: Part, have: int, bar: tqdm | None) -> None:
-        came = have
+        received = have
         if bar is not None:
             bar.reset(part.total)
             bar.update(have)
         try:
             with part.file.open("ab") as file:
                 while data := response.raw.read1(CHUNK, decode_content=False):
-                    came += file.write(data)
+                    received += file.write(data)
                     file.flush()
-                    self._allow(came)
+                    self._check_size(received)
                     if bar is not None:
                         bar.update(len(data))
                     if self.stop.is_set():
                         raise FetchError("stopped")
-        except HTTPError as error:  # a body that is shorter than its Content-Length included
-            why = "no answer in time" if isinstance(error, ReadTimeoutError) else "connection lost"
-            reason = f"broke off after {came} of {part.total or 'unknown'} bytes: {why}"
-            raise FetchError(reason, again=True, gained=part.grown(came)) from None
+        except HTTPError as error:  # includes a body that is shorter than its Content-Length
+            why = "timeout" if isinstance(error, ReadTimeoutError) else "connection lost"
+            reason = f"interrupted after {received} of {part.total or 'unknown'} bytes: {why}"
+            raise FetchError(reason, again=True, gained=part.growth(received)) from None
 
-    def _allow(self, count: int | None, size: int | None = None) -> None:
+    def _check_size(self, count: int | None, size: int | None = None) -> None:
         if count is not None and count > self.settings.max_gb * 1e9:
-            raise FetchError(f"larger than download.max_gb allows ({self.settings.max_gb:g})")
+            raise FetchError(f"larger than download.max_gb ({self.settings.max_gb:g})")
         if size is not None and count not in (None, size):
             raise FetchError(f"wrong size: the server has {count} bytes, not {size}")
 
 
 def refusal(status: int, reason: str, wait: float = 0.0) -> FetchError:
-    """What a status of 400 or more means: some pass, those of the server's own faults may, the others stay."""
-    again = status in AGAIN
+    """The error for an HTTP status of 400 or more: temporary, dead (other client errors), or left to the next run."""
+    again = status in TEMPORARY
     return FetchError(f"{status} {reason}".strip(), again=again, dead=status < 500 and not again, wait=wait)
 
 
 def _get(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
-    """A response with a file in its body, not yet read. Redirects are followed, to HTTP(S) only."""
+    """A response whose body is a file and is not read yet. Follows redirects to HTTP(S) only."""
     host = urlsplit(url).hostname
     try:
         response = requests.get(url, headers=HEADERS | headers, stream=True, timeout=timeout)
@@ -110,19 +115,19 @@ def _get(url: str, headers: dict[str, str], timeout: float) -> requests.Response
         raise FetchError(f"{host}: no answer within {timeout:g} s", again=True) from None
     except requests.ConnectionError as error:
         raise FetchError(f"{host}: no connection: {_root(error)}", again=True) from None
-    except requests.RequestException as error:  # a bad URL, a redirect to another protocol, a circle of redirects
+    except requests.RequestException as error:  # an invalid URL, or a redirect loop or one to another protocol
         raise FetchError(f"{host}: {_root(error)}", dead=True) from None
     if response.status_code not in (200, 206, 416):
         response.close()
         raise refusal(response.status_code, response.reason, _wait(response))
     if response.headers.get("Content-Type", "").startswith("text/html") and response.ok:
         response.close()
-        raise FetchError(f"{host}: sent a web page, not a file")
+        raise FetchError(f"{host}: sent a web page instead of a file")
     return response
 
 
 def _wait(response: requests.Response) -> float:
-    """Seconds that the server asks to be left alone for."""
+    """The seconds of Retry-After; 0 without it."""
     try:
         return Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
     except InvalidHeader:
@@ -130,7 +135,7 @@ def _wait(response: requests.Response) -> float:
 
 
 def _root(error: BaseException) -> str:
-    """The words of the first of a chain of errors, in one line; the others repeat addresses."""
+    """The message of the first error in a chain, in one line; the later ones repeat addresses."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

@@ -1,9 +1,10 @@
-"""The videos that the manifest lists and the folder lacks: each fetched by its name, several at once.
+"""Fetch the videos that are in the manifest but not in the folder, several at once.
 
-A video is checked before it gets its name, so that what is in the folder is whole. What is gone for good is written
-down, and asked for again only on request.
+A video gets its name only after it has been checked, so every video in the folder is complete. Dead links are recorded
+and are not asked for again, except on request.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,51 +27,46 @@ from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
 from rap.params import Download, Params
 
-ENOUGH = 20  # so many failures in a row, none of them for good: the network or the site is what fails, not the videos
-
+ENOUGH = 20  # failures in a row, none of them a dead link: the network or the site fails, not the videos
 
 Fetcher = Callable[[Source, Path], None]
 
 
 @dataclass
 class Outcome:
-    """What became of the videos that were not there."""
+    """The result for the videos that were missing."""
 
-    lost: dict[str, str] = field(default_factory=dict)  # path: why it is still not there
+    lost: dict[str, str] = field(default_factory=dict)  # path to reason, for videos that are still missing
     fetched: int = 0
     bytes: int = 0
     dead: int = 0
 
     def summary(self) -> list[str]:
-        """In words, for the stage's one line; empty if nothing was missing."""
+        """At most one sentence for the stage's summary."""
         if not (self.fetched or self.lost):
             return []
-        again = len(self.lost) - self.dead
         return [
-            f"fetched {self.fetched} videos ({self.bytes / 1e6:.1f} MB), "
-            f"{self.dead} are gone (--retry-dead asks again), {again} are left to the next run"
+            f"fetched {self.fetched} videos ({self.bytes / 1e6:.1f} MB), {self.dead} dead links (--retry-dead tries "
+            f"them again), {len(self.lost) - self.dead} failed (the next run tries them again)"
         ]
 
 
 def bring(params: Params, videos: pd.DataFrame, folder: Path, work: Path, retry_dead: bool = False) -> Outcome:
-    """Fetch what the folder lacks of the manifest's `videos`, from where `download.videos` or `download.pages` says."""
+    """Fetch the manifest's `videos` that are not in `folder`, from `download.videos` or `download.pages`."""
     settings, outcome = params.download, Outcome()
     if not (template := settings.videos or settings.pages):
         return outcome
     memory = work / "dead.json"
     dead = read_json(memory) if memory.exists() else {}
-    wanted, pattern = {}, info(params.dataset.name).name_pattern
-    for row in videos.drop_duplicates("path").itertuples():
-        if (folder / row.path).exists():
-            continue
-        found = source(template, pattern, row.video_id, row.path)
-        known = dead.get(row.path, {})
+    wanted = {}
+    for path, found in _missing(template, info(params.dataset.name).name_pattern, videos, folder).items():
+        known = dead.get(path, {})
         if known.get("url") == found.url and not retry_dead:
-            outcome.lost[row.path] = known["reason"]
+            outcome.lost[path] = known["reason"]
             outcome.dead += 1
         else:
-            wanted[row.path] = found
-    for path, error in _fetched(wanted, params, folder, work):
+            wanted[path] = found
+    for path, error in _fetched(wanted, settings, folder, work):
         if error is None:
             outcome.fetched += 1
             outcome.bytes += (folder / path).stat().st_size
@@ -86,14 +82,24 @@ def bring(params: Params, videos: pd.DataFrame, folder: Path, work: Path, retry_
     return outcome
 
 
+def _missing(template: str, pattern: re.Pattern[str] | None, videos: pd.DataFrame, folder: Path) -> dict[str, Source]:
+    """The source of each missing video, by its path."""
+    listed = videos.drop_duplicates("path")
+    return {
+        path: source(template, pattern, video_id, path)
+        for video_id, path in zip(listed.video_id, listed.path, strict=True)
+        if not (folder / path).exists()
+    }
+
+
 def _fetched(
-    wanted: dict[str, Source], params: Params, folder: Path, work: Path
+    wanted: dict[str, Source], settings: Download, folder: Path, work: Path
 ) -> Iterator[tuple[str, FetchError | None]]:
-    """Each path as it is done with, and why it failed, if it did."""
+    """Each path when it is finished, with its error if it failed."""
     stop = Event()
-    fetch, patience = _fetcher(params.download, work, stop), Patience(stop)
-    pool = ThreadPoolExecutor(params.download.workers)
-    jobs = {pool.submit(_one, fetch, found, folder, path, patience): path for path, found in wanted.items()}
+    fetch, breaker = _fetcher(settings, work, stop), Breaker(stop)
+    pool = ThreadPoolExecutor(settings.workers)
+    jobs = {pool.submit(_one, fetch, found, folder, path, breaker): path for path, found in wanted.items()}
     try:
         for job in tqdm(as_completed(jobs), desc="fetch videos", total=len(jobs), unit="video"):
             yield jobs[job], job.result()
@@ -111,9 +117,9 @@ def _fetcher(settings: Download, work: Path, stop: Event) -> Fetcher:
     return lambda found, target: site.fetch(found, target, check)
 
 
-def _one(fetch: Fetcher, found: Source, folder: Path, path: str, patience: "Patience") -> FetchError | None:
-    if patience.stop.is_set():
-        return FetchError("not asked for, after many others failed")
+def _one(fetch: Fetcher, found: Source, folder: Path, path: str, breaker: "Breaker") -> FetchError | None:
+    if breaker.stop.is_set():
+        return FetchError("skipped after many failures in a row")
     error = None
     try:
         fetch(found, place(folder, path))
@@ -121,27 +127,27 @@ def _one(fetch: Fetcher, found: Source, folder: Path, path: str, patience: "Pati
         error = FetchError(str(unsafe))
     except FetchError as failure:
         error = failure
-    patience.after(error)
+    breaker.count(error)
     return error
 
 
-class Patience:
-    """Sets `stop` when ENOUGH videos in a row failed. The worker that saw the last of them sets it, before it takes
-    another: no more are asked for than are under way."""
+class Breaker:
+    """Sets `stop` after ENOUGH failures in a row, in the worker that sees the last one, before it takes another."""
 
     def __init__(self, stop: Event):
         self.stop, self.failures, self.lock = stop, 0, Lock()
 
-    def after(self, error: FetchError | None) -> None:
+    def count(self, error: FetchError | None) -> None:
         with self.lock:
             self.failures = self.failures + 1 if error and not error.dead else 0
             if self.failures == ENOUGH:
-                tqdm.write(f"{ENOUGH} videos in a row failed; the rest is left to the next run", file=sys.stderr)
+                tqdm.write(f"{ENOUGH} videos in a row failed; the next run tries the rest", file=sys.stderr)
                 self.stop.set()
 
 
 def check(file: Path) -> None:
+    """Raises FetchError unless the file is a complete video."""
     try:
         probe(file)
     except VideoError as error:
-        raise FetchError(f"what came is no whole video: {error}") from None
+        raise FetchError(f"not a complete video: {error}") from None

@@ -1,4 +1,8 @@
-"""When to ask again: what has a chance is tried several times with growing pauses, what has none is not."""
+"""Which failures are retried, and when: temporary ones, with growing pauses; permanent ones never.
+
+urllib3's own Retry would not do: it ends with the response headers, while most failures of large files come later, and
+its pauses cannot be interrupted. One policy for HTTP and yt-dlp is simpler than two.
+"""
 
 from collections.abc import Callable
 from threading import Event
@@ -8,16 +12,16 @@ from tenacity.nap import sleep_using_event
 
 from rap.params import Download
 
-AGAIN = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that pass
-LONGEST = 120.0  # seconds between two attempts; a server that asks for more is left to the next run
-WORTH = 1_000_000  # bytes: a connection that brought as many is no failed attempt, though it broke off
+TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses
+LONGEST = 120.0  # seconds between two attempts; if a server asks for more, the next run tries again
+PROGRESS = 1_000_000  # bytes: an interrupted transfer that brought as many does not count as a failed attempt
 
 
 class FetchError(Exception):
-    """Why something cannot be had, in one line.
+    """Why a file cannot be fetched, in one line.
 
-    `again`: another attempt, after `wait` seconds at least, may get it. `dead`: it is gone for good, and later runs
-    need not ask. Neither: this run gives up, the next one asks again. `gained`: bytes that the attempt did bring.
+    `again`: another attempt, after at least `wait` seconds, may succeed. `dead`: the failure is permanent, and later
+    runs do not ask. Neither: this run gives up and the next one tries again. `gained`: bytes that the attempt brought.
     """
 
     def __init__(self, reason: str, *, again: bool = False, dead: bool = False, wait: float = 0.0, gained: int = 0):
@@ -25,11 +29,11 @@ class FetchError(Exception):
         self.again, self.dead, self.wait, self.gained = again, dead, wait, gained
 
 
-def patiently(settings: Download, stop: Event) -> Retrying:
-    """Calls a function until it succeeds, and raises its last FetchError after `retries` vain attempts more."""
+def retrying(settings: Download, stop: Event) -> Retrying:
+    """Calls a function until it succeeds; raises its last FetchError after `settings.retries` failed retries."""
     return Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.again and not stop.is_set()),
-        stop=_after_vain(settings.retries),
+        stop=_after_failures(settings.retries),
         wait=_pause(settings.backoff),
         sleep=sleep_using_event(stop),
         reraise=True,
@@ -38,16 +42,23 @@ def patiently(settings: Download, stop: Event) -> Retrying:
 
 def _pause(first: float) -> Callable[[RetryCallState], float]:
     doubling = wait_exponential(multiplier=first, max=LONGEST)
-    return lambda state: max(doubling(state), state.outcome.exception().wait)
+    return lambda state: max(doubling(state), _error(state).wait)
 
 
-def _after_vain(most: int) -> Callable[[RetryCallState], bool]:
-    vain = 0
+def _after_failures(limit: int) -> Callable[[RetryCallState], bool]:
+    failures = 0
 
     def stop(state: RetryCallState) -> bool:
-        nonlocal vain
-        error = state.outcome.exception()
-        vain = 0 if error.gained >= WORTH else vain + 1
-        return vain > most or error.wait > LONGEST
+        nonlocal failures
+        error = _error(state)
+        failures = 0 if error.gained >= PROGRESS else failures + 1
+        return failures > limit or error.wait > LONGEST
 
     return stop
+
+
+def _error(state: RetryCallState) -> FetchError:
+    """The error of a failed attempt: nothing else is retried."""
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, FetchError)
+    return error

@@ -1,8 +1,10 @@
-# make demo   install what is needed into .venv, then run the whole job on the embedded demo: results/table1.csv
-# make test   install, then run the tests
-# make bench  install what the benchmarks need, then run them all: half an hour; best on a machine that is idle
-# make sync   bring DVC and Snakemake in step after one of them ran
-# make lint   check style, of Python and of the Snakefiles
+# make demo     install into .venv, then run the pipeline on the embedded demo; the result is results/table1.md
+# make install  install the packages of requirements.lock into .venv
+# make check    run the fast tests: no engine, no test over five seconds, no GPU
+# make test     run all tests except those that need a GPU
+# make lint     check the style and the types of the Python code, and the style of the Snakemake rules
+# make bench    install the tools that the benchmarks compare with, then run every benchmark; half an hour on an idle machine
+# make sync     tell DVC and Snakemake about each other's results after one of them ran
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo install test bench sync lint
+.PHONY: demo install check test lint bench sync
 
 demo: install
 	dvc repro
@@ -26,8 +28,18 @@ $(INSTALLED): requirements.lock pyproject.toml
 	uv pip install --python $(VENV)/bin/python --no-deps --editable .
 	touch $@
 
+check: install
+	pytest -m "not engine and not slow and not gpu" $(SIDE_BY_SIDE)
+
 test: install
-	pytest $(SIDE_BY_SIDE)
+	pytest -m "not gpu" $(SIDE_BY_SIDE)
+
+lint: install
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+	mypy
 
 bench: install
 	uv pip install --python $(VENV)/bin/python --constraint requirements.lock --editable '.[bench]'
@@ -35,9 +47,3 @@ bench: install
 
 sync: install
 	python workflow/scripts/sync.py
-
-lint: install
-	ruff check
-	ruff format --check
-	snakefmt --check Snakefile workflow/rules
-	snakemake --lint

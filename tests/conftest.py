@@ -139,3 +139,8 @@ def put(clips: Path, *names: str) -> None:
     """Copy clips into the project's folder of videos."""
     for name in names:
         shutil.copy(clips / name, Path("videos") / name)
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The engines take longest: they start first, so that the rest runs beside them."""
+    items.sort(key=lambda item: item.path.name != "test_engines.py")

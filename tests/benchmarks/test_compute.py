@@ -162,6 +162,7 @@ def test_an_epoch_bears_its_share_of_what_comes_before(tmp_path, monkeypatch):
     assert floors == sorted(floors, reverse=True) and floors[-1] > 0
 
 
+@pytest.mark.slow
 def test_the_script_for_a_gpu_needs_neither_open_clip_nor_ffmpeg(tmp_path):
     script = str(ROOT / "benchmarks/gpu.py")
     start = f"""import runpy, sys

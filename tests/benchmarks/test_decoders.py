@@ -29,6 +29,7 @@ def test_all_roads_show_the_same_pictures(decoders, tmp_path):
         assert frames.shape == ours.shape and abs(frames - ours).mean() < 3, name
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_road_and_writes_its_table(decoders, tmp_path):
     options = ("--seconds", "2", "--repeats", "1", "--heights", "96", "--results", str(tmp_path))
     command = [sys.executable, str(ROOT / "benchmarks/decoders.py"), *options]

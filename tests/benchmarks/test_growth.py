@@ -39,6 +39,7 @@ def held(count):
     return numbers
 
 
+@pytest.mark.slow
 def test_what_grows_faster_than_expected_is_found(monkeypatch):
     import growth
     from scratch import Size
@@ -52,6 +53,7 @@ def test_what_grows_faster_than_expected_is_found(monkeypatch):
     assert not found[squared][0] and found[squared][1] == pytest.approx((2, 2), abs=0.1)
 
 
+@pytest.mark.slow
 def test_stages_run_at_two_sizes(tmp_path, monkeypatch):
     import growth
 
@@ -85,6 +87,7 @@ def test_sorting_the_whole_matrix_gives_the_same_ranks():
         assert mine.expected.tolist() == theirs.tolist()
 
 
+@pytest.mark.slow
 def test_evaluation_states_both_roads_and_pairs(tmp_path):
     options = {"captions": 60, "videos": 20, "pairs": 16, "backbones": "demo-vit", "repeats": 1, "results": tmp_path}
     words = [str(text) for name, value in options.items() for text in (f"--{name}", value)]

@@ -1,7 +1,10 @@
 """A benchmark in place of the demo: after `rap dataset use`, both engines know its files and its places."""
 
+import pytest
 from clones import clone, run
 from workflow_graphs import by_dvc, by_snakemake
+
+pytestmark = pytest.mark.engine
 
 
 def test_both_engines_take_a_benchmark_from_its_annotations_to_its_tables(tmp_path):

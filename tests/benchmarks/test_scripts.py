@@ -59,6 +59,7 @@ def run(tmp_path_factory) -> dict:
     return read_json(folder / "msrvtt-depth-3.json") | {"text": (folder / "msrvtt-depth-3.md").read_text()}
 
 
+@pytest.mark.slow
 def test_a_dry_run_takes_its_size_through_train_evaluate_and_table(run):
     facts, stages = run["project"], run["stages"]
     assert [stage["command"].split()[0] for stage in stages] == ["train", "train", "evaluate", "evaluate", "table"]
@@ -69,6 +70,7 @@ def test_a_dry_run_takes_its_size_through_train_evaluate_and_table(run):
         assert f"`rap {stage['command']}`" in run["text"]
 
 
+@pytest.mark.slow
 def test_units_are_those_of_the_caches_that_the_stages_read(run, clips, tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()

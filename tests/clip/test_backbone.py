@@ -29,6 +29,7 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.slow
 def test_a_local_file_of_open_clip_loads_unchanged(project, tmp_path, suffix):
     torch.manual_seed(0)
     state = open_clip.create_model("ViT-B-32").state_dict()

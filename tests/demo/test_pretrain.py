@@ -1,6 +1,7 @@
 """Pretraining of the demo's backbone: its first steps are reproducible, and they learn."""
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from shipped import shipped
@@ -23,6 +24,7 @@ def test_the_first_steps_of_every_phase_are_reproducible():
     assert not torch.equal(one.token_embedding.weight, different.token_embedding.weight)
 
 
+@pytest.mark.slow
 def test_the_warm_start_learns_from_its_first_steps():
     _, losses = pretrain.train(shipped("pretrain", batch=64, warm_steps=50, pair_steps=1, event_steps=1))
     assert np.mean(losses[40:50]) < np.mean(losses[:5]) - 0.05

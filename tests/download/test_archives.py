@@ -91,10 +91,11 @@ def test_an_archive_that_cannot_be_fetched_stops_the_run(settings, server, step,
 
 def test_a_damaged_archive_says_how_to_fetch_it_again(settings, server):
     server.files["/all.zip?key=1"] = server.files["/all.zip"][:-30]
-    with pytest.raises(UserError, match=r"damaged.*remove videos/\.download/\w+\.whole to fetch it again"):
+    with pytest.raises(UserError, match=r"damaged.*delete videos/\.download/\w+\.whole to fetch it again"):
         do.download(settings(sha256=None, size=None))
 
 
+@pytest.mark.slow
 def test_a_killed_download_resumes_and_ends_with_the_same_bytes(settings, listed, archive, server):
     names = ("a.mp4", "deep/b.mp4", "c.mp4", "d.mp4")
     both = listed(*names, archives=[archive], workers=1, timeout=20.0)

@@ -1,5 +1,6 @@
 """Pages with yt-dlp's generic extractor on a local server: whole videos, spans, and failures."""
 
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -148,3 +149,10 @@ def test_dead_pages_are_in_the_manifest_and_requested_once(server, listed):
     server.asked.clear()
     do.download(settings)
     assert server.asked == []
+
+
+def test_without_yt_dlp_pages_are_refused_in_one_line(server, listed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    settings = listed("a.mp4", videos=None, pages=server.url("/v/{path}"))
+    with pytest.raises(UserError, match=r"yt_dlp is not installed; run: pip install 'rap-retrieval\[download\]'"):
+        download.run(settings)

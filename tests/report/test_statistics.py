@@ -26,6 +26,7 @@ def test_clusters_that_fall_together_widen_the_interval():
     assert together[1] - together[0] > 1.5 * (apart[1] - apart[0])
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(2)
     covered = 0

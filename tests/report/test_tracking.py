@@ -12,6 +12,8 @@ from rap.errors import UserError
 from rap.files import read_json, write_json, write_text
 from rap.report import tracking
 
+pytestmark = pytest.mark.engine
+
 ROOT = Path(__file__).parents[2]
 JOB = """
 import pathlib, sys
@@ -66,6 +68,7 @@ def runs(project, everything: bool = False) -> list:
     return client.search_runs([experiment], run_view_type=ViewType.ALL if everything else ViewType.ACTIVE_ONLY)
 
 
+@pytest.mark.slow
 def test_eight_processes_at_once_into_a_new_store(project):
     jobs = [("lorm", 0), ("lorm", 1), ("lorm", 2), ("ssf", 0), ("ssf", 1), ("ssf", 2), ("rap", 0), ("rap", 0)]
     folders = [write_run(*job) for job in jobs]
@@ -131,6 +134,14 @@ def test_a_store_that_fails_costs_a_line_not_the_training(project, uri, monkeypa
     error = capsys.readouterr().err
     assert error.startswith("rap: warning: not logged to MLflow") and error.count("\n") == 1
     with pytest.raises(UserError, match=r"tracking\.uri"):
+        tracking.log_all(project)
+
+
+def test_without_mlflow_tables_are_made_and_nothing_is_logged(project, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    tracking.log(project, [write_run("lorm", 0)])
+    assert capsys.readouterr().err == "rap: note: mlflow is not installed, so runs are not logged\n"
+    with pytest.raises(UserError, match=r"pip install 'rap-retrieval\[tracking\]'"):
         tracking.log_all(project)
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import tiny
 import torch
 from shipped import shipped
@@ -61,6 +62,7 @@ def test_what_is_known_of_one_batch_is_not_taken_for_another():
         assert len(at_frames(table, torch.tensor(length), 4)) == rows
 
 
+@pytest.mark.slow
 def test_jobs_side_by_side_claim_a_gpu_each_and_give_it_back_when_they_end(tmp_path):
     command = [sys.executable, "-c", CLAIM, str(tmp_path)]
 

@@ -60,6 +60,7 @@ def test_shares_are_all_items_in_order_and_nearly_equal(monkeypatch):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.slow
 def test_loss_and_gradients_are_those_of_one_process_with_the_whole_batch(project, processes):
     """Every method of the default run, also where the last batch is uneven or has fewer pairs than processes."""
     settings = project(1)
@@ -80,6 +81,7 @@ def test_loss_and_gradients_are_those_of_one_process_with_the_whole_batch(projec
         assert scale > 1e-3, case
 
 
+@pytest.mark.slow
 def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
     """The same bytes of features and, with one and the same adapter, of the matrix, ranks and metrics."""
     caches = ("video-1", "text-ids")
@@ -102,6 +104,7 @@ def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
     assert {name: (folder / name).read_bytes() for name in names} == two
 
 
+@pytest.mark.slow
 def test_training_in_two_processes_follows_training_in_one(project):
     """Step by step nearly the same losses: rounding grows with the steps."""
     settings = project(1)
@@ -117,6 +120,7 @@ def test_training_in_two_processes_follows_training_in_one(project):
     np.testing.assert_allclose(both.grad_norm, alone.grad_norm, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_mistake_in_several_processes_is_one_line(project):
     project(2)
     command = [sys.executable, "-m", "rap.cli", "train", "--variant", "rap", "--seed", "0"]
@@ -126,6 +130,7 @@ def test_a_mistake_in_several_processes_is_one_line(project):
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("rap: data/demo/features")
 
 
+@pytest.mark.slow
 def test_a_torchrun_of_another_size_is_refused(project):
     project(3)
     command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rap.cli", "train")

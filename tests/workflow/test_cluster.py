@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from clones import clone, edit, run
 
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
 GPU = {"features", "train", "evaluate"}
 KUBECTL = f"""#!{sys.executable}
 import json, os, subprocess, sys, yaml

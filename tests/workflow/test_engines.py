@@ -11,6 +11,8 @@ import yaml
 from clones import ROOT, clone, edit, kill, run, start
 from workflow_graphs import planned
 
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
 TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
 ABLATIONS = "workflow/ablations/dvc.yaml"
 NUMBERS = yaml.safe_load((ROOT / ABLATIONS).read_text())["stages"]["table"]["matrix"]["number"]

@@ -8,6 +8,8 @@ import yaml
 from clones import ROOT, clone, edit, run
 from workflow_graphs import by_dvc, by_snakemake, imported
 
+pytestmark = pytest.mark.engine
+
 MODULES = {
     "download": "rap.download.stage",
     "backbone": "rap.clip.backbone",

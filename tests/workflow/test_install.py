@@ -1,8 +1,9 @@
-"""What is said about installing is one thing said in several places: they agree, and name nobody's host."""
+"""The files that say what to install agree, the lock names no host, and extras are optional."""
 
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
-LOCKED = ("kubernetes", "s3", "test")  # of the extras
+EXTRAS = PROJECT["optional-dependencies"]
+LOCKED = Requirement(EXTRAS["all"][0]).extras  # what `make install` installs
+ENGINES = ("dvc", "snakemake", "mlflow")
 
 
 def locked(python: str) -> dict[str, str]:
@@ -31,10 +34,29 @@ def locked(python: str) -> dict[str, str]:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_satisfies_every_range_of_pyproject(python):
     pins = locked(python)
-    extras = [text for name in LOCKED for text in PROJECT["optional-dependencies"][name]]
+    extras = [text for name in LOCKED for text in EXTRAS[name]]
     for text in PROJECT["dependencies"] + extras:
         wanted = Requirement(text)
         assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), f"{wanted}: make the lock again"
+
+
+def test_the_extra_all_is_everything_but_what_slows_or_competes():
+    assert {"all", *LOCKED, "bench", "slurm"} == EXTRAS.keys()
+
+
+def test_the_base_has_no_engine():
+    base = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert base.isdisjoint({*ENGINES, "yt-dlp"})
+    names = {extra: {canonicalize_name(Requirement(text).name) for text in EXTRAS[extra]} for extra in EXTRAS}
+    assert {"dvc", "snakemake"} <= names["pipeline"] and "mlflow" in names["tracking"] and "yt-dlp" in names["download"]
+
+
+def test_the_package_imports_without_extras():
+    modules = ("rap", "rap.cli", "rap.retrieval.pretrained", "rap.search.query", "rap.report.table")
+    blocked = (*ENGINES, "yt_dlp")
+    code = f"import sys; sys.modules |= dict.fromkeys({blocked!r}); import {', '.join(modules)}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(("file", "root"), [("environment.yml", "."), ("workflow/envs/rap.yaml", "../..")])
@@ -63,6 +85,20 @@ def test_an_old_python_is_one_clear_line(tmp_path: Path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0 and not (tmp_path / "venv").exists()
     assert f"{old} is absent or older than Python 3.11" in result.stderr.splitlines()[0]
+
+
+def test_the_citation_has_the_version_and_licence_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_forge_runs_the_script_of_ci_on_every_python():
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert tuple(job["strategy"]["matrix"]["python"]) == PYTHONS
+    classifiers = {text.rpartition(" ")[2] for text in PROJECT["classifiers"] if "Python :: 3." in text}
+    assert classifiers == set(PYTHONS)
+    assert job["steps"][-1]["run"] == ".ci/run"
 
 
 def test_ci_runs_the_command_of_the_readme():

@@ -13,6 +13,8 @@ from PIL import Image
 from rap import params
 from rap.retrieval import pretrained as portable
 
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
 TRAIN = ("steady.mp4", "steady.webm", "open.mkv", "portrait.mp4", "stream.ts")
 TEST = ("sparse.mp4", "picture.mp4", "sparse.webm", "broken.mp4")
 

@@ -5,6 +5,13 @@ from pathlib import Path
 
 from clones import ROOT
 
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "tests/README.md",
+    *(ROOT / "docs").glob("*.md"),
+]
 RUN_BY = {  # the file that runs the command, and what it says there
     "make demo": ("tests/workflow/test_engines.py", '"make", "demo"'),
     "make test": (".ci/run", "make test"),
@@ -35,13 +42,21 @@ def commands(document: Path) -> set[str]:
 
 def test_every_command_of_the_readme_is_run():
     assert commands(ROOT / "README.md") == RUN_BY.keys()
-    for document in (ROOT / "docs").glob("*.md"):
+    for document in DOCUMENTS:
         assert commands(document) <= RUN_BY.keys(), document.name
     for command, (file, words) in RUN_BY.items():
         assert words in (ROOT / file).read_text(), f"{command}: not in {file}"
 
 
-def test_every_file_that_the_documents_link_to_is_there():
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-            assert (document.parent / link).exists() or link.startswith("results/"), f"{document.name}: {link}"
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", document.read_text(), flags=re.M | re.S), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_file_and_heading_that_the_documents_link_to_is_there():
+    for document in DOCUMENTS:
+        for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", document.read_text()):
+            target = document.parent / file if file else document
+            assert target.exists() or file.startswith("results/"), f"{document.name}: {file}"
+            assert not anchor or anchor in anchors(target), f"{document.name}: {file}#{anchor}"

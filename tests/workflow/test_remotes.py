@@ -8,6 +8,8 @@ import pytest
 from clones import clone, edit, run
 from moto.server import ThreadedMotoServer
 
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
 BUCKET = "results"
 SETTINGS = ".dvc/config.local"
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")

@@ -21,6 +21,7 @@ from rap.download.retry import FetchError
 from rap.download.sites import Site, read_cookies
 from rap.download.sources import Source, source
 from rap.download.unpack import ArchiveError, place
+from rap.errors import require
 from rap.files import read_json, write_json
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
@@ -111,6 +112,7 @@ def _fetcher(settings: Download, work: Path, stop: Event) -> Fetcher:
     if settings.videos:
         http = Http(settings, work, stop)
         return lambda found, target: http.fetch(found.url, target, check=check)
+    require("yt_dlp", "download")
     site = Site(settings, work, stop, read_cookies(settings))
     return lambda found, target: site.fetch(found, target, check)
 

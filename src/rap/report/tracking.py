@@ -22,7 +22,7 @@ import pandas as pd
 from filelock import FileLock
 
 from rap import paths
-from rap.errors import UserError
+from rap.errors import UserError, installed, require
 from rap.files import digest, read_json
 from rap.params import Params
 from rap.provenance import Record
@@ -46,7 +46,13 @@ PATIENCE = 120  # seconds to wait for other jobs that are logging
 
 
 def log(params: Params, folders: Iterable[Path]) -> None:
-    """Log the finished stages of runs, from their files. A store that fails is a warning on stderr, no more."""
+    """Log the finished stages of runs, from their files. A store that fails is a warning on stderr, no more.
+
+    Without MLflow, which is an extra, nothing is logged.
+    """
+    if not installed("mlflow"):
+        print("rap: note: mlflow is not installed, so runs are not logged", file=sys.stderr)
+        return
     try:
         _log(params, folders)
     except _failures() as error:
@@ -58,6 +64,7 @@ def log_all(params: Params) -> str:
 
     Raises UserError if the store cannot be used.
     """
+    require("mlflow", "tracking")
     try:
         new, known = _log(params, sorted(file.parent for file in paths.RESULTS.glob("runs/*/seed-*/run.json")))
     except _failures() as error:

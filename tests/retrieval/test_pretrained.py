@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sealed import damage
 
 from rap import paths
-from rap.adapters import METHODS
+from rap.adapters import registry
 from rap.clip.towers import INPUT
 from rap.errors import UserError
 from rap.features.cache import Batch
@@ -32,7 +32,7 @@ FILE = "adapter.safetensors"
 def home(tmp_path_factory):
     """A project with one variant per method, trained, as the present folder."""
     folder = tmp_path_factory.mktemp("project")
-    variants = {name: Variant(adapter=name) for name in METHODS}
+    variants = {name: Variant(adapter=name) for name in registry.names()}
     variants["text_query"] = Variant(adapter="asa", asa={"blocks": [1], "query": "text"})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -47,7 +47,7 @@ def travelled(settings, variant, place):
     return shutil.copy(paths.run(variant, 0) / FILE, place / "mine.safetensors")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", registry.names())
 def test_a_file_and_the_backbone_give_what_the_run_gives(home, tmp_path, method):
     model = from_pretrained(travelled(home, method, tmp_path), paths.backbone(home.backbone.name))
     trained, _ = new_model(home, method, 0, torch.device("cpu"))

@@ -9,7 +9,8 @@ import torch
 from shipped import shipped
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rap.adapters.lorm import Options, at_frames, build, interpolate
+from rap.adapters.layers import at_frames, interpolate
+from rap.adapters.lorm import Options, build
 from rap.features.cache import Batch
 from rap.retrieval.model import Retriever
 from rap.runtime.device import setup

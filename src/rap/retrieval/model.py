@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rap.adapters import Adapter
+from rap.adapters.base import Adapter
 from rap.clip.towers import Clip, Context
 from rap.features.cache import Batch
 from rap.runtime import distributed

@@ -9,13 +9,15 @@ from rap.jobs import Freshness, Job, jobs
 from rap.params import Params
 
 
-def run(params: Params) -> str:
+def run(params: Params, ablations: bool | None = None) -> str:
     """Check the bytes and the provenance of every result on disk. Raises UserError that lists what is wrong.
+
+    `ablations`: only those of the default run, or only those of the ablations.
 
     Results that do not exist are not wrong. Reads all data.
     """
     fresh, checked, wrong = Freshness(params), 0, []
-    for job in jobs(params):
+    for job in jobs(params, ablations):
         if not any(Path(file).exists() for file in job.outputs):
             continue
         checked += 1

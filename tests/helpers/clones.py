@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LISTING = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 VARIANTS = ("ssf", "lorm", "rap")
 TABLES = {
-    "table1": {"variants": list(VARIANTS), "baseline": "ssf"},
-    "table2": {"variants": ["lorm", "rap"], "baseline": "rap"},
+    "table1": {"title": "All", "variants": list(VARIANTS), "baseline": "ssf"},
+    "table2": {"title": "Two", "variants": ["ssf", "rap"], "baseline": "rap"},
+    "table3": {"title": "Ablation", "variants": ["rap", "rank_2"], "baseline": "rap"},
 }
 
 
@@ -40,16 +41,16 @@ def reduce(params: dict) -> None:
     params["seeds"] = [0]
     params["variants"] = {name: params["variants"][name] for name in VARIANTS}
     params["ablations"] = {"rank_2": params["ablations"]["rank_2"]}
-    for name, table in params["tables"].items():
-        table |= TABLES.get(name, {"variants": ["rap", "rank_2"], "baseline": "rap"})
+    params["tables"] = TABLES
 
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change params.yaml."""
+    """Change params.yaml, and dvc.yaml with it."""
     file = folder / "params.yaml"
     params = yaml.safe_load(file.read_text())
     change(params)
     file.write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
+    run(folder, "rap", "graph", "--write")
 
 
 def run(folder: Path, *command: str, fails: bool = False) -> str:

@@ -1,8 +1,8 @@
 """What the rules take from src/rap/stages.py: files, commands, resources, and which results are stale.
 
-Snakemake goes by times, and a checkout or the other engine changes times. So inputs count as `ancient` here, and each
-rule asks the records of the results instead: a job whose result is stale has one more input, a marker that the rule
-`stale` makes. Nothing is written while this file is parsed.
+Snakemake goes by times, and a checkout or the other engine changes times. So inputs count as `ancient` here, and the
+records of the results decide: a job whose result is stale is forced, as `--forcerun` does it. Nothing is written while
+this file is parsed.
 """
 
 import shlex
@@ -20,6 +20,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 FRESH = Freshness(PARAMS)
+RECORDS = {file: job.record for job in jobs(PARAMS) for file in job.outputs}
 NAMES = {"dataset": PARAMS.dataset.name, "backbone": PARAMS.backbone.name}
 AXES = axes(PARAMS)
 
@@ -29,15 +30,6 @@ shell.prefix(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 wildcard_constraints:
     **{axis: "|".join(map(str, values)) for axis, values in AXES.items()},
-
-
-localrules:
-    stale,
-
-
-rule stale:
-    output:
-        temp(touch(".stale/{job}")),
 
 
 def outputs(stage):
@@ -50,21 +42,20 @@ def outputs(stage):
 
 
 def inputs(stage):
-    """The files that a job reads."""
-    return lambda wildcards: [
-        ancient(file) for file in job_of(stage, wildcards).inputs
-    ]
+    """The files that a job reads. Snakemake asks for them job by job: where a result is stale, its job is forced."""
 
-
-def stale(stage):
-    """The marker of a job whose result is stale."""
-
-    def marker(wildcards):
+    def files(wildcards):
         job = job_of(stage, wildcards)
-        name = "-".join([stage, *map(str, job.item.values())])
-        return [f".stale/{name}"] if FRESH.record(job.record) else []
+        if FRESH.record(job.record):
+            workflow.dag.forcefiles.add(job.record)
+        return [file if is_remade(file) else ancient(file) for file in job.inputs]
 
-    return marker
+    return files
+
+
+def is_remade(file):
+    """Whether a job must make the file again."""
+    return file in RECORDS and bool(FRESH.record(RECORDS[file]))
 
 
 def job_of(stage, wildcards):
@@ -79,9 +70,8 @@ def command(stage):
 
 
 def log_of(stage):
-    return "-".join(
-        ["logs/" + stage, *(f"{{{axis}}}" for axis in STAGES[stage].axes)]
-    ) + ".log"
+    wildcards = "".join(f"-{{{axis}}}" for axis in STAGES[stage].axes)
+    return f"logs/{stage}{wildcards}.log"
 
 
 def threads_of(stage):

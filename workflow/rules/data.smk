@@ -4,7 +4,6 @@
 rule download:
     input:
         inputs("download"),
-        stale=stale("download"),
     output:
         outputs("download"),
     log:
@@ -23,7 +22,6 @@ rule download:
 rule backbone:
     input:
         inputs("backbone"),
-        stale=stale("backbone"),
     output:
         outputs("backbone"),
     log:
@@ -42,7 +40,6 @@ rule backbone:
 rule frames:
     input:
         inputs("frames"),
-        stale=stale("frames"),
     output:
         outputs("frames"),
     log:
@@ -61,7 +58,6 @@ rule frames:
 rule features:
     input:
         inputs("features"),
-        stale=stale("features"),
     output:
         outputs("features"),
     log:

@@ -4,7 +4,6 @@
 rule train:
     input:
         inputs("train"),
-        stale=stale("train"),
     output:
         outputs("train"),
     log:
@@ -23,7 +22,6 @@ rule train:
 rule evaluate:
     input:
         inputs("evaluate"),
-        stale=stale("evaluate"),
     output:
         outputs("evaluate"),
     log:

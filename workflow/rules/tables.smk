@@ -4,7 +4,6 @@
 rule table:
     input:
         inputs("table"),
-        stale=stale("table"),
     output:
         outputs("table"),
     log:

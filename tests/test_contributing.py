@@ -149,5 +149,7 @@ def test_a_backbone_is_a_name_and_a_tag_or_a_file(tmp_path, monkeypatch):
     torch.manual_seed(0)
     Path(local["weights"]).parent.mkdir()
     save_file(open_clip.create_model(local["name"]).state_dict(), local["weights"])
-    settings = tiny.project(tmp_path, backbone=local)
-    assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in backbone.run(settings)
+    tiny.project(tmp_path, backbone=local)
+    command = [sys.executable, "-c", "from rap.cli import main; main()", "backbone"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in printed

@@ -1,4 +1,4 @@
-"""What is odd in the annotations of a benchmark: each kind has a rule, and none goes without a word."""
+"""Odd annotations of a benchmark: each kind follows a rule and is reported."""
 
 import json
 import pickle
@@ -25,7 +25,7 @@ def write(files: dict) -> Path:
 
 @pytest.fixture
 def prepared(project):
-    """`prepared("msvd", {file: content, …})` writes the files and gives the manifest."""
+    """`prepared("msvd", {file: content, …})` writes the files and returns the manifest."""
 
     def prepare(name: str, files: dict, **keys) -> Manifest:
         settings = project(dataset={"name": name, "annotations": str(write(files)), "validation": 0, **keys})
@@ -58,7 +58,7 @@ def test_captions_keep_unicode_quotes_and_commas_and_lose_line_breaks(prepared):
     assert manifest.split("test").captions.caption[0] == 'a "big", red bus'
 
 
-def test_empty_captions_are_left_out_and_the_numbers_of_the_others_stay(prepared):
+def test_empty_captions_are_left_out_and_the_others_keep_their_numbers(prepared):
     captions = {"a": ["one", " \n", "two"], "b": ["", " "]}
     manifest = prepared("msvd", {**lists(train="a\n", test="b\n"), "captions_msvd.json": captions})
     assert list(manifest.captions.caption_id) == ["a#0", "a#2"]
@@ -66,7 +66,7 @@ def test_empty_captions_are_left_out_and_the_numbers_of_the_others_stay(prepared
     assert manifest.notes == ("1 videos have no caption: left out", "3 captions are empty: left out")
 
 
-def test_repeated_captions_are_kept_because_published_figures_count_them(prepared):
+def test_repeated_captions_are_kept_because_published_results_count_them(prepared):
     manifest = prepared("msvd", {**lists(test="a\nb\n"), "captions_msvd.json": {"a": ["x", "x ", "y"], "b": ["x"]}})
     assert list(manifest.captions.caption) == ["x", "x", "y", "x"]
     assert manifest.notes == ("1 captions repeat another of their video: kept, as in the protocol",)
@@ -82,7 +82,7 @@ def test_videos_without_captions_and_captions_without_videos_are_left_out(prepar
     )
 
 
-def test_a_video_of_two_splits_is_not_trained_on(prepared):
+def test_a_video_of_several_splits_is_not_trained_on(prepared):
     split = lists(train="a\nb\nc\n", val="b\nc\n", test="c\n")
     manifest = prepared("msvd", {**split, "captions_msvd.json": {id: ["x"] for id in "abc"}})
     assert dict(zip(manifest.videos.video_id, manifest.videos.split, strict=True)) == {
@@ -91,7 +91,7 @@ def test_a_video_of_two_splits_is_not_trained_on(prepared):
     assert manifest.notes == ("3 videos are in several splits: kept in test, or else in val",)
 
 
-def test_msrvtt_takes_its_list_of_training_videos_and_tests_by_the_csv_alone(prepared):
+def test_msrvtt_uses_the_chosen_training_list_and_only_the_csv_for_testing(prepared):
     files = tiny_msrvtt() | {"MSRVTT_train.7k.csv": "video_id\nvideo1\n"}
     nine, seven = prepared("msrvtt", files), prepared("msrvtt", files, msrvtt={"train": "7k"})
     assert list(nine.videos.video_id) == ["video0", "video1", "video2"]
@@ -101,7 +101,7 @@ def test_msrvtt_takes_its_list_of_training_videos_and_tests_by_the_csv_alone(pre
     assert len(prepared("msrvtt", files, validation=1).split("val").captions) == 2
 
 
-def test_the_pickle_that_circulates_gives_the_captions_of_the_json(prepared):
+def test_the_pickle_gives_the_same_captions_as_the_json(prepared):
     words = {"a": [["a", "cat"], ["it", "s", "ö"]], "-b": [["two"]]}
     split = lists(train="a\n", test="-b\n")
     plain = prepared("msvd", {**split, "captions_msvd.json": {k: [" ".join(w) for w in v] for k, v in words.items()}})
@@ -129,14 +129,14 @@ def test_the_pickle_that_circulates_gives_the_captions_of_the_json(prepared):
         ("msrvtt", tiny_msrvtt() | {"validation": "2"}, "dataset.validation: 2 leaves none of 2 videos"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_one_line(prepared, name, files, words):
+def test_unreadable_annotations_are_one_line(prepared, name, files, words):
     keys = {"validation": int(files.pop("validation"))} if "validation" in files else {}
     with pytest.raises(UserError, match=words) as caught:
         prepared(name, files, **keys)
     assert "\n" not in str(caught.value)
 
 
-def test_another_encoding_and_an_absent_folder_of_videos_are_one_line(prepared):
+def test_another_encoding_and_a_missing_folder_of_videos_are_one_line(prepared):
     Path("annotations").mkdir()
     Path("annotations/train_data.json").write_bytes(b'[{"video": "caf\xe9.mp4"}]')
     with pytest.raises(UserError, match=r"train_data\.json: not UTF-8"):
@@ -146,7 +146,7 @@ def test_another_encoding_and_an_absent_folder_of_videos_are_one_line(prepared):
         prepared("msvd", {**lists(train="a"), "captions_msvd.json": {"a": ["x"]}})
 
 
-def test_of_several_files_of_a_video_the_first_by_kind_is_taken(prepared):
+def test_of_several_files_of_a_video_the_preferred_suffix_is_used(prepared):
     for name in ("sub/a.mkv", "a.webm", "B.MP4", ".hidden/a.mp4", "c.", "c.txt", "a.part", "d.e.mp4"):
         path = Path("videos") / name
         path.parent.mkdir(exist_ok=True)
@@ -160,7 +160,7 @@ def test_of_several_files_of_a_video_the_first_by_kind_is_taken(prepared):
     assert manifest.notes == ("1 videos have several files: the first by suffix is used (mp4, mkv, webm, …)",)
 
 
-def test_a_link_to_a_video_is_a_video_wherever_it_lies(tmp_path):
+def test_a_link_to_a_video_is_a_video(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store/blob").touch()
     (tmp_path / "videos").mkdir()

@@ -1,4 +1,4 @@
-"""Datasets by file: one more file is one more dataset, and params.yaml is checked without loading any."""
+"""Datasets by file: adding a file adds a dataset, and params.yaml is checked without importing any."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def prepare(params, videos):
 
 @pytest.fixture
 def added(tmp_path, monkeypatch):
-    """A dataset `mine`, as a file that the package's folder might hold."""
+    """A dataset `mine`: one more file on the package's path."""
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets/mine.py").write_text(ALONE)
     monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "datasets")])
@@ -48,6 +48,12 @@ def test_every_dataset_has_its_information_and_a_folder_of_videos(project, name)
     assert registry.videos_folder(settings) == usual
 
 
+def test_the_demo_needs_no_annotations(project):
+    demo = {"train": 1, "val": 1, "test": 1}
+    settings = project(dataset={"name": "demo", "annotations": None, "videos": None, "demo": demo})
+    assert len(registry.prepare(settings).videos) == 6
+
+
 @pytest.mark.parametrize("name", ["folder", "msvd"])
 def test_a_dataset_that_needs_annotations_says_so_in_one_line(project, name):
     Path("videos").mkdir(exist_ok=True)
@@ -55,7 +61,7 @@ def test_a_dataset_that_needs_annotations_says_so_in_one_line(project, name):
         registry.prepare(project(dataset={"name": name, "annotations": None}))
 
 
-def test_neither_params_nor_the_list_of_names_nor_dataset_init_loads_what_is_slow():
+def test_params_and_dataset_init_import_neither_torch_nor_pandas():
     code = "import sys, rap.params, rap.data.datasets, rap.data.init_csv; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pandas", "numpy", "rap.data.datasets.msvd"} & set(loaded)

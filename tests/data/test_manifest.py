@@ -11,7 +11,7 @@ def rows(count=6):
     return videos, captions
 
 
-def test_a_manifest_comes_back_as_it_was_written_and_its_bytes_repeat(tmp_path):
+def test_a_manifest_is_read_as_it_was_written_and_its_bytes_are_reproducible(tmp_path):
     manifest = Manifest.build(*rows())
     manifest.write(tmp_path)
     bytes_before = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
@@ -23,7 +23,7 @@ def test_a_manifest_comes_back_as_it_was_written_and_its_bytes_repeat(tmp_path):
     assert back.videos.start.isna().all() and (back.videos.twin == "").all()
 
 
-def test_notes_come_back_and_a_manifest_of_other_columns_is_refused(tmp_path):
+def test_notes_are_kept_and_a_manifest_with_other_columns_is_rejected(tmp_path):
     manifest = Manifest.build(*rows(), notes=["2 captions are empty: left out", "ünï"])
     manifest.write(tmp_path)
     back = Manifest.read(tmp_path)
@@ -33,7 +33,7 @@ def test_notes_come_back_and_a_manifest_of_other_columns_is_refused(tmp_path):
         Manifest.read(tmp_path)
 
 
-def test_splits_and_shards_part_the_videos_and_take_their_captions_along():
+def test_splits_and_shards_partition_the_videos_with_their_captions():
     manifest = Manifest.build(*rows())
     for parts in ([manifest.split("train"), manifest.split("test")], [manifest.shard(k, 4) for k in range(4)]):
         assert sorted(id for part in parts for id in part.videos.video_id) == list(manifest.videos.video_id)
@@ -53,14 +53,14 @@ def test_splits_and_shards_part_the_videos_and_take_their_captions_along():
         (1, {"caption_id": "c0"}, "duplicate id"),
     ],
 )
-def test_a_bad_row_is_refused_by_name(table, change, words):
+def test_a_bad_row_is_rejected_by_name(table, change, words):
     tables = rows()
     tables[table][-1] |= change
     with pytest.raises(UserError, match=words):
         Manifest.build(*tables)
 
 
-def test_a_manifest_that_is_half_written_is_none(tmp_path, monkeypatch):
+def test_a_partly_written_manifest_does_not_count(tmp_path, monkeypatch):
     Manifest.build(*rows()).write(tmp_path)
 
     def killed(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""A pickle is a program: one that wants to do more than hold text is refused before anything happens."""
+"""A pickle can call functions: any that names more than containers is rejected before anything is called."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ def stored(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_containers_and_text_come_back(stored, protocol):
+def test_containers_and_text_are_read(stored, protocol):
     value = {
         "-a": [["é", "b"], ("c",)],
         "n": {1, 2.5, None},
@@ -50,7 +50,7 @@ class Calls:
 @pytest.mark.parametrize(
     "function", [os.system, subprocess.Popen, eval, getattr, print, open], ids=lambda f: f.__name__
 )
-def test_a_pickle_that_calls_anything_is_refused_and_nothing_is_called(stored, tmp_path, function, protocol):
+def test_a_pickle_that_calls_anything_is_rejected_and_nothing_is_called(stored, tmp_path, function, protocol):
     mark = tmp_path / "executed"
     evil = {"a": [["x"]], "b": Calls(function, f"touch {mark}")}
     with pytest.raises(UserError, match=r"raw-captions\.pkl: cannot be read: it names .* could execute code") as caught:
@@ -70,10 +70,10 @@ def test_a_pickle_that_calls_anything_is_refused_and_nothing_is_called(stored, t
         b"\x80\x04\x8c\x08builtins\x94\x8c\x11dict.__subclasses\x94\x93.",
         b"\x80\x02\x82\x01.",  # a name by number, from copyreg's registry
         b"Pa persistent id\n.",
-        b"\x80\x02U\x04caf\xe9\x94.",  # a byte string that is no UTF-8
+        b"\x80\x02U\x04caf\xe9\x94.",  # a byte string that is not UTF-8
     ],
 )
-def test_what_is_damaged_or_roundabout_is_one_line(stored, content):
+def test_damaged_or_indirect_pickles_are_one_line(stored, content):
     with pytest.raises(UserError, match=r"raw-captions\.pkl: cannot be read") as caught:
         load(stored(content))
     assert "\n" not in str(caught.value)

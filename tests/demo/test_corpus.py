@@ -1,4 +1,4 @@
-"""The demo corpus: real clips that are the same bytes every time, each with its scene played backwards."""
+"""The demo corpus: reproducible video files, each with a time-reversed twin."""
 
 import subprocess
 
@@ -52,14 +52,14 @@ def test_twins_name_each_other_and_differ_in_caption(corpus):
     assert all(texts[video].isdisjoint(texts[twin]) for video, twin in videos.twin.items())
 
 
-def test_a_twin_decodes_to_the_very_same_pictures_backwards(corpus):
+def test_a_twin_decodes_to_the_same_pictures_in_reverse(corpus):
     table, folder = corpus
     for row in table.videos[table.videos.video_id.str.endswith(DIRECTIONS[0])].itertuples():
         clip, twin = decode(folder / row.path), decode(folder / f"{row.twin}.mp4")
         assert 24 <= len(clip) <= 48 and (clip == twin[::-1]).all() and not (clip == twin).all()
 
 
-def test_clips_are_the_same_bytes_every_time(corpus, tmp_path):
+def test_the_bytes_of_clips_are_reproducible(corpus, tmp_path):
     take = next(draw_takes(SMALL))
     write_clips(take, tmp_path)
     for way in DIRECTIONS:
@@ -67,13 +67,13 @@ def test_clips_are_the_same_bytes_every_time(corpus, tmp_path):
         assert (tmp_path / name).read_bytes() == (corpus[1] / name).read_bytes()
 
 
-def test_a_second_run_draws_only_what_is_missing_or_broken(params, corpus, tmp_path):
+def test_a_second_run_writes_only_missing_or_incomplete_clips(params, corpus, tmp_path):
     take = next(draw_takes(SMALL))
     assert [write_clips(take, tmp_path), write_clips(take, tmp_path)] == [2, 0]
-    broken = tmp_path / f"{take.name('forwards')}.mp4"
-    whole = broken.read_bytes()
-    broken.write_bytes(whole[: len(whole) // 2])
-    assert write_clips(take, tmp_path) == 1 and broken.read_bytes() == whole
+    incomplete = tmp_path / f"{take.name('forwards')}.mp4"
+    whole = incomplete.read_bytes()
+    incomplete.write_bytes(whole[: len(whole) // 2])
+    assert write_clips(take, tmp_path) == 1 and incomplete.read_bytes() == whole
 
 
 def test_no_test_scene_is_a_train_scene_in_either_direction():
@@ -83,22 +83,22 @@ def test_no_test_scene_is_a_train_scene_in_either_direction():
     assert keys["test"].isdisjoint(keys["train"] | keys["val"]) and keys["val"].isdisjoint(keys["train"])
 
 
-def test_more_train_scenes_leave_the_test_scenes_alone():
+def test_the_number_of_training_scenes_does_not_change_the_test_scenes():
     test = [[take for take in draw_takes(Demo(train=train)) if take.split == "test"] for train in (3, 30)]
     assert test[0] == test[1]
 
 
 def test_the_vocabulary_covers_every_caption():
     known, rng = set(vocabulary()), np.random.default_rng(0)
-    said = {word for text in manifest(list(draw_takes(Demo()))).captions.caption for word in words(text)}
+    used = {word for text in manifest(list(draw_takes(Demo()))).captions.caption for word in words(text)}
     for kind in KINDS * 200:
         scene = draw_scene(rng, kind)
         things = [Thing("ring", "red", place, size) for place in PLACES for size in ("small", "large")]
-        said |= set(words(caption(scene, rng))) | set(words(describe(scene.background, things, rng)))
-    assert said == known
+        used |= set(words(caption(scene, rng))) | set(words(describe(scene.background, things, rng)))
+    assert used == known
 
 
-def test_a_caption_and_its_reverse_never_read_alike():
+def test_a_scene_and_its_reverse_never_share_a_caption():
     rng = np.random.default_rng(0)
     for kind in KINDS * 100:
         scene = draw_scene(rng, kind)
@@ -106,7 +106,7 @@ def test_a_caption_and_its_reverse_never_read_alike():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_something_happens_in_every_film_and_it_ends_unlike_it_began(kind):
+def test_every_kind_of_event_changes_the_picture(kind):
     frames = render(draw_scene(np.random.default_rng(1), kind), (1, 2)).astype(int)
     change = np.abs(frames - frames[0]).mean((1, 2, 3))
     assert change.max() > 1
@@ -114,7 +114,7 @@ def test_something_happens_in_every_film_and_it_ends_unlike_it_began(kind):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_stand_in_the_middle_of_their_place_and_look_unlike_each_other(shape):
+def test_shapes_are_centred_at_their_place_and_differ_from_each_other(shape):
     def mask(name):
         picture = still("dark", [Thing(name, "yellow", "centre", "large")], np.random.default_rng(0))
         return picture[..., 0] > 150
@@ -124,6 +124,6 @@ def test_shapes_stand_in_the_middle_of_their_place_and_look_unlike_each_other(sh
     assert all((mask(shape) ^ mask(other)).mean() > 0.01 for other in DRAWN if other != shape)
 
 
-def test_backgrounds_can_be_told_apart():
+def test_backgrounds_differ():
     pictures = [paint(name, [], 1).astype(int) for name in BACKGROUNDS]
     assert all(np.abs(a - b).mean() > 10 for i, a in enumerate(pictures) for b in pictures[:i])

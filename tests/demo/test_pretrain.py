@@ -1,4 +1,4 @@
-"""The making of the demo's backbone: its first steps are the same every time, and they learn."""
+"""Pretraining of the demo's backbone: its first steps are reproducible, and they learn."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from rap.params import Pretrain
 FEW = Pretrain(batch=16, warm_steps=3, pair_steps=3, event_steps=3)
 
 
-def test_the_first_steps_of_every_phase_are_the_same_every_time():
+def test_the_first_steps_of_every_phase_are_reproducible():
     (one, losses), (other, again) = pretrain.train(FEW), pretrain.train(FEW)
     assert losses == again and len(losses) == 9
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
@@ -25,7 +25,7 @@ def test_the_first_steps_of_every_phase_are_the_same_every_time():
 
 
 @pytest.mark.slow
-def test_the_warm_start_learns_from_its_first_steps():
+def test_the_warm_start_learns_in_its_first_steps():
     _, losses = pretrain.train(Pretrain(batch=64, warm_steps=50, pair_steps=1, event_steps=1))
     assert np.mean(losses[40:50]) < np.mean(losses[:5]) - 0.05
 
@@ -48,7 +48,7 @@ def test_every_caption_fits_the_text_tower_and_no_word_is_unknown():
     assert words[0] == "<pad>" and words[-1] == "<end>" and not (ids == words.index("<unknown>")).any()
 
 
-def test_reading_without_the_padding_is_open_clips_own_reading():
+def test_text_embeddings_without_padding_match_open_clip():
     model, _ = pretrain.train(FEW)
     texts = ["a red ring at the left", "a blue ring at the top right with a green star"]
     ids, _ = tokenize(texts, pretrain.config()["tokenizer"], 32)
@@ -56,7 +56,7 @@ def test_reading_without_the_padding_is_open_clips_own_reading():
     torch.testing.assert_close(pretrain.embed(model, texts), own, rtol=0, atol=1e-6)
 
 
-def test_the_shipped_config_is_that_of_the_code():
+def test_the_shipped_config_matches_the_code():
     assert demo_config() == pretrain.config()
 
 

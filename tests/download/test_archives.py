@@ -1,4 +1,4 @@
-"""Archives: fetched once, unpacked once, and a killed run goes on with what it has."""
+"""Archives are fetched and unpacked once, and a killed run resumes."""
 
 import random
 import shutil
@@ -24,7 +24,7 @@ VIDEOS = Path("videos")
 
 @pytest.fixture
 def archive(server, clips, tmp_path):
-    """An archive of two listed videos and much else, at /all.zip; its entry of `download.archives`."""
+    """An archive with two listed videos and another file, at /all.zip; returns its entry of `download.archives`."""
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         for name in ("a.mp4", "deep/b.mp4"):
             file.write(clips / "one.mp4", f"top/{name}")
@@ -41,7 +41,7 @@ def settings(listed, archive, server):
 
 
 def held() -> dict[str, str]:
-    """The digests of all files in the folder of the videos, hidden ones left out."""
+    """The digests of all files in the folder of the videos, without hidden ones."""
     files = [file for file in VIDEOS.rglob("*") if file.is_file() and ".download" not in file.parts]
     return {str(file.relative_to(VIDEOS)): digest_file(file) for file in files}
 
@@ -57,7 +57,7 @@ def test_an_archive_is_fetched_and_unpacked_once(settings, server):
     assert sum(file.stat().st_size for file in (VIDEOS / ".download").iterdir()) < 2000  # the archive is not kept
 
 
-def test_unpacking_that_was_stopped_goes_on_without_a_request(settings, server, monkeypatch):
+def test_interrupted_unpacking_resumes_without_a_request(settings, server, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(archives, "write_json", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -82,7 +82,7 @@ def test_another_digest_is_another_archive(settings, server):
         (lambda handler, body: handler.head(200, Content_Length=0), "wrong size: the server has 0 bytes, not 4"),
     ],
 )
-def test_an_archive_that_cannot_be_had_stops_the_run(settings, server, step, message):
+def test_an_archive_that_cannot_be_fetched_stops_the_run(settings, server, step, message):
     server.script["/all.zip?key=1"] = [step] * 2
     with pytest.raises(UserError, match=message) as caught:
         download.run(settings())
@@ -96,7 +96,7 @@ def test_a_damaged_archive_says_how_to_fetch_it_again(settings, server):
 
 
 @pytest.mark.slow
-def test_a_killed_download_goes_on_and_ends_with_the_same_bytes(settings, listed, archive, server):
+def test_a_killed_download_resumes_and_ends_with_the_same_bytes(settings, listed, archive, server):
     names = ("a.mp4", "deep/b.mp4", "c.mp4", "d.mp4")
     both = listed(*names, archives=[archive], workers=1, timeout=20.0)
     download.run(both)

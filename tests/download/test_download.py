@@ -22,13 +22,13 @@ def test_good_videos_get_their_digest_and_bad_ones_a_reason(project, clips, caps
     bad = {
         "absent.mp4": "cannot be opened: No such file or directory",
         "empty.mp4": "empty file",
-        "text.mp4": "no video that can be read",
-        "playlist.mp4": "no video that can be read",
-        "concat.mp4": "no video that can be read",
+        "text.mp4": "not a readable video",
+        "playlist.mp4": "not a readable video",
+        "concat.mp4": "not a readable video",
         "sound.mp4": "no video stream",
         "cut.mp4": "cut short",
         "cut.webm": "cut short",
-        "noindex.mp4": "no video that can be read",
+        "noindex.mp4": "not a readable video",
         "folder.mp4": "not a regular file",
         "pipe.mp4": "not a regular file",
     }
@@ -56,7 +56,7 @@ def test_good_videos_get_their_digest_and_bad_ones_a_reason(project, clips, caps
     assert "failed: cut.mp4: cut short" in capsys.readouterr().err
 
 
-def test_names_are_only_names(project, clips):
+def test_special_characters_in_names_have_no_effect(project, clips):
     names = ["-dash.mp4", "ünï \"quoted\" 'too' %d;$(x).mp4", "http:x.mp4", "a,b|c.mp4", "sub/deep.mp4"]
     (Path("videos") / "sub").mkdir()
     for name in names:
@@ -68,7 +68,7 @@ def test_names_are_only_names(project, clips):
     assert list(Manifest.read("data/folder/manifest").videos.status) == ["ok"] * len(names)
 
 
-def test_too_many_failures_leave_no_manifest_not_even_an_older_one(project, clips):
+def test_too_many_failures_leave_no_manifest_and_delete_an_older_one(project, clips):
     put(clips, "one.mp4", "one.webm")
     listed("one.mp4", "one.webm")
     download.run(project())

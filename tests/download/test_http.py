@@ -1,21 +1,21 @@
-"""Files over HTTP: whatever the server does, what arrives is the file or nothing, and no byte is asked for twice."""
+"""Files over HTTP: whatever the server does, the result is the complete file or none, and no byte is fetched twice."""
 
 import random
 from threading import Event
 
 import pytest
 from scripted import (
-    careless,
     chunked,
+    compressed,
     drop,
+    drop_without_ranges,
     endless,
-    lengthless,
-    rangeless,
-    rangeless_drop,
+    ignore_if_range,
+    ignore_ranges,
     redirect,
-    squeezed,
     stall,
     status,
+    without_length,
 )
 
 from rap.download.http import Http
@@ -45,19 +45,19 @@ def fetch(server, tmp_path):
     return run
 
 
-def test_a_dropped_connection_goes_on_where_it_broke_off(server, fetch):
+def test_a_dropped_connection_resumes(server, fetch):
     server.script["/file"] = [drop(100_000), drop(250_000)]
     assert fetch().read_bytes() == BODY
     assert server.asked == [("/file", None), ("/file", "bytes=100000-"), ("/file", "bytes=250000-")]
 
 
-def test_a_stalled_body_goes_on_too(server, fetch):
+def test_a_stalled_transfer_resumes(server, fetch):
     server.script["/file"] = [stall(100_000)]
     assert fetch().read_bytes() == BODY
     assert server.asked[-1] == ("/file", "bytes=100000-") and server.waited_out == []
 
 
-def test_the_next_run_goes_on_where_this_one_gave_up(server, fetch):
+def test_the_next_run_resumes(server, fetch):
     server.script["/file"] = [drop(50_000), drop(50_000), drop(50_000)]
     with pytest.raises(FetchError, match="interrupted after 50000 of 300000 bytes") as caught:
         fetch()
@@ -66,7 +66,7 @@ def test_the_next_run_goes_on_where_this_one_gave_up(server, fetch):
     assert server.asked[-1] == ("/file", "bytes=50000-") and len(server.asked) == 4
 
 
-def test_a_run_killed_before_the_last_step_asks_for_nothing(server, fetch, monkeypatch):
+def test_a_run_killed_after_the_transfer_makes_no_request(server, fetch, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("rap.download.part.Part.become", lambda part, target: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -75,8 +75,8 @@ def test_a_run_killed_before_the_last_step_asks_for_nothing(server, fetch, monke
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("ranges", [rangeless, careless])
-def test_a_file_that_changed_between_two_attempts_is_never_joined_to_the_old_one(server, fetch, ranges):
+@pytest.mark.parametrize("ranges", [ignore_ranges, ignore_if_range])
+def test_two_versions_of_a_file_are_never_mixed(server, fetch, ranges):
     def change(handler, body):
         drop(100_000)(handler, body)
         server.files["/file"] = OTHER
@@ -85,7 +85,7 @@ def test_a_file_that_changed_between_two_attempts_is_never_joined_to_the_old_one
     assert fetch().read_bytes() == OTHER
 
 
-def test_if_range_makes_a_changed_file_come_whole(server, fetch):
+def test_if_range_fetches_a_changed_file_from_the_start(server, fetch):
     def change(handler, body):
         drop(100_000)(handler, body)
         server.files["/file"] = OTHER[:1000]
@@ -95,38 +95,38 @@ def test_if_range_makes_a_changed_file_come_whole(server, fetch):
     assert len(server.asked) == 2
 
 
-def test_a_server_without_ranges_sends_it_all_again(server, fetch):
-    server.script["/file"] = [rangeless_drop(100_000), rangeless]
+def test_a_server_without_ranges_sends_the_whole_file_again(server, fetch):
+    server.script["/file"] = [drop_without_ranges(100_000), ignore_ranges]
     assert fetch().read_bytes() == BODY
 
 
-def test_a_file_shorter_than_its_part_comes_from_the_beginning(server, fetch):
+def test_a_file_that_became_shorter_is_fetched_from_the_start(server, fetch):
     server.script["/file"] = [drop(100_000), status(416, b"no such range", Content_Range="bytes */50000")]
     assert fetch().read_bytes() == BODY
     assert server.asked[-1] == ("/file", None)
 
 
-def test_connections_that_bring_much_are_no_vain_attempts(server, fetch):
+def test_transfers_that_make_progress_are_not_failed_attempts(server, fetch):
     server.files["/file"] = BODY * 20
     server.script["/file"] = [drop(count * 1_000_000) for count in range(1, 6)]
     assert fetch().read_bytes() == BODY * 20
 
 
-def test_a_big_file_that_always_starts_again_is_given_up(server, fetch):
+def test_a_large_file_that_always_starts_again_is_given_up(server, fetch):
     server.files["/file"] = BODY * 20
-    server.script["/file"] = [rangeless_drop(2_000_000)] * 9
+    server.script["/file"] = [drop_without_ranges(2_000_000)] * 9
     with pytest.raises(FetchError, match="interrupted after 2000000 of 6000000 bytes"):
         fetch()
-    assert len(server.asked) == 4  # the first grew by much; three more did not
+    assert len(server.asked) == 4  # the first made progress; three more did not
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_passing_refusals_are_waited_for(server, fetch, code):
+def test_temporary_errors_are_retried(server, fetch, code):
     server.script["/file"] = [status(code), status(code, Retry_After=0)]
     assert fetch().read_bytes() == BODY
 
 
-def test_retry_after_is_heeded_and_too_long_a_wait_is_left_to_the_next_run(server, fetch, monkeypatch):
+def test_retry_after_is_honoured_and_too_long_a_wait_is_left_to_the_next_run(server, fetch, monkeypatch):
     waits = []
     monkeypatch.setattr("rap.download.retry.sleep_using_event", lambda stop: waits.append)
     server.script["/file"] = [status(429, Retry_After=7), status(503, Retry_After="Mon, 01 Jan 2001 00:00:00 GMT")]
@@ -139,7 +139,7 @@ def test_retry_after_is_heeded_and_too_long_a_wait_is_left_to_the_next_run(serve
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_what_is_gone_is_asked_for_once(server, fetch, code):
+def test_dead_links_are_requested_once(server, fetch, code):
     server.script["/file"] = [status(code)] * 3
     with pytest.raises(FetchError, match=str(code)) as caught:
         fetch()
@@ -156,12 +156,12 @@ def test_size_and_digest_are_checked(server, fetch, tmp_path):
     with pytest.raises(FetchError, match="wrong content: its SHA-256 is"):
         fetch(sha256="0" * 64)
     assert len(server.asked) == 2
-    server.script["/file"] = [lengthless]
+    server.script["/file"] = [without_length]
     with pytest.raises(FetchError, match="wrong size: the server has 300000 bytes, not 299999"):
         fetch(size=299_999)
 
 
-def test_a_digest_tells_that_two_versions_were_joined_and_it_comes_again(server, fetch, tmp_path):
+def test_a_digest_reveals_mixed_versions_and_the_file_is_fetched_again(server, fetch, tmp_path):
     def nameless(until, body=None):
         def step(handler, now):
             start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").rstrip("-"))
@@ -177,7 +177,7 @@ def test_a_digest_tells_that_two_versions_were_joined_and_it_comes_again(server,
     assert [asked for _, asked in server.asked] == [None, "bytes=100000-", None]
 
 
-def test_without_a_version_or_a_digest_nothing_is_built_upon(server, fetch):
+def test_without_a_version_or_a_digest_nothing_is_resumed(server, fetch):
     def nameless_drop(handler, body):
         handler.head(200, Content_Length=len(body))
         handler.wfile.write(body[:100_000])
@@ -187,26 +187,26 @@ def test_without_a_version_or_a_digest_nothing_is_built_upon(server, fetch):
     assert [asked for _, asked in server.asked] == [None, None]
 
 
-def test_too_large_an_answer_is_cut_off(server, fetch):
-    for step in (rangeless, endless):
+def test_too_large_a_file_is_stopped(server, fetch):
+    for step in (ignore_ranges, endless):
         server.script["/file"] = [step]
         with pytest.raises(FetchError, match="larger than download"):
             fetch(parameters={"max_gb": 1e-4})
     assert server.waited_out == []
 
 
-def test_a_body_in_pieces_is_whole_only_with_its_last_one(server, fetch):
+def test_a_chunked_body_is_complete_only_with_its_last_chunk(server, fetch):
     server.script["/file"] = [chunked(ends=False), chunked(ends=True)]
     assert fetch().read_bytes() == BODY
     assert len(server.asked) == 2
 
 
-def test_bytes_are_not_compressed_on_the_way(server, fetch):
-    server.script["/file"] = [squeezed]
+def test_transfers_are_not_compressed(server, fetch):
+    server.script["/file"] = [compressed]
     assert fetch().read_bytes() == BODY
 
 
-def test_pages_and_empty_answers_are_no_files(server, fetch):
+def test_web_pages_and_empty_files_are_rejected(server, fetch):
     server.types["/file"] = "text/html; charset=utf-8"
     with pytest.raises(FetchError, match="sent a web page"):
         fetch()
@@ -227,6 +227,6 @@ def test_redirects_are_followed_but_only_to_http(server, fetch):
         fetch("/circle")
 
 
-def test_no_server_is_one_line(fetch):
+def test_a_missing_server_is_one_line(fetch):
     with pytest.raises(FetchError, match=r"^127\.0\.0\.1: no connection: Connection refused$"):
         fetch("http://127.0.0.1:9/file")

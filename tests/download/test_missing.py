@@ -1,4 +1,4 @@
-"""Single videos: what lacks is fetched, what is there is not asked for, what is dead is said and remembered."""
+"""Single videos: missing ones are fetched, present ones are not requested, dead links are reported and remembered."""
 
 import shutil
 from pathlib import Path
@@ -22,13 +22,13 @@ def reasons() -> dict[str, str]:
 
 
 def asked(server) -> list[str]:
-    """What was asked for since the last look."""
+    """The paths requested since the last call."""
     paths = sorted(path for path, _ in server.asked)
     server.asked.clear()
     return paths
 
 
-def test_what_lacks_is_fetched_and_what_is_there_is_not_asked_for(listed, server, clips):
+def test_missing_videos_are_fetched_and_present_ones_are_not_requested(listed, server, clips):
     settings = listed("a.mp4", "sub/b c.mp4", "ü.mp4", "mine.mp4")
     server.files["/v/sub/b%20c.mp4"] = server.files["/v/%C3%BC.mp4"] = server.files["/v/a.mp4"]
     shutil.copy(clips / "steady.mp4", VIDEOS / "mine.mp4")
@@ -47,7 +47,7 @@ def test_what_lacks_is_fetched_and_what_is_there_is_not_asked_for(listed, server
     assert (MANIFEST / "videos.parquet").read_bytes() == manifest
 
 
-def test_the_dead_are_remembered_and_the_others_asked_for_again(listed, server, capsys):
+def test_dead_links_are_remembered_and_other_failures_are_tried_again(listed, server, capsys):
     settings = listed("good.mp4", "gone.mp4", "busy.mp4", "cut.mp4")
     whole = server.files.pop("/v/gone.mp4")
     server.files["/v/cut.mp4"] = whole[:-2000]
@@ -71,10 +71,10 @@ def test_the_dead_are_remembered_and_the_others_asked_for_again(listed, server, 
     download.run(settings, retry_dead=True)
     assert asked(server) == ["/v/gone.mp4"] and set(reasons().values()) == {""}
     (VIDEOS / "gone.mp4").unlink()
-    assert "fetched 1 videos" in download.run(settings)  # it came back to life
+    assert "fetched 1 videos" in download.run(settings)  # the link works again
 
 
-def test_what_is_dead_at_one_address_may_live_at_another(listed, server, clips):
+def test_a_link_that_is_dead_at_one_address_is_tried_at_another(listed, server, clips):
     settings = listed("a.mp4")
     del server.files["/v/a.mp4"]
     with pytest.raises(UserError, match="404 Not Found"):
@@ -84,7 +84,7 @@ def test_what_is_dead_at_one_address_may_live_at_another(listed, server, clips):
     assert reasons() == {"a.mp4": ""}
 
 
-def test_too_little_coverage_stops_the_run_and_keeps_what_came(listed, server):
+def test_too_many_failures_stop_the_run_and_keep_the_fetched_videos(listed, server):
     settings = listed("a.mp4", "b.mp4", max_failed=0.4)
     whole = server.files.pop("/v/b.mp4")
     with pytest.raises(UserError, match=r"1 of 2 videos failed.*max_failed.*b\.mp4: not fetched: 404 Not Found"):
@@ -96,7 +96,7 @@ def test_too_little_coverage_stops_the_run_and_keeps_what_came(listed, server):
     assert asked(server) == ["/v/b.mp4"]
 
 
-def test_when_the_network_fails_the_rest_is_left_alone(listed, server, monkeypatch, capsys):
+def test_many_failures_in_a_row_stop_the_requests(listed, server, monkeypatch, capsys):
     monkeypatch.setattr(missing, "ENOUGH", 3)
     names = [f"{number}.mp4" for number in range(20)]
     settings = listed(*names, max_failed=1.0, workers=1, retries=0)
@@ -110,7 +110,7 @@ def test_when_the_network_fails_the_rest_is_left_alone(listed, server, monkeypat
     assert set(reasons().values()) == {""}
 
 
-def test_a_link_out_of_the_folder_gets_no_video(listed, server, tmp_path):
+def test_nothing_is_written_through_a_link_out_of_the_folder(listed, server, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     settings = listed("a.mp4", max_failed=1.0)
     videos = Manifest.build([{"video_id": "x", "path": "sub/a.mp4", "split": "train", "status": "ok"}], []).videos
@@ -130,7 +130,7 @@ def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
     assert [path.name for path in Path("data/folder").rglob("*.mp4")] == []
 
 
-def test_two_runs_do_not_meet_in_one_folder(listed, server):
+def test_two_runs_cannot_use_one_folder(listed, server):
     settings = listed("a.mp4")
     (VIDEOS / ".download").mkdir()
     with (
@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line(listed, monkeypatch):
         download.run(listed("a.mp4"))
 
 
-def test_nothing_asked_for_nothing_written(project, clips):
+def test_without_sources_nothing_is_written(project, clips):
     shutil.copy(clips / "one.mp4", VIDEOS / "one.mp4")
     Path("list.csv").write_text("path,caption,split\none.mp4,a caption,train\n")
     assert download.run(project()).startswith("data/folder/manifest: 1 videos")

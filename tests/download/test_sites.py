@@ -1,4 +1,4 @@
-"""Pages through yt-dlp, its generic extractor on the local server: whole videos, spans, and the ways it fails."""
+"""Pages with yt-dlp's generic extractor on a local server: whole videos, spans, and failures."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from threading import Event
 import numpy as np
 import pytest
 from conftest import number
-from scripted import Handler, drop, status, well
+from scripted import Handler, correct, drop, status
 
 from rap.data.manifest import Manifest
 from rap.download import stage as download
@@ -54,12 +54,12 @@ def page(server):
     return serve
 
 
-def test_a_video_arrives_whole_under_its_own_name(server, fetch, page, clips):
+def test_a_video_is_fetched_complete_under_its_own_name(server, fetch, page, clips):
     assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
     assert fetch(page(server.url("/steady.mp4"))).read_bytes() == (clips / "steady.mp4").read_bytes()
 
 
-def test_a_span_is_cut_at_its_very_instants(fetch):
+def test_a_span_is_cut_at_its_exact_times(fetch):
     file = fetch(span=(1, 3))
     assert probe(file).end == pytest.approx(2, abs=0.05)
     shown = number(decode(file, Recipe(Frames(count=10), 32, "bicubic")))
@@ -68,14 +68,14 @@ def test_a_span_is_cut_at_its_very_instants(fetch):
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])
-def test_a_page_that_is_gone_is_dead(server, fetch, code):
+def test_a_missing_page_is_a_dead_link(server, fetch, code):
     server.script["/gone"] = [status(code)] * 9
     with pytest.raises(FetchError, match=f"^{code} ") as caught:
         fetch("/gone")
     assert caught.value.dead
 
 
-def test_a_page_without_a_video_is_dead(fetch, server):
+def test_a_page_without_a_video_is_a_dead_link(fetch, server):
     server.files["/text"], server.types["/text"] = b"<html><p>removed by its owner</p></html>", "text/html"
     with pytest.raises(FetchError, match=r"^Unsupported URL") as caught:
         fetch("/text")
@@ -83,7 +83,7 @@ def test_a_page_without_a_video_is_dead(fetch, server):
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_page_that_is_busy_is_asked_again(server, fetch, code, clips):
+def test_a_busy_page_is_retried(server, fetch, code, clips):
     server.script["/steady.mp4"] = [status(code)]
     assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
     server.script["/steady.mp4"] = [status(code)] * 9
@@ -92,8 +92,8 @@ def test_a_page_that_is_busy_is_asked_again(server, fetch, code, clips):
     assert not caught.value.dead
 
 
-def test_a_dropped_connection_goes_on_and_no_server_is_not_dead(server, fetch, clips):
-    server.script["/steady.mp4"] = [well, drop(2000)]
+def test_a_dropped_connection_resumes_and_a_missing_server_is_not_a_dead_link(server, fetch, clips):
+    server.script["/steady.mp4"] = [correct, drop(2000)]
     assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
     assert len(server.asked) == 3
     with pytest.raises(FetchError, match="Connection refused") as caught:
@@ -109,26 +109,26 @@ def test_a_page_cannot_name_a_file_of_this_machine(fetch, page, clips, address):
         fetch(page(address.format(folder=clips)))
 
 
-def test_a_cut_video_gets_no_name(server, fetch, clips, tmp_path):
+def test_an_incomplete_video_is_not_kept(server, fetch, clips, tmp_path):
     server.files["/steady.mp4"] = server.files["/steady.mp4"][:-3000]
     with pytest.raises(FetchError, match="not a complete video"):
         fetch()
     assert not list(tmp_path.rglob("*.mp4"))
 
 
-def test_too_large_a_video_is_not_taken(fetch):
+def test_too_large_a_video_is_rejected(fetch):
     with pytest.raises(FetchError, match=r"download\.max_gb"):
         fetch(max_gb=1e-6)
 
 
-def test_cookies_are_sent_and_their_file_is_left_alone(server, listed, tmp_path):
+def test_cookies_are_sent_and_their_file_is_not_changed(server, listed, tmp_path):
     text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tkey\tsecret\n"
     Path("cookies.txt").write_text(text)
     sent = []
 
     def look(handler: Handler, body: bytes) -> None:
         sent.append(handler.headers["Cookie"])
-        well(handler, body)
+        correct(handler, body)
 
     server.types["/v/a.mp4"] = "video/mp4"
     server.script["/v/a.mp4"] = [look, look]
@@ -139,7 +139,7 @@ def test_cookies_are_sent_and_their_file_is_left_alone(server, listed, tmp_path)
         download.run(listed("b.mp4", **ways, cookies="absent.txt"))
 
 
-def test_dead_pages_are_in_the_manifest_and_asked_once(server, listed):
+def test_dead_pages_are_in_the_manifest_and_requested_once(server, listed):
     ways = {"videos": None, "pages": server.url("/v/{path}"), "sleep": 0.0}
     settings = listed("good.mp4", "gone.mp4", **ways)
     server.types["/v/good.mp4"] = "video/mp4"

@@ -1,4 +1,4 @@
-"""Where videos come from: the addresses that parameters may name, and what templates make of a clip's name."""
+"""Sources of videos: the addresses that parameters accept, and how templates use the name of a clip."""
 
 import json
 import re
@@ -15,7 +15,7 @@ def pattern(dataset: str) -> re.Pattern | None:
     return info(dataset).name_pattern
 
 
-def test_names_of_clips_say_which_video_and_which_seconds():
+def test_names_of_clips_give_the_video_and_the_seconds():
     def page(dataset: str, video_id: str) -> Source:
         return source("https://host/watch?v={id}", pattern(dataset), video_id, "a b.mp4")
 
@@ -28,7 +28,7 @@ def test_names_of_clips_say_which_video_and_which_seconds():
     assert both == Source("https://h/d/%C3%BC%3F.mp4?%C3%BC%26%2F%25")
 
 
-def test_every_name_of_didemo_holds_the_id_of_its_page(annotations):
+def test_every_name_in_didemo_contains_the_id_of_its_page(annotations):
     moments = json.loads((annotations("didemo") / "val_data.json").read_text())
     assert len(moments) > 1000
     for moment in moments:
@@ -55,7 +55,7 @@ def test_every_name_of_didemo_holds_the_id_of_its_page(annotations):
         ({"videos": "https://host/{video}", "pages": "https://host/{id}"}, "keep one"),
     ],
 )
-def test_what_is_no_source_is_refused(project, keys, message):
+def test_invalid_sources_are_rejected(project, keys, message):
     with pytest.raises(UserError, match=message) as caught:
         project(download=keys)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Archives: what good ones hold arrives, whatever their make; what bad ones try stays outside, or nowhere."""
+"""Good archives of any supported kind are unpacked; malicious ones write nothing outside the folder."""
 
 import gzip
 import io
@@ -41,7 +41,7 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
 
 @pytest.fixture
 def opened(tmp_path):
-    """Unpack an archive into a folder beside others; returns what the folder then holds."""
+    """Unpack an archive into a folder beside others; returns the contents of the folder."""
     folder = tmp_path / "outer" / "videos"
     folder.mkdir(parents=True)
 
@@ -59,7 +59,7 @@ def opened(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["zip", "stored.zip", "tar", "tar.gz", "tar.xz", "tar.bz2", "no-suffix"])
-def test_good_archives_arrive(tmp_path, opened, kind):
+def test_good_archives_are_unpacked(tmp_path, opened, kind):
     path = tmp_path / f"good.{kind}"
     if kind.endswith("zip"):
         zipped(path, FILES, zipfile.ZIP_STORED if "stored" in kind else zipfile.ZIP_DEFLATED)
@@ -68,14 +68,14 @@ def test_good_archives_arrive(tmp_path, opened, kind):
     assert opened(path) == FILES
 
 
-def test_strip_takes_leading_folders_off(tmp_path, opened):
+def test_strip_removes_leading_folders(tmp_path, opened):
     assert opened(zipped(tmp_path / "good.zip", FILES), strip=1) == {
         "a.mp4": FILES["videos/a.mp4"],
         "deep/ü b.mp4": FILES["videos/deep/ü b.mp4"],
     }
 
 
-def test_what_is_no_archive_goes_in_by_its_name(tmp_path, opened, clips):
+def test_a_file_that_is_not_an_archive_is_kept_under_its_name(tmp_path, opened, clips):
     (tmp_path / "one.mp4").write_bytes((clips / "one.mp4").read_bytes())
     assert list(opened(tmp_path / "one.mp4")) == ["one.mp4"]
 
@@ -88,7 +88,7 @@ def test_no_member_lands_outside(tmp_path, opened, make, name, strip):
         opened(make(tmp_path / "evil", {"good.mp4": b"x", name: b"evil"}), strip)
 
 
-def test_a_link_in_the_users_folder_is_no_way_out(tmp_path, opened):
+def test_a_link_in_the_users_folder_is_not_followed(tmp_path, opened):
     (tmp_path / "elsewhere").mkdir()
     (opened.folder / "sub").symlink_to(tmp_path / "elsewhere")
     with pytest.raises((ArchiveError, AssertionError), match="leads out"):
@@ -128,7 +128,7 @@ def test_many_members_count_together(tmp_path, opened):
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_damage_is_one_line_and_leaves_no_half_file(tmp_path, opened, make):
+def test_damage_is_one_line_and_leaves_no_partial_file(tmp_path, opened, make):
     whole = make(tmp_path / "whole.zip", {"a": b"a", "b": os.urandom(300_000)}).read_bytes()
     cut = tmp_path / "cut.zip"
     cut.write_bytes(whole[: len(whole) // 2])
@@ -146,7 +146,7 @@ def test_wrong_bytes_within_an_archive_are_damage(tmp_path, opened):
 
 
 @pytest.mark.parametrize("start", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd"])
-def test_archives_of_other_makes_are_named(tmp_path, opened, start):
+def test_unsupported_archives_are_named(tmp_path, opened, start):
     (tmp_path / "x.zip").write_bytes(start + bytes(1000))
     with pytest.raises(ArchiveError, match="archives are not supported; unpack it yourself"):
         opened(tmp_path / "x.zip")
@@ -155,13 +155,13 @@ def test_archives_of_other_makes_are_named(tmp_path, opened, start):
 @pytest.mark.parametrize(
     "body", [b"<html>please log in</html>", gzip.compress(bytes(9))[:10] + b"\xff" * 99, gzip.compress(b"")[:9]]
 )
-def test_what_is_no_archive_under_an_archives_name_is_refused(tmp_path, opened, body):
+def test_other_files_with_an_archives_name_are_rejected(tmp_path, opened, body):
     (tmp_path / "x.tar.gz").write_bytes(body)
     with pytest.raises(ArchiveError, match=r"not a readable archive|damaged"):
         opened(tmp_path / "x.tar.gz")
 
 
-def test_unpacking_again_writes_only_what_lacks(tmp_path, opened):
+def test_unpacking_again_writes_only_missing_files(tmp_path, opened):
     path = zipped(tmp_path / "good.zip", FILES)
     opened(path)
     kept = (opened.folder / "list.csv").stat()

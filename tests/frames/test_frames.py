@@ -22,7 +22,7 @@ def recipe(count=8, size=32, interpolation="bicubic", **sampler) -> Recipe:
 
 
 def pictures(start: float, end: float, count: int) -> list[int]:
-    """The numbers of the pictures on display at the middles; where two meet, the one nearer the middle of the clip."""
+    """The picture at the middle of each segment; at a change of picture, the one nearer to the middle of the clip."""
     inwards = np.sign((start + end) / 2 - middles(start, end, count))
     return np.floor(25 * middles(start, end, count) + 1e-3 * inwards).astype(int).tolist()
 
@@ -31,7 +31,7 @@ def pictures(start: float, end: float, count: int) -> list[int]:
 @pytest.mark.parametrize(
     ("start", "end"), [(math.nan, math.nan), (0.5, 3.1), (2.32, math.nan), (math.nan, 1.0), (3, 9)]
 )
-def test_a_frame_is_what_is_on_display_in_the_middle_of_its_segment(clips, name, start, end):
+def test_a_frame_is_the_picture_on_display_in_the_middle_of_its_segment(clips, name, start, end):
     begin = 0 if math.isnan(start) else start
     stop = 4 if math.isnan(end) else min(end, 4)
     got = number(decode(clips / name, recipe(), start, end))
@@ -40,7 +40,7 @@ def test_a_frame_is_what_is_on_display_in_the_middle_of_its_segment(clips, name,
 
 @pytest.mark.parametrize("count", [2, 4, 8, 10, 20, 50, 100, 200])
 def test_a_clip_and_its_reversal_give_the_same_pictures(clips, count):
-    """Also where an instant is that at which one picture gives way to the next, as with 2, 10 or 50 of 100."""
+    """Also if an instant falls on a change of picture, as with 2, 10 or 50 frames of 100 pictures."""
     got = number(decode(clips / "steady.mp4", recipe(count)))
     assert got.tolist() == pictures(0, 4, count) == [99 - n for n in got[::-1]]
 
@@ -70,8 +70,8 @@ def test_a_single_picture_fills_all_frames(clips, name):
 
 @pytest.mark.parametrize("interpolation", MODES)
 @pytest.mark.parametrize(("name", "size"), [("picture.mp4", 224), ("picture.mp4", 64), ("portrait.mp4", 64)])
-def test_pixels_are_those_of_clips_own_transform(clips, name, size, interpolation):
-    """Mean absolute difference below 0.25 of 255, without a bias, though the test pattern is all sharp edges."""
+def test_pixels_match_clips_own_transform(clips, name, size, interpolation):
+    """The mean absolute difference is below 0.25 of 255, without a bias, on a test pattern of sharp edges."""
     span = probe(clips / name)
     ours = decode(clips / name, recipe(4, size, interpolation)).astype(float)
     pil = np.stack([by_pil(f, size, interpolation) for f in shown(clips / name, middles(0, span.end, 4))])
@@ -82,16 +82,16 @@ def test_pixels_are_those_of_clips_own_transform(clips, name, size, interpolatio
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_rotation_and_pixel_shape_are_honoured(tmp_path, clips, turn):
+def test_rotation_is_applied(tmp_path, clips, turn):
     turned = recode(tmp_path / "t.mp4", clips / "picture.mp4", "-c", "copy", before=("-display_rotation", str(turn)))
     upright = decode(clips / "picture.mp4", recipe(2, 32)).astype(float)
     got = decode(turned, recipe(2, 32)).astype(float)
-    # The clip has odd sides, so the two centre crops may lie half a pixel apart; a wrong turn would differ by tens.
+    # The clip has odd sides, so the two centre crops may lie half a pixel apart; a wrong rotation would differ by tens.
     assert abs(got - np.rot90(upright, turn // 90, axes=(1, 2))).mean() < 8
     assert abs(got - upright).mean() > 40
 
 
-def test_pixels_that_are_not_square_are_shown_as_a_player_shows_them(tmp_path):
+def test_non_square_pixels_are_displayed_as_in_a_player(tmp_path):
     square = film(tmp_path / "a.mp4", "testsrc2=s=256x128:r=5:d=1", *H264)
     narrow = film(tmp_path / "b.mp4", "testsrc2=s=256x128:r=5:d=1,scale=128:128,setsar=2", *H264)
     difference = abs(decode(square, recipe(2)).astype(float) - decode(narrow, recipe(2)).astype(float))
@@ -106,7 +106,7 @@ def test_a_cover_picture_is_not_the_video(tmp_path, clips):
     assert number(decode(path, recipe(4))).tolist() == [12, 37, 62, 87]
 
 
-def test_damage_is_a_failure_with_ffmpegs_words_and_the_same_words_each_time(tmp_path, clips):
+def test_damage_is_reported_with_ffmpegs_message_and_the_same_message_each_time(tmp_path, clips):
     damaged = bytearray((clips / "picture.mp4").read_bytes())
     middle = damaged.index(b"mdat") + 20_000
     damaged[middle : middle + 2000] = bytes(byte ^ 0x5A for byte in damaged[middle : middle + 2000])
@@ -130,7 +130,7 @@ def made(shard: int = 0) -> Shard:
     return Shard.read(f"data/folder/frames/shard-{shard}")
 
 
-def test_the_stage_fills_its_shards_and_makes_again_only_what_changed(project, clips):
+def test_the_stage_writes_its_shards_and_recomputes_only_changed_rows(project, clips):
     fill(clips)
     params = project(frames={"count": 5})
     download.run(params)
@@ -155,7 +155,7 @@ def test_the_stage_fills_its_shards_and_makes_again_only_what_changed(project, c
     assert not made(0).array[1, 2:].any()
 
 
-def test_videos_that_fail_keep_a_reason_and_too_many_stop_the_run_with_the_shard_written(project, clips, capsys):
+def test_failed_videos_keep_a_reason_and_too_many_stop_the_run_after_the_shard_is_written(project, clips, capsys):
     fill(clips, "steady.mp4,x,test,7,8\nabsent.mp4,x,test,,\n")
     params = project(dataset={"max_failed": 0.6})
     download.run(params)
@@ -169,7 +169,7 @@ def test_videos_that_fail_keep_a_reason_and_too_many_stop_the_run_with_the_shard
     assert reasons["one.mp4"] == reasons["absent.mp4"] == "cannot be opened: No such file or directory"
     assert reasons["steady.mp4@7-8"] == "its clip starts at 7.00 s, but its pictures end at 4.00 s"
     assert "failed: picture.mp4: changed since" in capsys.readouterr().err
-    # Of 7 videos the first shard knows of 2 failures: its own, and that of the download in the other shard.
+    # The first shard counts 2 failures of 7 videos: its own, and the failed download in the other shard.
     strict = project(dataset={"max_failed": 0.2})
     with pytest.raises(UserError, match=r"2 of 7 videos failed.*the first here is picture\.mp4: changed"):
         frames.run(strict, 0)
@@ -189,7 +189,7 @@ def test_real_clips_run_through_both_stages_as_a_folder(project, real_clips):
         assert all(array.std() > 10 for array in made(shard).array)
 
 
-def test_an_absent_ffmpeg_or_backbone_is_the_users_to_mend(project, clips, monkeypatch):
+def test_a_missing_ffmpeg_or_backbone_is_a_user_error(project, clips, monkeypatch):
     fill(clips)
     download.run(project())
     try:

@@ -1,4 +1,4 @@
-"""Every picture of a clip, cut by `decode` and decoded by PyAV, at the size it has: the same instants and pixels."""
+"""Frames from `decode` against all pictures as PyAV decodes them: the same instants and the same pixels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,24 +14,24 @@ from rap.frames.decode import Recipe, decode
 from rap.frames.probe import probe
 from rap.params import Frames
 
-# Colours that RGB can hold: where it clips, luma cannot be had back.
+# Colours within the range of RGB: where RGB clips, luma cannot be recovered.
 PALE = "testsrc2=s=161x121:r=25:d=2,lutyuv=y=64+val/2:u=64+val/2:v=64+val/2"
 B_FRAMES = (*H264, "-x264-params", "bframes=3:b-adapt=0:b-pyramid=normal:keyint=20:open-gop=1")
 UNEVEN = ("-vf", "select='not(mod(n*n,7)-1)+not(mod(n,5))'", "-fps_mode", "vfr")
 
-# What docs/frames.md states, in steps of 255: mean, 99 % below, largest.
+# The bounds in docs/frames.md, in steps of 255: mean, 99th percentile, largest.
 BOUNDS = {"native": (0.03, 1, 2), "224": (0.2, 1, 4)}
 
 
 def luma(rgb: np.ndarray, red: float, blue: float) -> np.ndarray:
-    """The luma that pictures in RGB were made of; rounding to RGB moved it by less than half a step."""
+    """The luma of RGB pictures; rounding to RGB moved it by less than half a step."""
     return 16 + 219 / 255 * (rgb @ np.array([red, 1 - red - blue, blue], np.float32))
 
 
 def compare(path: Path) -> None:
-    """As many frames as there are pictures, of full height or width: luma is what PyAV decodes, to the bit.
+    """With one frame per picture at full size, luma equals that of PyAV exactly.
 
-    The picture before and the one after differ somewhere, so that it is this picture and no other.
+    The neighbouring pictures differ from the frame somewhere, so it is this picture and no other.
     """
     span = probe(path)
     times, decoded = zip(*player.pictures(path), strict=True)
@@ -42,7 +42,7 @@ def compare(path: Path) -> None:
     ours = decode(path, Recipe(Frames(count=count), side, "bicubic"))
 
     middle = player.middles(span.start, span.end, count)
-    inwards = np.sign((span.start + span.end) / 2 - middle)  # where two pictures meet, the one nearer to the middle
+    inwards = np.sign((span.start + span.end) / 2 - middle)  # at a change of picture, the one nearer to the middle
     for frame, n in zip(ours, player.at(times, middle + 2e-6 * inwards), strict=True):
         held = ((frame > 0) & (frame < 255)).all(axis=-1)
         assert held.mean() > 0.5
@@ -52,14 +52,14 @@ def compare(path: Path) -> None:
             assert not np.array_equal(got, planes[other][held]), f"{path.name}: picture {other} is as good as {n}"
 
 
-def test_every_picture_of_real_clips_is_the_one_and_has_the_luma_that_pyav_decodes(real_clips):
+def test_every_picture_of_real_clips_has_the_luma_that_pyav_decodes(real_clips):
     for path in real_clips:
         compare(path)
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_the_pixels_of_real_clips_are_within_the_bound_that_docs_frames_states(real_clips, name):
-    """Against PyAV, RGB in floating point, and CLIP's own transform in PIL."""
+def test_the_pixels_of_real_clips_are_within_the_bounds_of_docs_frames(real_clips, name):
+    """Against PyAV, RGB in floating point, and CLIP's own transform with PIL."""
     for path in real_clips:
         span = probe(path)
         frames = player.shown(path, player.middles(span.start, span.end, 8))
@@ -85,7 +85,7 @@ def test_pictures_that_start_after_the_sound(tmp_path, name):
     compare(path)
 
 
-def test_a_span_is_the_same_pictures_wherever_decoding_starts(tmp_path, monkeypatch):
+def test_a_span_gives_the_same_pictures_wherever_decoding_starts(tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4", "testsrc2=s=64x64:r=12:d=3", *H264, "-g", "6")
     spans = [(0.1 * n, 0.1 * n + 0.8) for n in range(1, 20)]  # some instants fall on a change of picture
     recipe = Recipe(Frames(count=8), 32, "bicubic")
@@ -102,6 +102,6 @@ def test_a_clip_that_an_edit_list_starts_between_key_frames(tmp_path):
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_pictures_that_are_to_be_turned(tmp_path, turn):
+def test_rotated_videos(tmp_path, turn):
     whole = film(tmp_path / "p.mp4", PALE, *B_FRAMES)
     compare(recode(tmp_path / "a.mp4", whole, "-c", "copy", before=("-display_rotation", str(turn))))

@@ -1,4 +1,4 @@
-"""The decoder `sparse` against the one that decodes everything: the same pictures, and no fewer failures unseen."""
+"""The decoder `sparse` against `ffmpeg`, which decodes every picture: equal frames, and no failure goes unnoticed."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ MOVING = "testsrc2=s=162x121:r=25:d=4"
 PYRAMID = "bframes=3:b-adapt=0:b-pyramid=normal"
 QUICK = ("-deadline", "realtime", "-cpu-used", "8")
 HIDDEN = ("-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "30")  # pictures that are decoded but never shown
-KINDS = {  # codecs and groups of pictures that the decoder vouches for
+KINDS = {  # codecs and groups of pictures that `sparse` decodes itself
     "long.mp4": ("-c:v", "libx264", "-x264-params", PYRAMID),
     "long.mkv": ("-c:v", "libx264", "-x264-params", PYRAMID),
     "short.mp4": ("-c:v", "libx264", "-x264-params", f"{PYRAMID}:keyint=12"),
@@ -49,7 +49,7 @@ LEFT = {  # those that it leaves to ffmpeg
     "never-whole.mp4": ("-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=25:bframes=0"),
 }
 SPANS = [(math.nan, math.nan), (1.3, 2.2), (2.02, 2.9), (2.6, math.nan)]
-# What docs/frames.md states of the two decoders, in steps of 255: mean, largest. It is 0 with the versions in the lock.
+# The bounds in docs/frames.md, in steps of 255: mean, largest. With the locked versions the difference is 0.
 MEAN, LARGEST = 0.01, 1
 
 
@@ -58,15 +58,15 @@ def recipe(decoder: str, count=8, size=64, interpolation="bicubic", **sampler) -
 
 
 @pytest.fixture
-def sure(monkeypatch):
-    """No help from ffmpeg: what `sparse` does not vouch for is a failure of the test."""
+def no_fallback(monkeypatch):
+    """A fallback to ffmpeg fails the test."""
     cut = sparse.cut
 
     def must(*arguments):
         try:
             return cut(*arguments)
-        except sparse.Unsure as reason:
-            pytest.fail(f"unsure: {reason}")
+        except sparse.Fallback as reason:
+            pytest.fail(f"fallback: {reason}")
 
     monkeypatch.setattr(sparse, "cut", must)
 
@@ -85,11 +85,11 @@ def same_everywhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_codecs_and_groups_of_all_kinds(tmp_path, sure, name):
+def test_codecs_and_groups_of_all_kinds(tmp_path, no_fallback, name):
     same_everywhere(film(tmp_path / name, MOVING, *KINDS[name]))
 
 
-def test_the_clips_of_all_tests(clips, sure):
+def test_the_clips_of_all_tests(clips, no_fallback):
     for path in clips.iterdir():
         if path.suffix != ".ts":
             for start, end in [(math.nan, math.nan), (0.1, 0.5)] if "one." not in path.name else [(math.nan, math.nan)]:
@@ -97,21 +97,21 @@ def test_the_clips_of_all_tests(clips, sure):
                     same(path, start, end, **how)
 
 
-def test_real_clips(real_clips, sure):
+def test_real_clips(real_clips, no_fallback):
     for path in real_clips:
         for how in ({"count": 1}, {"count": 12, "size": 224}, {"count": 40, "sampler": "fps", "fps": 3.0}):
             same(path, **how)
-        same(path, 1.1, 1.9, count=5)  # in the middle of it two pictures of three of the clips meet
+        same(path, 1.1, 1.9, count=5)  # its middle is a change of picture in three of the clips
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_turned_pictures_and_pixels_that_are_not_square(tmp_path, sure, turn):
+def test_rotated_videos_and_non_square_pixels(tmp_path, no_fallback, turn):
     narrow = film(tmp_path / "n.mp4", "testsrc2=s=130x128:r=25:d=1,setsar=2", *H264)
     same(narrow)
     same(recode(tmp_path / "t.mp4", narrow, "-c", "copy", before=("-display_rotation", str(turn))))
 
 
-def test_clips_that_start_late_or_at_an_edit(tmp_path, sure):
+def test_clips_that_start_late_or_at_an_edit(tmp_path, no_fallback):
     whole = film(tmp_path / "w.mp4", MOVING, *KINDS["short.mp4"])
     sound = ("-f", "lavfi", "-i", "sine=d=5", "-itsoffset", "0.73")
     both = ("-map", "1:v", "-map", "0:a", "-c:v", "copy")
@@ -119,11 +119,11 @@ def test_clips_that_start_late_or_at_an_edit(tmp_path, sure):
     for name in ("late.mp4", "late.mkv"):
         late = recode(tmp_path / name, whole, *both, before=sound)
         same_everywhere(late)
-        same(late, 0.0, 1.5)  # the first instants come before the first picture
+        same(late, 0.0, 1.5)  # the first instants are before the first picture
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_it_does_not_vouch_for_is_left_to_ffmpeg(tmp_path, monkeypatch, name):
+def test_unsupported_videos_fall_back_to_ffmpeg(tmp_path, monkeypatch, name):
     path = film(tmp_path / name, MOVING, *LEFT[name])
     reasons = []
     cut = sparse.cut
@@ -131,7 +131,7 @@ def test_what_it_does_not_vouch_for_is_left_to_ffmpeg(tmp_path, monkeypatch, nam
     def noted(*arguments):
         try:
             return cut(*arguments)
-        except sparse.Unsure as reason:
+        except sparse.Fallback as reason:
             reasons.append(reason)
             raise
 
@@ -140,8 +140,8 @@ def test_what_it_does_not_vouch_for_is_left_to_ffmpeg(tmp_path, monkeypatch, nam
     assert reasons
 
 
-def test_what_is_decoded_is_what_the_chosen_pictures_need():
-    """I P b P | I P b P | I (open: b shown before it) P: by place, and the time at which each is shown."""
+def test_only_what_the_chosen_pictures_need_is_decoded():
+    """Groups I P b P | I P b P | I b P; the last is open: its b is displayed before its I."""
     times = [0, 2, 1, 3, 4, 6, 5, 7, 9, 8, 10]
     packets = tuple(Packet(time, place in (0, 4, 8)) for place, time in enumerate(times))
 
@@ -153,13 +153,13 @@ def test_what_is_decoded_is_what_the_chosen_pictures_need():
     assert decoded(10) == [4, 5, 6, 7, 8, 9, 10]
 
 
-def test_pictures_that_no_other_refers_to_are_not_decoded(tmp_path, monkeypatch):
+def test_unreferenced_pictures_are_not_decoded(tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4", MOVING, "-c:v", "libx264", "-x264-params", "bframes=3:b-adapt=0:b-pyramid=none")
     came = []
     checked = sparse.checked
     monkeypatch.setattr(sparse, "checked", lambda frames, times: checked(came.extend(frames) or frames, times))
     decode(path, recipe("sparse", count=4))
-    assert 25 <= len(came) <= 30, "of 100: every fourth, and those that were asked for"
+    assert 25 <= len(came) <= 30, "of 100 pictures: every fourth, and the chosen ones"
 
 
 def damaged(path: Path, source: Path, place: float) -> Path:
@@ -178,7 +178,7 @@ def outcome(path: Path, decoder: str) -> str | bytes:
 
 
 @pytest.mark.parametrize("name", ["short.mp4", "strict.mkv", "hevc.mp4"])
-def test_damage_has_ffmpegs_words_or_does_not_touch_the_frames(tmp_path, name):
+def test_damage_gives_ffmpegs_message_or_leaves_the_frames_intact(tmp_path, name):
     whole = film(tmp_path / name, MOVING, *KINDS[name])
     good, seen = outcome(whole, "ffmpeg"), set()
     for n in range(16):
@@ -189,23 +189,23 @@ def test_damage_has_ffmpegs_words_or_does_not_touch_the_frames(tmp_path, name):
     assert str in seen
 
 
-def test_files_that_are_no_whole_video_fail_as_ever(tmp_path, clips):
+def test_incomplete_videos_fail_with_either_decoder(tmp_path, clips):
     sound = film(tmp_path / "sound.mp4", "sine=d=1")
     (tmp_path / "empty.mp4").touch()
     short = tmp_path / "short.mp4"
-    short.write_bytes((clips / "steady.mp4").read_bytes()[:-6000])  # its index stands in front
+    short.write_bytes((clips / "steady.mp4").read_bytes()[:-6000])  # its index is at the front
     for path in (sound, tmp_path / "empty.mp4", short, tmp_path / "absent.mp4"):
         assert isinstance(outcome(path, "sparse"), str) and outcome(path, "sparse") == outcome(path, "ffmpeg")
 
 
-def test_the_names_of_rows_are_as_before_and_those_of_the_other_decoder_are_others():
+def test_row_keys_are_stable_and_differ_between_decoders():
     video = SimpleNamespace(digest="d", start=math.nan, end=2.0)
     was = ["d", [None, 2.0], {"name": "uniform", "count": 8}, {"size": 64, "interpolation": "bicubic"}]
     assert row_key(recipe("ffmpeg"), video) == digest([*was, RECIPE, ffmpeg.version()])
     assert row_key(recipe("ffmpeg"), video) != row_key(recipe("sparse"), video)
 
 
-def test_the_stage_decodes_several_at_once_and_makes_the_same_shard(project, clips):
+def test_the_stage_writes_the_same_shard_with_several_workers(project, clips):
     put(clips, "steady.mp4", "picture.mp4", "open.mp4", "sparse.webm")
     rows = "".join(f"{name},x,train\n" for name in ("steady.mp4", "picture.mp4", "open.mp4", "sparse.webm"))
     Path("list.csv").write_text("path,caption,split\n" + rows)
@@ -221,20 +221,20 @@ def test_the_stage_decodes_several_at_once_and_makes_the_same_shard(project, cli
     assert abs(made["sparse", 2].astype(int) - made["ffmpeg", 2]).max() <= LARGEST
 
 
-def test_each_thread_hears_its_own_complaints_and_the_libraries_are_silent_again():
-    def heard(n: int) -> list[str]:
-        with libav.listening() as said:
+def test_each_thread_captures_its_own_errors_and_logging_is_off_afterwards():
+    def captured(n: int) -> list[str]:
+        with libav.capture_errors() as errors:
             for _ in range(50):
-                av.logging.log(av.logging.ERROR, "rap", f"complaint {n}")
-            return [text for *_, text in said]
+                av.logging.log(av.logging.ERROR, "rap", f"error {n}")
+            return [text for *_, text in errors]
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(heard, [1, 1, 2, 3])) == [[f"complaint {n}"] * 50 for n in (1, 1, 2, 3)]
+        assert list(pool.map(captured, [1, 1, 2, 3])) == [[f"error {n}"] * 50 for n in (1, 1, 2, 3)]
     assert av.logging.get_level() is None
 
 
-def test_a_complaint_of_the_container_is_heard(clips):
+def test_an_error_while_probing_forces_a_fallback(clips):
     span = probe(clips / "steady.mp4")
-    assert span.quiet
-    with pytest.raises(sparse.Unsure):
-        sparse.cut(clips / "steady.mp4", replace(span, quiet=False), 32, "bicubic", 0.0, 1.0, 4)
+    assert span.clean
+    with pytest.raises(sparse.Fallback):
+        sparse.cut(clips / "steady.mp4", replace(span, clean=False), 32, "bicubic", 0.0, 1.0, 4)

@@ -1,6 +1,6 @@
-"""A second decoder: what a player shows of a video, decoded by PyAV and handled by PIL and torchvision.
+"""A second decoder: what a player shows of a video, decoded by PyAV and transformed by PIL and torchvision.
 
-PyAV brings a libavcodec of its own, of another version than the ffmpeg that `rap` runs.
+PyAV brings its own libavcodec, of another version than the ffmpeg program.
 """
 
 from pathlib import Path
@@ -19,14 +19,14 @@ def middles(start: float, end: float, count: int) -> np.ndarray:
 
 
 def pictures(path: Path) -> list[tuple[float, av.VideoFrame]]:
-    """All pictures as they are shown, each with the second, from the container's start, at which it comes."""
+    """All pictures in display order, with their times in seconds from the start of the container."""
     with av.open(str(path)) as container:
         zero = (container.start_time or 0) / av.time_base
         return [(float(frame.pts * frame.time_base) - zero, frame) for frame in container.decode(video=0)]
 
 
 def at(times: list[float], instants) -> list[int]:
-    """Which picture is on display at each instant: the last one that has come by then."""
+    """The index of the picture on display at each instant."""
     return (np.searchsorted(times, np.asarray(instants) + 1e-6, side="right") - 1).tolist()
 
 
@@ -45,7 +45,7 @@ def planes(frame: av.VideoFrame) -> list[np.ndarray]:
 
 
 def by_pil(frame: av.VideoFrame, size: int, interpolation: str) -> np.ndarray:
-    """CLIP's transform of a yuv420p frame that was turned to RGB in floating point: [size, size, 3] float."""
+    """CLIP's transform of a yuv420p frame, converted to RGB in floating point: [size, size, 3] float."""
     luma, *chroma = (plane.astype(np.float32) for plane in planes(frame))
     blue, red = ((_big(plane, frame) - 128) / 224 for plane in chroma)
     kr, kb = weights(frame)

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine: serves files well, or as badly as a test says, and remembers what was asked."""
+"""A local HTTP server that serves files correctly, or with faults that a test scripts, and records the requests."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ Step = Callable[["Handler", bytes], None]
 
 
 class Server(ThreadingHTTPServer):
-    """`files` by path; `script`: what to do at the next requests for a path, before it is served well."""
+    """`files` by path; `script`: the responses to the next requests for a path, after which it is served correctly."""
 
     daemon_threads = True
 
@@ -23,7 +23,7 @@ class Server(ThreadingHTTPServer):
         self.script: dict[str, list[Step]] = defaultdict(list)
         self.asked: list[tuple[str, str | None]] = []  # path, Range
         self.types: dict[str, str] = {}
-        self.waited_out: list[str] = []  # paths at which a stalled client waited for too long
+        self.waited_out: list[str] = []  # paths whose client did not give up in time
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
         return sum(asked == path for asked, _ in self.asked)
 
     def handle_error(self, request, address) -> None:
-        """A client that went away is no news."""
+        """Clients may disconnect: nothing to report."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in server.files and not server.script[self.path]:
             status(404)(self, b"")
             return
-        step = server.script[self.path].pop(0) if server.script[self.path] else well
+        step = server.script[self.path].pop(0) if server.script[self.path] else correct
         step(self, server.files.get(self.path, b""))
 
     def head(self, code: int, **headers) -> None:
@@ -58,8 +58,8 @@ def tag(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
-def well(handler: Handler, body: bytes) -> None:
-    """As RFC 9110 has it: ranges, and If-Range by ETag."""
+def correct(handler: Handler, body: bytes) -> None:
+    """A correct response (RFC 9110): ranges, and If-Range with an ETag."""
     _send(handler, body, len(body))
 
 
@@ -78,12 +78,12 @@ def _send(handler: Handler, body: bytes, until: int, **headers) -> None:
 
 
 def drop(after: int) -> Step:
-    """Hang up when so many bytes of the file are out."""
+    """Disconnect after `after` bytes of the file."""
     return lambda handler, body: _send(handler, body, after)
 
 
 def stall(after: int, seconds: float = 20) -> Step:
-    """Say nothing more until somebody asks again, once so many bytes are out."""
+    """Send `after` bytes, then nothing until the next request arrives."""
 
     def step(handler: Handler, body: bytes) -> None:
         asked = len(handler.server.asked)
@@ -98,15 +98,15 @@ def stall(after: int, seconds: float = 20) -> Step:
 
 
 def endless(handler: Handler, body: bytes) -> None:
-    """Again and again, up to 200 MB, until the client hangs up; then the next request is served well."""
+    """Send up to 200 MB, until the client disconnects."""
     handler.head(200)
     for _ in range(200):
         handler.wfile.write(bytes(1_000_000))
     handler.server.waited_out.append(handler.path)
 
 
-def squeezed(handler: Handler, body: bytes) -> None:
-    """Compressed on the way, if the client allows it."""
+def compressed(handler: Handler, body: bytes) -> None:
+    """Compress the body if the client accepts that."""
     if "gzip" in handler.headers["Accept-Encoding"]:
         body = gzip.compress(body)
     handler.head(200, Content_Length=len(body))
@@ -125,13 +125,13 @@ def redirect(to: str) -> Step:
     return status(302, Location=to)
 
 
-def rangeless(handler: Handler, body: bytes) -> None:
-    """All of it, whatever range was asked for, and no word on which version it is."""
+def ignore_ranges(handler: Handler, body: bytes) -> None:
+    """Ignore ranges: send the whole file, without its version."""
     handler.head(200, Content_Length=len(body))
     handler.wfile.write(body)
 
 
-def rangeless_drop(after: int) -> Step:
+def drop_without_ranges(after: int) -> Step:
     def step(handler: Handler, body: bytes) -> None:
         handler.head(200, Content_Length=len(body), ETag=tag(body))
         handler.wfile.write(body[:after])
@@ -139,22 +139,22 @@ def rangeless_drop(after: int) -> Step:
     return step
 
 
-def careless(handler: Handler, body: bytes) -> None:
-    """The range of whatever lies there now: If-Range is not looked at."""
+def ignore_if_range(handler: Handler, body: bytes) -> None:
+    """Ignore If-Range: send the range of the present file."""
     start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
     span = f"bytes {start}-{len(body) - 1}/{len(body)}"
     handler.head(206, Content_Range=span, Content_Length=len(body) - start, ETag=tag(body))
     handler.wfile.write(body[start:])
 
 
-def lengthless(handler: Handler, body: bytes) -> None:
-    """No Content-Length: the end of the connection is the end of the file."""
+def without_length(handler: Handler, body: bytes) -> None:
+    """Send no Content-Length: the end of the connection ends the file."""
     handler.head(200)
     handler.wfile.write(body)
 
 
 def chunked(ends: bool) -> Step:
-    """In pieces of unknown number, the last of which says that it is the last, or is missing."""
+    """Use chunked transfer encoding, with or without the final chunk."""
 
     def step(handler: Handler, body: bytes) -> None:
         handler.protocol_version, handler.close_connection = "HTTP/1.1", True

@@ -1,8 +1,9 @@
 """The manifest: the videos and captions of a dataset, their splits, and the status of each video."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, get_type_hints
 
 import pandas as pd
 
@@ -10,29 +11,41 @@ from rap.errors import UserError
 from rap.files import atomic
 
 SPLITS = ("train", "val", "test")
-VIDEO_COLUMNS = {
-    "video_id": "string",
-    "path": "string",  # relative to the folder of the dataset's videos
-    "split": "string",
-    "digest": "string",  # SHA-256 of the file; empty if failed
-    "start": "float64",  # seconds; NaN: from the start of the file
-    "end": "float64",  # seconds; NaN or beyond the end: to the end of the file
-    "duration": "float64",  # of the whole file, in seconds; NaN if failed
-    "twin": "string",  # the video that shows the same scene in reverse, or empty
-    "status": "string",  # ok | failed
-    "reason": "string",  # of the failure, in one line; empty if ok
-}
-CAPTION_COLUMNS = {
-    "caption_id": "string",
-    "video_id": "string",
-    "caption": "string",
-    "kind": "string",  # the kind of event that the caption describes (demo), or empty
-}
+
+
+class Video(NamedTuple):
+    """A clip: a row of videos.parquet."""
+
+    video_id: str
+    path: str  # relative to the folder of the dataset's videos
+    split: str
+    digest: str  # SHA-256 of the file; empty if failed
+    start: float  # seconds; NaN: from the start of the file
+    end: float  # seconds; NaN or beyond the end: to the end of the file
+    duration: float  # of the whole file, in seconds; NaN if failed
+    twin: str  # the video that shows the same scene in reverse, or empty
+    status: str  # ok | failed
+    reason: str  # of the failure, in one line; empty if ok
+
+
+class Caption(NamedTuple):
+    """A row of captions.parquet."""
+
+    caption_id: str
+    video_id: str
+    caption: str
+    kind: str  # the kind of event that the caption describes (demo), or empty
+
+
+DTYPES = {str: "string", float: "float64"}
+VIDEO_COLUMNS, CAPTION_COLUMNS = (
+    {name: DTYPES[kind] for name, kind in get_type_hints(row).items()} for row in (Video, Caption)
+)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Videos (one row each, VIDEO_COLUMNS) and captions (one row each, CAPTION_COLUMNS), in a fixed order.
+    """Videos and captions, one row each, in a fixed order; Video and Caption describe the columns.
 
     Each of `notes` is a sentence on annotations that were left out or are odd.
     """
@@ -71,6 +84,10 @@ class Manifest:
         for name, table in (("videos", self.videos), ("captions", captions)):
             with atomic(Path(folder) / f"{name}.parquet") as path:
                 table.to_parquet(path, index=False)
+
+    def rows(self) -> Iterator[Video]:
+        """The videos, one by one."""
+        return map(Video._make, self.videos.itertuples(index=False, name=None))
 
     def split(self, name: str) -> "Manifest":
         """The videos of one split and their captions."""

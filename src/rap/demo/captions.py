@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from rap.demo.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing
+from rap.demo.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing, pick
 
 GRAMMAR = (
     "a an the and at from to on with while then before after background stays moves goes travels appears shows up "
@@ -33,10 +33,10 @@ def describe(background: str, things: list[Thing], rng: np.random.Generator, pla
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """A clip's caption. Background, bystander and most places are left out at random."""
-    text = choose(event(scene, rng), rng)
+    text = pick(rng, event(scene, rng))
     if scene.bystander and rng.random() < 0.6:
         other = name(scene.bystander) + _where(scene.bystander, rng, 0.6)
-        text += choose([f" while {other} stays", f" with {other}"], rng)
+        text += pick(rng, [f" while {other} stays", f" with {other}"])
     return text + _background(scene.background, rng)
 
 
@@ -58,7 +58,7 @@ def event(scene: Scene, rng: np.random.Generator) -> list[str]:
             verb, larger = ("grows", "larger") if before.size == "small" else ("shrinks", "smaller")
             turns = f"turns from {before.size} to {after.size}"
             return [f"{thing}{where} {verb}", f"{thing}{where} gets {larger}", f"{thing}{where} {turns}"]
-        case _:  # order
+        case "order":
             first, then = thing + where, name(after) + _where(after, rng, 0.7)
             return [f"{first} flashes then {then}", f"{first} flashes before {then}", f"{then} flashes after {first}"]
 
@@ -67,10 +67,6 @@ def name(thing: Thing, size: bool = False) -> str:
     """ "a red ring"; with `size`, "a small red ring", unless its size is medium."""
     adjective = f"{thing.size} " if size and thing.size != "medium" else ""
     return _a(f"{adjective}{thing.colour} {thing.shape}")
-
-
-def choose(texts: list[str], rng: np.random.Generator) -> str:
-    return texts[rng.integers(len(texts))]
 
 
 def _a(noun: str) -> str:

@@ -45,7 +45,7 @@ def _event(scene: Scene, time: np.ndarray, rng: np.random.Generator) -> list[Lay
             return [_blend(start, replace(start, radius=end.radius), _ease(time, rng.uniform(0.42, 0.58), 0.6))]
         case "move":
             return [_blend(start, end, _ease(time, rng.uniform(0.44, 0.56), rng.uniform(0.5, 0.7)))]
-        case _:  # order
+        case "order":
             gap = rng.uniform(-0.04, 0.04)
             return [_flash(start, time, 0.26 + gap), _flash(end, time, 0.74 + gap)]
 

@@ -28,7 +28,19 @@ from rap.clip.tokenizer import tokenize
 from rap.clip.trainable import CLIP, encode_text, open_clip_model
 from rap.demo.captions import caption, describe, vocabulary
 from rap.demo.draw import still
-from rap.demo.scenes import BACKGROUNDS, COLOURS, KINDS, PLACES, SHAPES, SIZES, Scene, Thing, draw_scene, draw_thing
+from rap.demo.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    draw_scene,
+    draw_thing,
+    pick,
+)
 from rap.files import atomic, write_json
 from rap.params import Params, Pretrain
 from rap.runtime.device import setup
@@ -110,7 +122,7 @@ def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: fl
 
 def warm_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
     """Mean cross-entropy of classifying each property of the one thing in a still."""
-    stills = [Still(_pick(rng, BACKGROUNDS), (draw_thing(rng, _pick(rng, SIZES)),)) for _ in range(batch)]
+    stills = [Still(pick(rng, BACKGROUNDS), (draw_thing(rng, pick(rng, SIZES)),)) for _ in range(batch)]
     embedded = model.encode_image(pixels(stills, rng))
     labels = {name: [values.index(getattr(s.things[0], name)) for s in stills] for name, values in NAMES.items()}
     losses = [F.cross_entropy(heads[name](embedded), torch.tensor(label)) for name, label in labels.items()]
@@ -131,7 +143,7 @@ def both_losses(model: CLIP, rng: np.random.Generator, batch: int) -> Tensor:
 
 def event_loss(model: CLIP, rng: np.random.Generator, batch: int) -> Tensor:
     """CLIP's loss over captions of events and of their reversals, and stills of how they ended."""
-    scenes = [draw_scene(rng, _pick(rng, KINDS)) for _ in range(batch // 2)]
+    scenes = [draw_scene(rng, pick(rng, KINDS)) for _ in range(batch // 2)]
     scenes += [scene.backwards() for scene in scenes]
     images = model.encode_image(pixels([outcome(scene) for scene in scenes], rng), True)
     texts = embed(model, [caption(scene, rng) for scene in scenes])
@@ -150,15 +162,15 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 
 def group(rng: np.random.Generator, things: int, vary: str | None = None) -> list[Still]:
     """Four stills that differ in one thing: in its place, or in its place and one more property, two values of each."""
-    first = draw_thing(rng, _pick(rng, SIZES))
-    vary = vary or _pick(rng, ("place", "place", "colour", "shape", "size"))
+    first = draw_thing(rng, pick(rng, SIZES))
+    vary = vary or pick(rng, ("place", "place", "colour", "shape", "size"))
     places = rng.permutation(NAMES["place"])[:GROUP] if vary == "place" else rng.permutation(NAMES["place"])[:2]
     variants = [replace(first, place=str(place)) for place in places]
     if vary != "place":
         values = rng.permutation(NAMES[vary])[:2]
         variants = [replace(one, **{vary: str(value)}) for one in variants for value in values]
     second = [_beside(rng, variants)] * (things - 1)
-    background = _pick(rng, BACKGROUNDS)
+    background = pick(rng, BACKGROUNDS)
     return [Still(background, (one, *second)) for one in variants]
 
 
@@ -217,7 +229,3 @@ def quality(model: CLIP, seed: int = 1) -> dict[str, float]:
 def _similarity(model: CLIP, stills: list[Still], texts: list[str], rng: np.random.Generator) -> Tensor:
     """Cosine similarities [captions, stills]."""
     return embed(model, texts) @ model.encode_image(pixels(stills, rng), True).T
-
-
-def _pick(rng: np.random.Generator, names) -> str:
-    return list(names)[rng.integers(len(names))]

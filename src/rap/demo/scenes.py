@@ -1,9 +1,12 @@
 """The scenes of the demo: coloured things at nine places, and one event per scene."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
+T = TypeVar("T")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
 COLOURS = {  # sRGB
     "red": (226, 62, 64),
@@ -28,7 +31,8 @@ PLACES = {  # centre (x, y) in widths of the frame, from the top left corner
     "bottom right": (0.8, 0.8),
 }
 SIZES = {"small": 0.085, "medium": 0.13, "large": 0.19}  # radius in widths of the frame
-KINDS = ("move", "appear", "colour", "size", "order")
+Kind = Literal["move", "appear", "colour", "size", "order"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, order=True)
@@ -51,7 +55,7 @@ class Scene:
     order   one thing flashes, then another
     """
 
-    kind: str
+    kind: Kind
     background: str
     before: Thing | None
     after: Thing | None
@@ -73,12 +77,12 @@ class Scene:
 
 
 def draw_thing(rng: np.random.Generator, size: str = "medium") -> Thing:
-    return Thing(_pick(rng, SHAPES), _pick(rng, COLOURS), _pick(rng, PLACES), size)
+    return Thing(pick(rng, SHAPES), pick(rng, COLOURS), pick(rng, PLACES), size)
 
 
-def draw_scene(rng: np.random.Generator, kind: str) -> Scene:
+def draw_scene(rng: np.random.Generator, kind: Kind) -> Scene:
     """A random scene without ambiguity: no two things look alike or overlap."""
-    background, thing = _pick(rng, BACKGROUNDS), draw_thing(rng, "small" if kind == "size" else "medium")
+    background, thing = pick(rng, BACKGROUNDS), draw_thing(rng, "small" if kind == "size" else "medium")
     before: Thing | None = thing
     match kind:
         case "move":
@@ -89,7 +93,7 @@ def draw_scene(rng: np.random.Generator, kind: str) -> Scene:
             after = replace(thing, colour=_other(rng, COLOURS, thing.colour))
         case "size":
             after = replace(thing, size="large")
-        case _:  # order
+        case "order":
             after = draw_other(rng, (thing,))
     scene = Scene(kind, background, before, after)
     if kind != "order" and rng.random() < 0.5:
@@ -97,7 +101,7 @@ def draw_scene(rng: np.random.Generator, kind: str) -> Scene:
     return scene if rng.random() < 0.5 else scene.backwards()
 
 
-def draw_other(rng: np.random.Generator, present) -> Thing:
+def draw_other(rng: np.random.Generator, present: Sequence[Thing]) -> Thing:
     """A thing that differs from those present in shape and colour, and is off the path between their places."""
     while True:
         other = draw_thing(rng)
@@ -114,9 +118,11 @@ def _distance(place: str, start: str, end: str) -> float:
     return float(np.linalg.norm(point - a - share * path))
 
 
-def _pick(rng: np.random.Generator, names) -> str:
-    return list(names)[rng.integers(len(names))]
+def pick(rng: np.random.Generator, choices: Iterable[T]) -> T:
+    """One of the choices at random."""
+    choices = list(choices)
+    return choices[rng.integers(len(choices))]
 
 
-def _other(rng: np.random.Generator, names, name: str) -> str:
-    return _pick(rng, [other for other in names if other != name])
+def _other(rng: np.random.Generator, names: Iterable[str], name: str) -> str:
+    return pick(rng, [other for other in names if other != name])

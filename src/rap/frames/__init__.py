@@ -1,1 +1,1 @@
-"""The frames stage: videos to fixed-size frames."""
+"""The frames stage: from videos to frames of a fixed size."""

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import ffmpeg
 import numpy as np
 
+from rap.data.manifest import Video
 from rap.errors import UserError
 from rap.files import digest_file
 from rap.frames import ffmpeg as tool
@@ -26,8 +26,8 @@ from rap.frames.samplers import segments
 from rap.params import Frames
 from rap.shards import Item
 
-# Seconds by which each segment is shortened at either end. An instant at which one picture gives way to the next is
-# thereby drawn to the middle of the clip: a clip and its reversal give the same pictures. ffmpeg counts microseconds.
+# Seconds by which each segment is shortened at both ends. An instant at which the picture changes thereby moves towards
+# the middle of the clip, so that a clip and its reversal give the same pictures. ffmpeg counts in microseconds.
 TICK = 2e-6
 
 
@@ -41,17 +41,17 @@ class Recipe:
 
 
 def prepare(frames: Frames, preprocess: dict, where: str) -> Recipe:
-    """The recipe for a backbone, from its config's `preprocess`. Raises UserError, naming `where`, if it has none."""
+    """The recipe for a backbone, from `preprocess` of its config. Raises UserError, naming `where`, if unsupported."""
     if preprocess["resize_mode"] != "shortest" or preprocess["interpolation"] not in KERNELS:
         raise UserError(
-            f"{where}: preprocessing by {preprocess['resize_mode']}, {preprocess['interpolation']} is not supported; "
-            f"choose a backbone with shortest and one of {', '.join(KERNELS)}"
+            f"{where}: resize_mode {preprocess['resize_mode']} with interpolation {preprocess['interpolation']} is not "
+            f"supported; choose a backbone that uses shortest with {' or '.join(KERNELS)}"
         )
     return Recipe(frames, preprocess["size"], preprocess["interpolation"])
 
 
-def cut_clip(video: NamedTuple, recipe: Recipe, folder: Path) -> Item:
-    """Decode the frames of one row of the manifest's videos."""
+def cut_clip(video: Video, recipe: Recipe, folder: Path) -> Item:
+    """The frames of one video of the manifest, or the reason why there are none."""
     if video.status != "ok":
         return Item(video.video_id, reason=video.reason)
     path = folder / video.path
@@ -68,9 +68,9 @@ def cut_clip(video: NamedTuple, recipe: Recipe, folder: Path) -> Item:
 
 
 def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = math.nan) -> np.ndarray:
-    """The frames of the clip from `start` to `end` seconds (NaN: the video's own), [frames, size, size, 3] uint8 RGB.
+    """The frames from `start` to `end` seconds (NaN: of the whole video), [frames, size, size, 3] uint8 RGB.
 
-    Raises VideoError with ffmpeg's last words, whichever decoder is asked first.
+    Raises VideoError with ffmpeg's error messages, also for the decoder `sparse`.
     """
     span = probe(path)
     begin = span.start if math.isnan(start) else start
@@ -80,26 +80,26 @@ def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = mat
     count = segments(recipe.frames, stop - begin)
     step, first = (stop - begin) / count - 2 * TICK, span.zero + begin + count * TICK
     if recipe.frames.decoder == "sparse":
-        with suppress(sparse.Unsure):
+        with suppress(sparse.Fallback):
             return sparse.cut(path, span, recipe.size, recipe.interpolation, first, step, count)
     cut = partial(_cut, path, recipe, first, step, count, timeout=60 + 10 * span.end)
     if not (span.indexed and begin > span.start):
         return cut(seek=0.0)
     try:
         return cut(seek=begin)
-    except VideoError:  # the pictures at a key frame may refer to ones before it: decode from the start
+    except VideoError:  # a key frame's group may refer to earlier pictures: decode from the start
         return cut(seek=0.0)
 
 
 def _cut(path: Path, recipe: Recipe, first: float, step: float, count: int, seek: float, timeout: float) -> np.ndarray:
-    """`count` frames, each from the middle of `step` seconds, from `first` on by the container's clock, by ffmpeg.
+    """`count` frames, one at the middle of each `step` seconds from `first` on, by the container's clock, from ffmpeg.
 
-    Decoding starts at the key frame before `seek` seconds: nothing is missed.
+    Decoding starts at the key frame before `seek` seconds.
     """
     raw = tool.run(_command(path, recipe, seek, first, step, count), timeout)
     bytes_each = recipe.size * recipe.size * 3
     if len(raw) != count * bytes_each:
-        raise VideoError(f"ffmpeg: gave {len(raw) // bytes_each} of {count} frames")
+        raise VideoError(f"ffmpeg: returned {len(raw) // bytes_each} of {count} frames")
     return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
 
 
@@ -107,7 +107,7 @@ def _command(path: Path, recipe: Recipe, seek: float, first: float, step: float,
     whitelists = {"format_whitelist": tool.FORMATS, "protocol_whitelist": tool.PROTOCOLS}
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
     clip = ffmpeg.input(tool.url(path), **whitelists, **jump, threads=1)["V:0"]
-    # fps with round=near gives, for step n, the last picture that comes before the step's middle.
+    # For step n, fps with round=near takes the last picture before the middle of the step.
     clip = clip.filter("settb", "AVTB").filter("fps", f"{1 / step:.12f}", start_time=f"{first:.6f}", round="near")
     for name, options in filters(recipe.size, recipe.interpolation):
         clip = clip.filter(name, **options)

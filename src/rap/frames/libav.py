@@ -1,4 +1,4 @@
-"""PyAV, kept on a short lead as ffmpeg is: which files it may open, which stream is the video, and what it says."""
+"""PyAV on local files of known containers only: opening, the video stream, logged errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ import av
 
 from rap.frames.ffmpeg import FORMATS, PROTOCOLS, VideoError
 
-_lock, _listeners = Lock(), 0
+_lock, _captures = Lock(), 0
 
 
-def opened(path: Path) -> av.container.InputContainer:
-    """A local file and nothing that it names, to be closed by the caller. Raises FFmpegError."""
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a local file; it cannot open others. The caller closes it. Raises FFmpegError."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS}
     return av.open(str(path.absolute()), options=options, metadata_errors="replace")
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first stream of pictures, covers aside. Raises VideoError if there is none."""
+    """The first video stream that is not a cover picture. Raises VideoError if there is none."""
     video = next((stream for stream in container.streams.video if not _is_cover(stream)), None)
     if video is None:
         raise VideoError("no video stream")
@@ -31,26 +31,26 @@ def _is_cover(stream: av.VideoStream) -> bool:
 
 
 @contextmanager
-def listening() -> Iterator[list]:
-    """The list of what the libraries say at level error in this thread, from here to the end of the block.
+def capture_errors() -> Iterator[list]:
+    """Yield a list that collects the errors that libav logs in this thread during the block.
 
-    Elsewhere they are silent, as PyAV has it: their level is one for the whole process, so the last to leave resets it.
+    Outside, logging is off, which is PyAV's default. The log level is global, so the last thread to leave resets it.
     """
-    global _listeners
+    global _captures
     with _lock:
-        _listeners += 1
+        _captures += 1
         av.logging.set_level(av.logging.ERROR)
-        av.logging.set_skip_repeated(False)  # two threads may say the same
+        av.logging.set_skip_repeated(False)  # two threads may log the same message
     try:
-        with av.logging.Capture() as said:
-            yield said
+        with av.logging.Capture() as errors:
+            yield errors
     finally:
         with _lock:
-            _listeners -= 1
-            if not _listeners:
+            _captures -= 1
+            if not _captures:
                 av.logging.set_level(None)
 
 
 def version() -> list:
-    """What another version of may decode or scale to other pixels."""
+    """The versions of PyAV and its libraries. Other versions may decode or scale to different pixels."""
     return [av.__version__, av.library_versions["libavcodec"], av.library_versions["libswscale"]]

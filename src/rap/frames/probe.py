@@ -1,4 +1,4 @@
-"""What a video's container says, read packet by packet without decoding: from when to when it shows pictures."""
+"""When a video shows pictures, read from its container packet by packet, without decoding."""
 
 import math
 import os
@@ -10,44 +10,44 @@ from typing import NamedTuple
 import av
 
 from rap.frames.ffmpeg import VideoError
-from rap.frames.libav import listening, opened, video_stream
+from rap.frames.libav import capture_errors, open_container, video_stream
 
-INDEXED = ("mov", "matroska")  # containers with an index: a seek is exact, and the stated duration can be relied on
-SHORT = 0.9  # a file that ends before this share of its stated duration has been cut short
-GUESSED_RATE = 25  # frames per second of a stream that states neither a rate nor how long a frame lasts
+INDEXED = ("mov", "matroska")  # containers with an index: seeks are exact and the stated duration is reliable
+SHORT = 0.9  # a file that ends before this share of its stated duration is cut short
+GUESSED_RATE = 25  # frames per second of a stream that states neither a rate nor durations
 
 
 class Packet(NamedTuple):
-    """One picture as it is stored."""
+    """A picture as it is stored."""
 
-    pts: int | None  # when it is shown, in ticks of the stream's clock
-    key: bool  # decoding can start here
+    pts: int  # presentation time, in ticks of the stream's clock
+    key: bool  # whether decoding can start here
 
 
 @dataclass(frozen=True)
 class Span:
-    """The seconds, counted from the container's own start, in which the first video stream shows pictures."""
+    """When the first video stream shows pictures, in seconds from the start of the container."""
 
     start: float
     end: float
     indexed: bool
-    zero: float  # the container's start by its own time stamps
-    packets: tuple[Packet, ...]  # those of the pictures, in the order of decoding
-    quiet: bool = True  # whether reading them went without a complaint
+    zero: float  # the time stamp of the container's start
+    packets: tuple[Packet, ...]  # the pictures in decoding order; empty unless each one states its time
+    clean: bool = True  # whether libav logged no error while reading
 
 
 def probe(path: Path) -> Span:
-    """Read all packets of a video. Raises VideoError if it is no whole local video file."""
+    """Read all packets of a video. Raises VideoError unless it is a complete local video file."""
     regular(path)
     try:
-        with listening() as said, opened(path) as container:
-            return replace(_span(container), quiet=not said)
+        with capture_errors() as errors, open_container(path) as container:
+            return replace(_span(container), clean=not errors)
     except av.error.FFmpegError as error:
-        raise VideoError(f"no video that can be read: {error.strerror or type(error).__name__}") from None
+        raise VideoError(f"not a readable video: {error.strerror or type(error).__name__}") from None
 
 
 def regular(path: Path) -> None:
-    """Raises VideoError unless `path` is a regular file with something in it (a pipe would wait for ever)."""
+    """Raises VideoError unless `path` is a regular file that is not empty: opening a pipe would block."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -62,12 +62,15 @@ def _span(container: av.container.InputContainer) -> Span:
     video = video_stream(container)
     zero = (container.start_time or 0) / av.time_base
     first, last, latest = math.inf, -math.inf, 0.0
-    packets = []
+    packets: list[Packet] = []
+    timed = True
     for packet in container.demux():
         if packet.is_corrupt:
-            raise VideoError("cut short: its last packet is not whole")
+            raise VideoError("cut short: its last packet is incomplete")
         if packet.stream_index == video.index and packet.size:
-            packets.append(Packet(packet.pts, packet.is_keyframe))
+            timed = timed and packet.pts is not None
+            if packet.pts is not None:
+                packets.append(Packet(packet.pts, packet.is_keyframe))
         if packet.pts is None or packet.is_discard:
             continue
         start = float(packet.pts * packet.time_base) - zero
@@ -81,8 +84,8 @@ def _span(container: av.container.InputContainer) -> Span:
     kind = container.format.name.split(",")[0]
     indexed = kind in INDEXED
     stated = (container.duration or 0) / av.time_base
-    if kind == "matroska":  # what it states is when it ends, by its own clock, which may start late
+    if kind == "matroska":  # it states when it ends, by a clock that may start late
         stated -= zero
     if indexed and latest < SHORT * stated:
         raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
-    return Span(first, last, indexed, zero, tuple(packets))
+    return Span(first, last, indexed, zero, tuple(packets) if timed else ())

@@ -2,16 +2,16 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
+import pandas as pd
 from tqdm import tqdm
 
 from rap import shards
-from rap.data.manifest import Manifest
+from rap.data.manifest import Manifest, Video
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
@@ -19,7 +19,7 @@ from rap.frames import ffmpeg, libav
 from rap.frames.decode import Recipe, cut_clip, prepare
 from rap.params import Params
 
-RECIPE = 2  # raise it when the filters change: every frame is then decoded anew
+RECIPE = 2  # increase it when the filters change, so that all frames are decoded again
 
 
 def run(params: Params, shard: int) -> str:
@@ -30,7 +30,7 @@ def run(params: Params, shard: int) -> str:
     """
     manifest = Manifest.read(params.data / "manifest")
     recipe = read_recipe(params)
-    videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).videos.itertuples()}
+    videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).rows()}
     keys = {name: row_key(recipe, video) for name, video in videos.items()}
     shape = (recipe.frames.count, recipe.size, recipe.size, 3)
     cut = partial(cut_clip, recipe=recipe, folder=videos_folder(params))
@@ -38,7 +38,7 @@ def run(params: Params, shard: int) -> str:
     stem = params.data / "frames" / f"shard-{shard}"
     made, computed = shards.build(stem, keys, shape, "uint8", work)
     failed = made.index[made.index.reason != ""]
-    elsewhere = (manifest.videos.status != "ok").sum() - sum(video.status != "ok" for video in videos.values())
+    elsewhere = sum(manifest.videos.status != "ok") - sum(video.status != "ok" for video in videos.values())
     _stop_if_too_many(params, failed, elsewhere, len(manifest.videos), stem)
     return (
         f"{stem}: {len(keys) - len(failed)} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px "
@@ -46,14 +46,14 @@ def run(params: Params, shard: int) -> str:
     )
 
 
-def row_key(recipe: Recipe, video: NamedTuple) -> str:
-    """The digest of what the frames of a clip depend on."""
-    sampler = {"name": recipe.frames.sampler, "count": recipe.frames.count}
+def row_key(recipe: Recipe, video: Video) -> str:
+    """The digest of everything that the frames of a clip depend on."""
+    sampler: dict[str, object] = {"name": recipe.frames.sampler, "count": recipe.frames.count}
     if recipe.frames.sampler == "fps":
         sampler["fps"] = recipe.frames.fps
     span = [None if math.isnan(t) else t for t in (video.start, video.end)]
     picture = {"size": recipe.size, "interpolation": recipe.interpolation}
-    # Rows of the first decoder have no name for it in their keys: they were made when there was no other.
+    # Keys of the decoder `ffmpeg` do not name it: such rows are older than the choice.
     decoder = ["sparse", *libav.version()] if recipe.frames.decoder == "sparse" else []
     return digest([video.digest, span, sampler, picture, RECIPE, ffmpeg.version(), *decoder])
 
@@ -65,8 +65,10 @@ def read_recipe(params: Params) -> Recipe:
     return prepare(params.frames, read_json(path)["preprocess"], str(path))
 
 
-def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Iterator[shards.Item]:
-    """Items in the order in which they are done; what waits in memory is no more than what is being decoded."""
+def _cut_all(
+    cut: Callable[[Video], shards.Item], videos: dict[str, Video], workers: int, title: str, ids: list[str]
+) -> Iterator[shards.Item]:
+    """Yield items as they are finished."""
     pool = ThreadPoolExecutor(workers)
     try:
         done: Iterator[Future] = as_completed({pool.submit(cut, videos[id]) for id in ids})
@@ -79,12 +81,13 @@ def _cut_all(cut, videos: dict, workers: int, title: str, ids: list[str]) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
-def _stop_if_too_many(params: Params, failed, elsewhere: int, total: int, stem: Path) -> None:
+def _stop_if_too_many(params: Params, failed: pd.DataFrame, elsewhere: int, total: int, stem: Path) -> None:
     count = len(failed) + elsewhere
     if count <= params.dataset.max_failed * total:
         return
     first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
     raise UserError(
-        f"{stem}: {count} of {total} videos failed; dataset.max_failed ({params.dataset.max_failed:g}) allows fewer; "
-        f"the first here is {first}; {stem}.parquet has the reasons: mend those videos, or raise the limit"
+        f"{stem}: {count} of {total} videos failed, more than dataset.max_failed allows "
+        f"({params.dataset.max_failed:g}); the first here is {first}; {stem}.parquet has the reasons: replace those "
+        "videos, or raise the limit"
     )

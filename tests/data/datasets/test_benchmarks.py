@@ -1,6 +1,6 @@
-"""The four benchmarks from their real annotation files: the counts that published figures rest on, and the download.
+"""The four benchmarks with their real annotation files: the counts behind published results, and the download.
 
-Files that may not be had here (MSRVTT_data.json, some training sets) are stood in for by small ones in their format.
+Small files of the same format replace those that are not available (MSRVTT_data.json, some training sets).
 """
 
 import json
@@ -21,8 +21,8 @@ REAL |= {"activitynet": ("v_uqiMw7tQ1Cc", "v_-MFzpFMdWZs")}
 
 
 def complete(folder: Path) -> Path:
-    """Add what the real files lack: 20 captions for each video of MSR-VTT, and a few training videos."""
-    stand_ins = {
+    """Add replacements for missing files: 20 captions per video of MSR-VTT, and a few training videos."""
+    replacements = {
         "msrvtt": {
             "MSRVTT_data.json": {
                 "info": {"year": "2016"},
@@ -40,14 +40,14 @@ def complete(folder: Path) -> Path:
         },
         "activitynet": {"train.json": {f"v_train{n}": {"sentences": [f"sentence {n}."]} for n in range(600)}},
     }
-    for name, content in stand_ins.get(folder.name, {}).items():
+    for name, content in replacements.get(folder.name, {}).items():
         (folder / name).write_text(json.dumps(content))
     return folder
 
 
 @pytest.fixture
 def prepared(project, annotations):
-    """`prepared(module)`: the manifest from the real annotations, with no video there."""
+    """`prepared(module)`: the manifest from the real annotations, without videos."""
 
     def prepare(module, **keys) -> Manifest:
         name = module.__name__.rpartition(".")[2]
@@ -73,7 +73,7 @@ def test_msrvtt_has_the_1k_a_test_with_one_query_a_video(prepared):
     assert manifest.notes == ()
 
 
-def test_msvd_has_every_caption_of_670_videos_as_a_query_repeated_ones_too(prepared):
+def test_msvd_uses_every_caption_of_670_videos_as_a_query_including_repeated_ones(prepared):
     manifest = prepared(msvd)
     assert counts(manifest) == {"train": (1_200, 48_774), "val": (100, 4_290), "test": (670, 27_763)}
     assert manifest.notes == ("10845 captions repeat another of their video: kept, as in the protocol",)
@@ -82,7 +82,7 @@ def test_msvd_has_every_caption_of_670_videos_as_a_query_repeated_ones_too(prepa
 
 
 def test_didemo_has_one_paragraph_a_video_and_the_first_30_seconds(prepared):
-    """4,180 descriptions of 1,065 videos, 29 of which stand under two names that differ in the suffix."""
+    """4,180 descriptions of 1,065 videos, 29 of which are listed under two suffixes."""
     manifest = prepared(didemo)
     assert counts(manifest) == {"train": (1, 1), "val": (1_065, 1_065), "test": (1, 1)}
     assert manifest.videos.start.isna().all() and (manifest.videos.end == 30).all()
@@ -104,8 +104,8 @@ def test_activitynet_has_one_paragraph_for_each_video_of_val_1(prepared):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_download_takes_the_videos_that_are_there_by_name_and_counts_the_others(name, project, annotations, clips):
-    """In whatever container and sub-folder they are: `rap download` runs to the end and says what it found."""
+def test_download_finds_videos_by_name_and_counts_the_missing_ones(name, project, annotations, clips):
+    """In any container and sub-folder; `rap download` completes and reports what it found."""
     folder, (one, two) = complete(annotations(name)), REAL[name]
     videos = Path("elsewhere")
     (videos / "part 1").mkdir(parents=True)
@@ -126,17 +126,17 @@ def test_download_takes_the_videos_that_are_there_by_name_and_counts_the_others(
     assert list(videos.rglob("*.*")) == [videos / f"{one}.mp4", videos / "part 1" / f"{two}.webm"]
 
 
-def test_parameters_of_the_protocol_call_for_no_remark(project):
+def test_parameters_of_the_protocol_give_no_note(project):
     settings = {"frames": {"count": 12}, "features": {"max_words": 32}}
     assert departures(project(dataset={"name": "msvd"}, **settings)) == []
     assert len(departures(project(dataset={"name": "didemo"}, **settings))) == 2
     assert departures(project(**settings)) == []
 
 
-def test_validation_is_chosen_by_the_ids_alone_and_grows_by_addition():
+def test_validation_depends_on_the_ids_alone_and_grows_by_addition():
     ids = [f"video{n}" for n in range(200)]
     few, more, shuffled = (benchmark.carve(some, size) for some, size in ((ids, 20), (ids, 50), (ids[::-1], 50)))
     assert set(few["val"]) < set(more["val"]) == set(shuffled["val"])
     assert (len(few["val"]), len(few["train"]), len(more["val"])) == (20, 180, 50)
     assert sorted(few["val"] + few["train"]) == sorted(ids)
-    assert set(benchmark.carve(ids, 3)["val"]) == {"video20", "video91", "video12"}  # as sha256sum has them
+    assert set(benchmark.carve(ids, 3)["val"]) == {"video20", "video91", "video12"}  # computed with sha256sum

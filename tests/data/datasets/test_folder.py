@@ -40,7 +40,7 @@ def test_odd_captions_keep_their_characters_and_repeated_rows_are_counted(projec
     assert manifest.notes == ("1 rows repeat a caption of their clip: left out",)
 
 
-def test_spans_that_are_numbers_in_parquet_are_those_of_the_csv(project):
+def test_numeric_spans_in_parquet_equal_those_of_the_csv(project):
     table = pd.DataFrame({"path": "a.mp4", "caption": ["x", "y", "z"], "split": "test"})
     table["start"], table["end"] = [0.0, 1.5, 10.0], pd.array([1, 3, None], dtype="Int64")
     table.to_parquet("list.parquet")
@@ -61,7 +61,7 @@ def test_parquet_and_csv_give_the_same_manifest(project):
     pd.testing.assert_frame_equal(one.captions, two.captions)
 
 
-def test_a_clip_without_a_caption_is_there_and_said(project):
+def test_a_clip_without_a_caption_is_kept_and_reported(project):
     manifest = prepare(project, GOOD + "a.mp4,  ,train\nb.mp4,,test\n")
     assert list(manifest.videos.video_id) == ["a.mp4", "b.mp4"] and list(manifest.captions.caption) == ["a cat"]
     assert manifest.notes == ("1 of 2 clips have no caption: they can only be searched",)
@@ -94,7 +94,7 @@ def test_a_mistake_gets_one_line_with_its_row(project, text, words):
     assert words in str(caught.value) and "list.csv" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_absent_table_or_folder_or_another_encoding_is_named(project):
+def test_a_missing_table_or_folder_or_another_encoding_is_named(project):
     with pytest.raises(UserError, match=r"dataset\.annotations: list\.csv does not exist"):
         folder.prepare(project(), Path("videos"))
     Path("list.csv").write_bytes(GOOD.encode() + b"b.mp4,caf\xe9,train\n")

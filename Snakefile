@@ -1,4 +1,4 @@
-# The pipeline, for `snakemake --cores 8 results/table1.csv`: dvc.yaml's graph, its jobs side by side.
+# The pipeline, for `snakemake --cores 8 results/table1.csv`: the graph of src/rap/stages.py, its jobs side by side.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -13,11 +13,9 @@ include: "workflow/rules/tables.smk"
 rule all:
     default_target: True
     input:
-        expand("results/table{number}.csv", number=TABLES["runs"]),
-        run_files(PARAMS.variants, "metrics.json"),
+        results(ablations=False),
 
 
 rule ablations:
     input:
-        expand("results/table{number}.csv", number=TABLES["ablations"]),
-        run_files(PARAMS.ablations, "metrics.json"),
+        results(ablations=True),

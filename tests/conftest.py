@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sealed
 import yaml
 from scripted import Server, serving
 
@@ -67,6 +68,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
     preprocess = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
     write_json("data/backbones/demo-vit/config.json", {"preprocess": {**preprocess, "resize_mode": "shortest"}})
+    Path("data/backbones/demo-vit/weights.safetensors").touch()
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["dataset"] |= {"name": "folder", "annotations": "list.csv", "videos": "videos"}
 
@@ -74,7 +76,10 @@ def project(tmp_path, monkeypatch):
         mine = copy.deepcopy(values)
         for section, keys in changes.items():
             mine[section] = mine[section] | keys if isinstance(keys, dict) else keys
-        return parse(Params, mine, "params.yaml")
+        params = parse(Params, mine, "params.yaml")
+        if params.backbone.name == "demo-vit":
+            sealed.backbone(params)
+        return params
 
     return configure
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import tiny
 
+from rap import paths
+
 COMMANDS = [
     "download",
     "backbone",
@@ -61,7 +63,7 @@ def test_ctrl_c_in_a_stage_is_one_line_and_status_130(tmp_path, monkeypatch):
     tiny.cache(tiny.project(tmp_path, train={"epochs": 1000, "checkpoint_every": 1}))
     command = [Path(sys.executable).with_name("rap"), "train", "--variant", "lorm", "--seed", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (checkpoint := tiny.run_folder("lorm", 0) / "checkpoint.pt").exists():
+        while not (checkpoint := paths.run("lorm", 0) / "checkpoint.pt").exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

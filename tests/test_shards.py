@@ -1,10 +1,12 @@
-import os
+import shutil
 
 import numpy as np
 import pytest
+from sealed import damage
 
 from rap.errors import UserError
-from rap.shards import Item, Shard, build
+from rap.provenance import Record
+from rap.shards import Item, Shard, build, seal, untracked
 
 
 def compute(asked, failing=()):
@@ -45,16 +47,60 @@ def test_another_shape_or_type_takes_nothing_over(tmp_path, shape, dtype):
     assert asked == ["a"]
 
 
-def test_a_shard_that_is_up_to_date_is_left_alone_but_dated_anew(tmp_path):
+def test_a_shard_that_is_up_to_date_is_left_alone(tmp_path):
     keys = {"a": "1", "bb": "1"}
     build(tmp_path / "s", keys, (3,), "uint8", compute([]))
-    inode = (tmp_path / "s.npy").stat().st_ino
-    os.utime(tmp_path / "s.npy", (0, 0))
+    before = (tmp_path / "s.npy").stat()
     shard, computed = build(tmp_path / "s", keys, (3,), "uint8", compute([]))
     assert computed == 0 and list(shard.index.id) == ["a", "bb"]
-    assert (tmp_path / "s.npy").stat().st_ino == inode and (tmp_path / "s.npy").stat().st_mtime > 0
+    assert (tmp_path / "s.npy").stat().st_ino == before.st_ino
     build(tmp_path / "s", {"bb": "1", "a": "1"}, (3,), "uint8", compute([]))
-    assert Shard.read(tmp_path / "s").array[:, 0].tolist() == [2, 1]
+    assert Shard.open(tmp_path / "s").array[:, 0].tolist() == [2, 1]
+
+
+def sealed(stem, keys, failing=()):
+    shard, _ = build(stem, keys, (3,), "uint8", compute([], failing))
+    seal(shard, untracked)
+    return Shard.read(stem)
+
+
+def test_damage_of_a_row_is_found_when_it_is_read_and_mended_by_the_next_build(tmp_path):
+    keys = {"a": "1", "bb": "1", "ccc": "1"}
+    shard = sealed(tmp_path / "s", keys)
+    assert shard.rows([2, 0]).tolist() == [[3] * 3, [1] * 3] and shard.damaged() == []
+    damage(tmp_path / "s.npy", offset=-1 + shard.array.offset + 4)  # in the second row
+    shard = Shard.read(tmp_path / "s")
+    assert shard.rows([2, 0]).tolist() == [[3] * 3, [1] * 3] and shard.damaged() == ["bb"]
+    with pytest.raises(UserError, match=r"s.npy: a row is damaged; `rap verify` names"):
+        shard.rows([0, 1])
+    asked = []
+    mended, _ = build(tmp_path / "s", keys, (3,), "uint8", compute(asked))
+    assert asked == ["bb"] and mended.damaged() == []
+
+
+def test_the_array_of_another_shard_and_a_damaged_index_are_refused(tmp_path):
+    keys = {"a": "1", "bb": "1"}
+    sealed(tmp_path / "s", keys), sealed(tmp_path / "other", {"dddd": "1", "bb": "1"})
+    shutil.copy(tmp_path / "other.npy", tmp_path / "s.npy")
+    with pytest.raises(UserError, match="a row is damaged"):
+        Shard.read(tmp_path / "s").rows([0])
+    damage(tmp_path / "s.parquet")
+    with pytest.raises(UserError, match=r"s.parquet: damaged"):
+        Shard.read(tmp_path / "s")
+    asked = []
+    build(tmp_path / "s", keys, (3,), "uint8", compute(asked))
+    assert asked == ["a", "bb"]
+
+
+def test_the_content_of_a_shard_does_not_depend_on_its_keys(tmp_path):
+    """What reads a shard is not stale because the same rows were computed anew for another reason."""
+    contents = set()
+    for key in ("1", "2"):
+        sealed(tmp_path / "s", {"a": key, "bb": key})
+        contents.add(Record.read(tmp_path / "s.json").content)
+    assert len(contents) == 1
+    sealed(tmp_path / "s", {"a": "3", "bb": "2"}, failing={"a"})
+    assert Record.read(tmp_path / "s.json").content not in contents
 
 
 def test_a_failure_keeps_its_reason_in_the_index(tmp_path):
@@ -63,7 +109,7 @@ def test_a_failure_keeps_its_reason_in_the_index(tmp_path):
 
 
 def test_an_interrupted_build_leaves_the_old_shard_whole(tmp_path):
-    build(tmp_path / "s", {"a": "1"}, (3,), "float32", compute([]))
+    seal(build(tmp_path / "s", {"a": "1"}, (3,), "float32", compute([]))[0], untracked)
 
     def killed(ids):
         yield Item("bb", np.ones(3))
@@ -72,11 +118,11 @@ def test_an_interrupted_build_leaves_the_old_shard_whole(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "s", {"bb": "1", "ccc": "1"}, (3,), "float32", killed)
     assert list(Shard.read(tmp_path / "s").index.id) == ["a"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npy", "s.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.json", "s.npy", "s.parquet"]
 
 
 def test_an_empty_shard_is_a_shard_and_an_absent_one_is_named(tmp_path):
     shard, computed = build(tmp_path / "s", {}, (3,), "float32", compute([]))
     assert computed == 0 and shard.array.shape == (0, 3) and len(shard.index) == 0
-    with pytest.raises(UserError, match="run the stage that makes it"):
+    with pytest.raises(UserError, match="run the stage that writes it first"):
         Shard.read(tmp_path / "other")

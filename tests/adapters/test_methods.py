@@ -5,8 +5,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from rap import adapters
-from rap.adapters import METHODS
+from rap.adapters import registry
 from rap.adapters.tempme import merged
 from rap.errors import UserError
 from rap.features.cache import FRAMES, Cache, choose
@@ -53,8 +52,8 @@ OPTIONS = [  # choices that change the arithmetic, each of which must keep what 
     ("st_adapter", {"st_adapter": {"reach": 2}}),
     ("tempme", {"tempme": {"blocks": [1]}}),
 ]
-CASES = [(name, {}) for name in METHODS] + OPTIONS
-PROMISED = [(name, options) for name, options in CASES if METHODS[name].identity]
+CASES = [(name, {}) for name in registry.methods()] + OPTIONS
+PROMISED = [(name, options) for name, options in CASES if registry.methods()[name].identity]
 BLIND = ("none", "full", "bias", "projection", "partial", "bottleneck", "vpt", "coop", "lora", "ssf")  # to time
 
 
@@ -74,7 +73,7 @@ def make(settings, name, options, perturb=0.0):
     settings = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}})
     clip = tiny.clip()
     torch.manual_seed(0)
-    adapter = adapters.build(clip, settings, name)
+    adapter = registry.build(clip, settings, name)
     for weight in adapter.parameters():
         weight.data += perturb * torch.randn(weight.shape)
     return clip, Retriever(clip, adapter)
@@ -114,7 +113,7 @@ def test_a_method_that_promises_it_is_the_identity_at_step_0(project, name, opti
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.methods())
 def test_parameter_count_is_the_closed_form(project, name):
     assert make(project, name, {})[1].adapter.count == COUNTS[name]
 
@@ -179,7 +178,7 @@ def test_texts_asked_together_get_what_each_gets_alone_from_what_is_computed_onc
     assert rows == [6, 36]  # all tokens of 6 clips, then what 36 pairs selected of them
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.methods())
 def test_order_matters_to_the_methods_that_see_it_alone(project, name):
     """Frames in another order give the same embedding, up to rounding, if a method is blind to time, and only then."""
     clip, model = make(project, name, {}, perturb=0.3)
@@ -202,7 +201,7 @@ def test_saved_and_loaded_it_gives_the_same_similarity(project, name, options, t
 
 def test_only_what_is_trained_is_saved(project):
     """Partial tuning keeps its own blocks, not a copy of CLIP."""
-    for name in set(METHODS) - {"full", "sequential"}:
+    for name in set(registry.methods()) - {"full", "sequential"}:
         _, model = make(project, name, {})
         assert sum(value.numel() for value in model.adapter.state_dict().values()) == model.adapter.count, name
 

@@ -12,6 +12,7 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import do
 import open_clip
 import pytest
 import tiny
@@ -19,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rap.clip import backbone, weights
+from rap import paths
+from rap.clip import weights
 from rap.clip.torchscript import is_torchscript, read_torchscript
 from rap.errors import UserError
 from rap.files import digest_file, read_json
@@ -65,8 +67,9 @@ def archive(model: nn.Module, path: Path) -> Path:
 def store(**wanted) -> tuple[dict, dict]:
     """config.json and the weights that the backbone stage makes of `wanted`."""
     settings = tiny.project(Path(), backbone={"name": NAME, "pretrained": None, "weights": None} | wanted)
-    backbone.run(settings)
-    folder = settings.backbone_folder
+    folder = paths.backbone(settings.backbone.name)
+    (folder / "backbone.json").unlink()  # so that the stage runs
+    do.backbone(settings)
     return read_json(folder / "config.json"), load_file(folder / "weights.safetensors")
 
 

@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
+from sealed import damage
 
 from rap.data.manifest import CAPTION_COLUMNS, VIDEO_COLUMNS, Manifest
 from rap.errors import UserError
+from rap.shards import untracked
 
 
 def rows(count=6):
@@ -13,10 +15,10 @@ def rows(count=6):
 
 def test_a_manifest_is_read_as_it_was_written_and_its_bytes_are_reproducible(tmp_path):
     manifest = Manifest.build(*rows())
-    manifest.write(tmp_path)
+    manifest.write(tmp_path, untracked)
     bytes_before = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
     back = Manifest.read(tmp_path)
-    back.write(tmp_path)
+    back.write(tmp_path, untracked)
     assert bytes_before == [(tmp_path / f"{name}.parquet").read_bytes() for name in ("videos", "captions")]
     assert list(back.videos) == list(VIDEO_COLUMNS) and list(back.captions) == list(CAPTION_COLUMNS)
     pd.testing.assert_frame_equal(back.videos, manifest.videos)
@@ -25,10 +27,10 @@ def test_a_manifest_is_read_as_it_was_written_and_its_bytes_are_reproducible(tmp
 
 def test_notes_are_kept_and_a_manifest_with_other_columns_is_rejected(tmp_path):
     manifest = Manifest.build(*rows(), notes=["2 captions are empty: left out", "ünï"])
-    manifest.write(tmp_path)
+    manifest.write(tmp_path, untracked)
     back = Manifest.read(tmp_path)
     assert back.notes == ("2 captions are empty: left out", "ünï") and back.captions.attrs == {}
-    Manifest(manifest.videos.drop(columns="duration"), manifest.captions).write(tmp_path)
+    Manifest(manifest.videos.drop(columns="duration"), manifest.captions).write(tmp_path, untracked)
     with pytest.raises(UserError, match="another version wrote this manifest; run `rap download` again"):
         Manifest.read(tmp_path)
 
@@ -60,15 +62,22 @@ def test_a_bad_row_is_rejected_by_name(table, change, words):
         Manifest.build(*tables)
 
 
-def test_a_partly_written_manifest_does_not_count(tmp_path, monkeypatch):
-    Manifest.build(*rows()).write(tmp_path)
+def test_a_manifest_that_is_half_written_is_none(tmp_path, monkeypatch):
+    Manifest.build(*rows()).write(tmp_path, untracked)
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", killed)
     with pytest.raises(KeyboardInterrupt):
-        Manifest.build(*rows(4)).write(tmp_path)
+        Manifest.build(*rows(4)).write(tmp_path, untracked)
     with pytest.raises(UserError, match="run `rap download` first"):
         Manifest.read(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_manifest_is_refused(tmp_path):
+    Manifest.build(*rows()).write(tmp_path, untracked)
+    damage(tmp_path / "captions.parquet")
+    with pytest.raises(UserError, match=r"captions.parquet: damaged; run `rap download` again"):
+        Manifest.read(tmp_path)

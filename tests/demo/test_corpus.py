@@ -5,6 +5,7 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from shipped import shipped
 
 from rap.demo.captions import caption, describe, vocabulary, words
 from rap.demo.corpus import DIRECTIONS, draw_takes, manifest, prepare, write_clips
@@ -12,9 +13,9 @@ from rap.demo.draw import SHAPES as DRAWN
 from rap.demo.draw import paint, still
 from rap.demo.film import render
 from rap.demo.scenes import BACKGROUNDS, KINDS, PLACES, SHAPES, Thing, draw_scene
-from rap.params import Demo, load
+from rap.params import load
 
-SMALL = Demo(train=5, val=1, test=4)
+SMALL = shipped("dataset.demo", train=5, val=1, test=4)
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +78,24 @@ def test_a_second_run_writes_only_missing_or_incomplete_clips(params, corpus, tm
 
 
 def test_no_test_scene_is_a_train_scene_in_either_direction():
-    takes = list(draw_takes(Demo()))
+    takes = list(draw_takes(shipped("dataset.demo")))
     keys = {split: {take.scene.key() for take in takes if take.split == split} for split in ("train", "val", "test")}
     assert [len(keys[split]) for split in ("train", "val", "test")] == [400, 40, 125]
     assert keys["test"].isdisjoint(keys["train"] | keys["val"]) and keys["val"].isdisjoint(keys["train"])
 
 
-def test_the_number_of_training_scenes_does_not_change_the_test_scenes():
-    test = [[take for take in draw_takes(Demo(train=train)) if take.split == "test"] for train in (3, 30)]
+def test_more_train_scenes_leave_the_test_scenes_alone():
+    test = [
+        [take for take in draw_takes(shipped("dataset.demo", train=train)) if take.split == "test"] for train in (3, 30)
+    ]
     assert test[0] == test[1]
 
 
 def test_the_vocabulary_covers_every_caption():
     known, rng = set(vocabulary()), np.random.default_rng(0)
-    used = {word for text in manifest(list(draw_takes(Demo()))).captions.caption for word in words(text)}
+    used = {
+        word for text in manifest(list(draw_takes(shipped("dataset.demo")))).captions.caption for word in words(text)
+    }
     for kind in KINDS * 200:
         scene = draw_scene(rng, kind)
         things = [Thing("ring", "red", place, size) for place in PLACES for size in ("small", "large")]

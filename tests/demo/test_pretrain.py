@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from shipped import shipped
 
-from rap.clip.backbone import demo_config
 from rap.clip.tokenizer import tokenize
 from rap.clip.trainable import open_clip_model
 from rap.demo import pretrain
 from rap.demo.captions import caption
 from rap.demo.scenes import KINDS, draw_scene
-from rap.params import Pretrain
+from rap.files import read_json
 
-FEW = Pretrain(batch=16, warm_steps=3, pair_steps=3, event_steps=3)
+FEW = shipped("pretrain", batch=16, warm_steps=3, pair_steps=3, event_steps=3)
 
 
 def test_the_first_steps_of_every_phase_are_reproducible():
@@ -26,7 +26,7 @@ def test_the_first_steps_of_every_phase_are_reproducible():
 
 @pytest.mark.slow
 def test_the_warm_start_learns_in_its_first_steps():
-    _, losses = pretrain.train(Pretrain(batch=64, warm_steps=50, pair_steps=1, event_steps=1))
+    _, losses = pretrain.train(shipped("pretrain", batch=64, warm_steps=50, pair_steps=1, event_steps=1))
     assert np.mean(losses[40:50]) < np.mean(losses[:5]) - 0.05
 
 
@@ -56,8 +56,8 @@ def test_text_embeddings_without_padding_match_open_clip():
     torch.testing.assert_close(pretrain.embed(model, texts), own, rtol=0, atol=1e-6)
 
 
-def test_the_shipped_config_matches_the_code():
-    assert demo_config() == pretrain.config()
+def test_the_shipped_config_is_that_of_the_code():
+    assert read_json(pretrain.FOLDER / "demo-vit.json") == pretrain.config()
 
 
 def test_the_shipped_weights_know_places_and_how_events_end():

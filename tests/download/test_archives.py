@@ -9,13 +9,13 @@ import time
 import zipfile
 from pathlib import Path
 
+import do
 import pytest
 import yaml
 from clones import ROOT
 from scripted import stall, status
 
 from rap.download import archives
-from rap.download import stage as download
 from rap.errors import UserError
 from rap.files import digest_file
 
@@ -47,12 +47,12 @@ def held() -> dict[str, str]:
 
 
 def test_an_archive_is_fetched_and_unpacked_once(settings, server):
-    assert "fetched all.zip (0.4 MB, 3 files); data/folder/manifest: 2 videos" in download.run(settings())
+    assert "fetched all.zip (0.4 MB, 3 files); data/folder/manifest: 2 videos" in do.download(settings())
     first = held()
     assert first.keys() == {"a.mp4", "deep/b.mp4", "other.bin"}
-    assert "fetched" not in download.run(settings()) and len(server.asked) == 1
+    assert "fetched" not in do.download(settings()) and len(server.asked) == 1
     (VIDEOS / "deep/b.mp4").unlink()
-    download.run(settings())
+    do.download(settings())
     assert held() == first and len(server.asked) == 2
     assert sum(file.stat().st_size for file in (VIDEOS / ".download").iterdir()) < 2000  # the archive is not kept
 
@@ -61,16 +61,16 @@ def test_interrupted_unpacking_resumes_without_a_request(settings, server, monke
     with monkeypatch.context() as patch:
         patch.setattr(archives, "write_json", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            download.run(settings())
+            do.download(settings())
     kept = (VIDEOS / "a.mp4").stat().st_ino
-    download.run(settings())
+    do.download(settings())
     assert len(server.asked) == 1 and (VIDEOS / "a.mp4").stat().st_ino == kept
 
 
 def test_another_digest_is_another_archive(settings, server):
-    download.run(settings(sha256=None, size=None))
-    with pytest.raises(UserError, match=r"all\.zip\?key=1: wrong content"):
-        download.run(settings(sha256="0" * 64))
+    do.download(settings(sha256=None, size=None))
+    with pytest.raises(UserError, match=r"all\.zip\?key=1: wrong bytes"):
+        do.download(settings(sha256="0" * 64))
     assert len(server.asked) == 2
 
 
@@ -85,21 +85,21 @@ def test_another_digest_is_another_archive(settings, server):
 def test_an_archive_that_cannot_be_fetched_stops_the_run(settings, server, step, message):
     server.script["/all.zip?key=1"] = [step] * 2
     with pytest.raises(UserError, match=message) as caught:
-        download.run(settings())
+        do.download(settings())
     assert "\n" not in str(caught.value) and "download.archives" in str(caught.value)
 
 
 def test_a_damaged_archive_says_how_to_fetch_it_again(settings, server):
     server.files["/all.zip?key=1"] = server.files["/all.zip"][:-30]
     with pytest.raises(UserError, match=r"damaged.*delete videos/\.download/\w+\.whole to fetch it again"):
-        download.run(settings(sha256=None, size=None))
+        do.download(settings(sha256=None, size=None))
 
 
 @pytest.mark.slow
 def test_a_killed_download_resumes_and_ends_with_the_same_bytes(settings, listed, archive, server):
     names = ("a.mp4", "deep/b.mp4", "c.mp4", "d.mp4")
     both = listed(*names, archives=[archive], workers=1, timeout=20.0)
-    download.run(both)
+    do.download(both)
     whole = held(), Path("data/folder/manifest/videos.parquet").read_bytes()
     asked, server.asked[:] = sorted(path for path, _ in server.asked), []
     shutil.rmtree(VIDEOS)

@@ -2,11 +2,11 @@ import os
 import shutil
 from pathlib import Path
 
+import do
 import pytest
 from conftest import H264, film, put
 
 from rap.data.manifest import Manifest
-from rap.download import stage as download
 from rap.errors import UserError
 from rap.files import digest_file
 
@@ -45,7 +45,7 @@ def test_good_videos_get_their_digest_and_bad_ones_a_reason(project, clips, caps
     os.mkfifo(videos / "pipe.mp4")
     listed("steady.mp4", "steady.webm", "stream.ts", *bad)
 
-    summary = download.run(project(dataset={"max_failed": 0.9}))
+    summary = do.download(project(dataset={"max_failed": 0.9}))
     assert "14 videos (train 14, val 0, test 0), 14 captions, 11 failed" in summary
     table = Manifest.read("data/folder/manifest").videos.set_index("path")
     assert list(table.status) == ["ok"] * 3 + ["failed"] * len(bad)
@@ -64,20 +64,20 @@ def test_special_characters_in_names_have_no_effect(project, clips):
     Path("list.csv").write_text(
         "path,caption,split\n" + "".join('"' + name.replace('"', '""') + '",x,test\n' for name in names)
     )
-    download.run(project())
+    do.download(project())
     assert list(Manifest.read("data/folder/manifest").videos.status) == ["ok"] * len(names)
 
 
 def test_too_many_failures_leave_no_manifest_and_delete_an_older_one(project, clips):
     put(clips, "one.mp4", "one.webm")
     listed("one.mp4", "one.webm")
-    download.run(project())
+    do.download(project())
     Path("videos/one.webm").unlink()
     with pytest.raises(UserError, match=r"1 of 2 videos failed.*max_failed.*one\.webm: cannot be opened"):
-        download.run(project())
+        do.download(project())
     with pytest.raises(UserError, match="no manifest"):
         Manifest.read("data/folder/manifest")
-    download.run(project(dataset={"max_failed": 0.5}))
+    do.download(project(dataset={"max_failed": 0.5}))
     assert list(Manifest.read("data/folder/manifest").videos.status) == ["ok", "failed"]
 
 
@@ -85,10 +85,10 @@ def test_the_same_folder_gives_the_same_bytes_and_a_changed_video_another_digest
     put(clips, "one.mp4", "one.webm")
     listed("one.mp4", "one.webm")
     videos = Path("data/folder/manifest/videos.parquet")
-    download.run(project())
+    do.download(project())
     first, digests = videos.read_bytes(), Manifest.read(videos.parent).videos.digest
-    download.run(project(runtime={"workers": 1}))
+    do.download(project(runtime={"workers": 1}))
     assert videos.read_bytes() == first
     film(Path("videos/one.mp4"), "testsrc=s=64x64:d=1", *H264)
-    download.run(project())
+    do.download(project())
     assert (Manifest.read(videos.parent).videos.digest != digests).tolist() == [True, False]

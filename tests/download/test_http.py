@@ -17,11 +17,11 @@ from scripted import (
     status,
     without_length,
 )
+from shipped import shipped
 
 from rap.download.http import Http
 from rap.download.retry import FetchError
 from rap.files import digest_file
-from rap.params import Download
 
 BODY = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
@@ -35,7 +35,7 @@ def fetch(server, tmp_path):
     work.mkdir(exist_ok=True)
 
     def run(path="/file", parameters=None, **wanted):
-        settings = Download(**{"retries": 2, "backoff": 0.001, "timeout": 0.3, **(parameters or {})})
+        settings = shipped("download", **{"retries": 2, "backoff": 0.001, "timeout": 0.3, **(parameters or {})})
         target = tmp_path / "target"
         url = path if "://" in path else server.url(path)
         Http(settings, work, Event()).fetch(url, target, **wanted)

@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
+import do
 import pytest
 from filelock import FileLock
 from scripted import status
 
 from rap.data.manifest import Manifest
 from rap.download import missing
-from rap.download import stage as download
 from rap.errors import UserError
 
 VIDEOS = Path("videos")
@@ -33,16 +33,16 @@ def test_missing_videos_are_fetched_and_present_ones_are_not_requested(listed, s
     server.files["/v/sub/b%20c.mp4"] = server.files["/v/%C3%BC.mp4"] = server.files["/v/a.mp4"]
     shutil.copy(clips / "steady.mp4", VIDEOS / "mine.mp4")
     mine = (VIDEOS / "mine.mp4").stat().st_mtime_ns
-    assert "fetched 3 videos (0.0 MB), 0 dead links" in download.run(settings)
+    assert "fetched 3 videos (0.0 MB), 0 are gone" in do.download(settings)
     assert asked(server) == ["/v/%C3%BC.mp4", "/v/a.mp4", "/v/sub/b%20c.mp4"]
     assert (VIDEOS / "sub/b c.mp4").read_bytes() == (clips / "one.mp4").read_bytes()
     assert (VIDEOS / "mine.mp4").stat().st_mtime_ns == mine  # used in place
     assert set(reasons().values()) == {""}
     manifest = (MANIFEST / "videos.parquet").read_bytes()
-    assert "fetched" not in download.run(settings)
+    assert "fetched" not in do.download(settings)
     assert asked(server) == [] and (MANIFEST / "videos.parquet").read_bytes() == manifest
     (VIDEOS / "a.mp4").unlink()
-    download.run(settings)
+    do.download(settings)
     assert asked(server) == ["/v/a.mp4"]
     assert (MANIFEST / "videos.parquet").read_bytes() == manifest
 
@@ -52,8 +52,8 @@ def test_dead_links_are_remembered_and_other_failures_are_tried_again(listed, se
     whole = server.files.pop("/v/gone.mp4")
     server.files["/v/cut.mp4"] = whole[:-2000]
     server.script["/v/busy.mp4"] = [status(503)] * 2
-    summary = download.run(settings)
-    assert "fetched 1 videos" in summary and "1 dead links (--retry-dead tries them again), 2 failed" in summary
+    summary = do.download(settings)
+    assert "fetched 1 videos" in summary and "1 are gone (--retry-dead asks again), 2 are left" in summary
     found = reasons()
     assert "not fetched: not a complete video" in found.pop("cut.mp4")
     assert found == {
@@ -65,22 +65,22 @@ def test_dead_links_are_remembered_and_other_failures_are_tried_again(listed, se
     assert not (VIDEOS / "cut.mp4").exists()
     asked(server)
     server.files["/v/cut.mp4"] = server.files["/v/gone.mp4"] = whole
-    assert "fetched 2 videos" in download.run(settings)
+    assert "fetched 2 videos" in do.download(settings)
     assert asked(server) == ["/v/busy.mp4", "/v/cut.mp4"]
     assert {path: reason for path, reason in reasons().items() if reason} == {"gone.mp4": "not fetched: 404 Not Found"}
-    download.run(settings, retry_dead=True)
+    do.download(settings, retry_dead=True)
     assert asked(server) == ["/v/gone.mp4"] and set(reasons().values()) == {""}
     (VIDEOS / "gone.mp4").unlink()
-    assert "fetched 1 videos" in download.run(settings)  # the link works again
+    assert "fetched 1 videos" in do.download(settings)  # it came back to life
 
 
 def test_a_link_that_is_dead_at_one_address_is_tried_at_another(listed, server, clips):
     settings = listed("a.mp4")
     del server.files["/v/a.mp4"]
     with pytest.raises(UserError, match="404 Not Found"):
-        download.run(settings)
+        do.download(settings)
     server.files["/w/a.mp4"] = (clips / "one.mp4").read_bytes()
-    download.run(listed("a.mp4", videos=server.url("/w/{path}")))
+    do.download(listed("a.mp4", videos=server.url("/w/{path}")))
     assert reasons() == {"a.mp4": ""}
 
 
@@ -88,11 +88,11 @@ def test_too_many_failures_stop_the_run_and_keep_the_fetched_videos(listed, serv
     settings = listed("a.mp4", "b.mp4", max_failed=0.4)
     whole = server.files.pop("/v/b.mp4")
     with pytest.raises(UserError, match=r"1 of 2 videos failed.*max_failed.*b\.mp4: not fetched: 404 Not Found"):
-        download.run(settings)
+        do.download(settings)
     assert (VIDEOS / "a.mp4").exists() and not MANIFEST.joinpath("captions.parquet").exists()
     server.files["/v/b.mp4"] = whole
     asked(server)
-    download.run(settings, retry_dead=True)
+    do.download(settings, retry_dead=True)
     assert asked(server) == ["/v/b.mp4"]
 
 
@@ -101,12 +101,12 @@ def test_many_failures_in_a_row_stop_the_requests(listed, server, monkeypatch, c
     names = [f"{number}.mp4" for number in range(20)]
     settings = listed(*names, max_failed=1.0, workers=1, retries=0)
     server.script |= {f"/v/{name}": [status(503)] for name in names}
-    download.run(settings)
+    do.download(settings)
     assert len(asked(server)) == 3
     assert "3 videos in a row failed" in capsys.readouterr().err
     assert "skipped after many failures in a row" in reasons()["19.mp4"]
     server.script.clear()
-    download.run(settings)
+    do.download(settings)
     assert set(reasons().values()) == {""}
 
 
@@ -125,7 +125,7 @@ def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
     shutil.copy(clips / "one.mp4", tmp_path / "disk" / "mine.mp4")
     VIDEOS.rmdir()
     VIDEOS.symlink_to(tmp_path / "disk")
-    assert "fetched 1 videos" in download.run(listed("mine.mp4", "a.mp4"))
+    assert "fetched 1 videos" in do.download(listed("mine.mp4", "a.mp4"))
     assert VIDEOS.is_symlink() and (tmp_path / "disk" / "a.mp4").exists()
     assert [path.name for path in Path("data/folder").rglob("*.mp4")] == []
 
@@ -133,11 +133,8 @@ def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
 def test_two_runs_cannot_use_one_folder(listed, server):
     settings = listed("a.mp4")
     (VIDEOS / ".download").mkdir()
-    with (
-        FileLock(VIDEOS / ".download" / "lock"),
-        pytest.raises(UserError, match="another `rap download` is running"),
-    ):
-        download.run(settings)
+    with FileLock(VIDEOS / ".download" / "lock"), pytest.raises(UserError, match=r"another `rap download` is at work"):
+        do.download(settings)
     assert server.asked == []
 
 
@@ -147,12 +144,12 @@ def test_a_full_disk_is_one_line(listed, monkeypatch):
 
     monkeypatch.setattr("rap.download.http.Http._append", full)
     with pytest.raises(UserError, match=r"videos/\.download/x\.part: No space left on device"):
-        download.run(listed("a.mp4"))
+        do.download(listed("a.mp4"))
 
 
 def test_without_sources_nothing_is_written(project, clips):
     shutil.copy(clips / "one.mp4", VIDEOS / "one.mp4")
     Path("list.csv").write_text("path,caption,split\none.mp4,a caption,train\n")
-    assert download.run(project()).startswith("data/folder/manifest: 1 videos")
+    assert do.download(project()).startswith("data/folder/manifest: 1 videos")
     assert [path.name for path in VIDEOS.iterdir()] == ["one.mp4"]
     assert [path for path in Path("data/folder").iterdir() if path.name != "manifest"] == []

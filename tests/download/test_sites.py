@@ -4,13 +4,14 @@ import sys
 from pathlib import Path
 from threading import Event
 
+import do
 import numpy as np
 import pytest
 from conftest import number
 from scripted import Handler, correct, drop, status
+from shipped import shipped
 
 from rap.data.manifest import Manifest
-from rap.download import stage as download
 from rap.download.missing import check
 from rap.download.retry import FetchError
 from rap.download.sites import Site
@@ -18,7 +19,6 @@ from rap.download.sources import Source
 from rap.errors import UserError
 from rap.frames.decode import Recipe, decode
 from rap.frames.probe import probe
-from rap.params import Download, Frames
 
 PAGE = '<html><head><title>x</title></head><body><video src="{}"></video></body></html>'
 
@@ -32,7 +32,7 @@ def fetch(server, clips, tmp_path):
     work.mkdir()
 
     def run(path="/steady.mp4", span=None, cookies="", **keys) -> Path:
-        settings = Download(**{"retries": 1, "backoff": 0.001, "timeout": 3.0, "sleep": 0.0, **keys})
+        settings = shipped("download", **{"retries": 1, "backoff": 0.001, "timeout": 3.0, "sleep": 0.0, **keys})
         target = work / "videos" / "-x.mp4"
         url = path if "://" in path else server.url(path)
         Site(settings, work, Event(), cookies).fetch(Source(url, span), target, check)
@@ -62,7 +62,7 @@ def test_a_video_is_fetched_complete_under_its_own_name(server, fetch, page, cli
 def test_a_span_is_cut_at_its_exact_times(fetch):
     file = fetch(span=(1, 3))
     assert probe(file).end == pytest.approx(2, abs=0.05)
-    shown = number(decode(file, Recipe(Frames(count=10), 32, "bicubic")))
+    shown = number(decode(file, Recipe(shipped("frames", count=10), 32, "bicubic")))
     middles = 1 + (np.arange(10) + 0.5) * 2 / 10
     assert abs(shown - np.floor(25 * middles)).max() <= 1
 
@@ -133,10 +133,10 @@ def test_cookies_are_sent_and_their_file_is_not_changed(server, listed, tmp_path
     server.types["/v/a.mp4"] = "video/mp4"
     server.script["/v/a.mp4"] = [look, look]
     ways = {"videos": None, "pages": server.url("/v/{path}"), "sleep": 0.0}
-    download.run(listed("a.mp4", **ways, cookies="cookies.txt"))
+    do.download(listed("a.mp4", **ways, cookies="cookies.txt"))
     assert sent == ["key=secret", "key=secret"] and Path("cookies.txt").read_text() == text
     with pytest.raises(UserError, match=r"download\.cookies: absent\.txt cannot be read"):
-        download.run(listed("b.mp4", **ways, cookies="absent.txt"))
+        do.download(listed("b.mp4", **ways, cookies="absent.txt"))
 
 
 def test_dead_pages_are_in_the_manifest_and_requested_once(server, listed):
@@ -144,10 +144,10 @@ def test_dead_pages_are_in_the_manifest_and_requested_once(server, listed):
     settings = listed("good.mp4", "gone.mp4", **ways)
     server.types["/v/good.mp4"] = "video/mp4"
     del server.files["/v/gone.mp4"]
-    assert "fetched 1 videos (0.0 MB), 1 dead links" in download.run(settings)
+    assert "fetched 1 videos (0.0 MB), 1 dead links" in do.download(settings)
     assert list(Manifest.read("data/folder/manifest").videos.reason) == ["", "not fetched: 404 Not Found"]
     server.asked.clear()
-    download.run(settings)
+    do.download(settings)
     assert server.asked == []
 
 
@@ -155,4 +155,4 @@ def test_without_yt_dlp_pages_are_refused_in_one_line(server, listed, monkeypatc
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     settings = listed("a.mp4", videos=None, pages=server.url("/v/{path}"))
     with pytest.raises(UserError, match=r"yt_dlp is not installed; run: pip install 'rap-retrieval\[download\]'"):
-        download.run(settings)
+        do.download(settings)

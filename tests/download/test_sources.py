@@ -39,15 +39,15 @@ def test_every_name_in_didemo_contains_the_id_of_its_page(annotations):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"archives": [{"url": "file:///etc/passwd"}]}, "'file:///etc/passwd' is no address"),
+        ({"archives": [{"url": "file:///etc/passwd"}]}, "'file:///etc/passwd' is not an address"),
         (
             {"archives": [{"url": "https://host/a.zip", "sha": "0"}]},
             r"download\.archives\.0\.sha: unknown key.*'sha256'",
         ),
         ({"archives": [{"url": "https://host/a.zip", "sha256": "ABC"}]}, r"download\.archives\.0\.sha256"),
-        ({"videos": "/srv/{video}.mp4"}, "is no address"),
-        ({"videos": "https://[host/{video}"}, "is no address"),
-        ({"pages": "ftp://host/{id}"}, "is no address"),
+        ({"videos": "/srv/{video}.mp4"}, "is not an address"),
+        ({"videos": "https://[host/{video}"}, "is not an address"),
+        ({"pages": "ftp://host/{id}"}, "is not an address"),
         ({"videos": "https://host/a.mp4"}, "where the video's name goes"),
         ({"videos": "https://host/{name}.mp4"}, "where the video's name goes"),
         ({"videos": "https://host/{video:{path}}"}, "where the video's name goes"),

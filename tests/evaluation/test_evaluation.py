@@ -2,16 +2,17 @@
 
 import json
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 
+from rap import paths
 from rap.data.manifest import Manifest
 from rap.errors import UserError
-from rap.evaluation import stage as evaluation
-from rap.shards import Item, Shard, build
-from rap.training import stage as training
+from rap.jobs import Job
+from rap.shards import Item, Shard, build, seal
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def project(tmp_path, monkeypatch):
 
 
 def evaluate(params, variant="rap"):
-    training.run(params, variant, 0)
-    evaluation.run(params, variant, 0)
-    folder = tiny.run_folder(variant, 0)
+    do.train(params, variant, 0)
+    do.evaluate(params, variant, 0)
+    folder = paths.run(variant, 0)
     return (
         json.loads((folder / "metrics.json").read_text()),
         np.load(folder / "similarity.npy"),
@@ -35,7 +36,7 @@ def evaluate(params, variant="rap"):
 
 def test_figures_are_those_of_the_matrix(project):
     figures, similarity, ranks = evaluate(project)
-    captions = Manifest.read(project.data / "manifest").split("test").captions
+    captions = Manifest.read(paths.manifest(project.dataset.name)).split("test").captions
     videos = list(dict.fromkeys(captions.video_id))
     assert similarity.shape == (8, 4) and similarity.dtype == np.float32
     own = np.array([row[videos.index(id)] for row, id in zip(similarity, captions.video_id, strict=True)])
@@ -52,33 +53,31 @@ def test_figures_are_those_of_the_matrix(project):
 @pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
 def test_two_evaluations_give_the_same_bytes(project, variant):
     evaluate(project, variant)
-    folder = tiny.run_folder(variant, 0)
+    folder = paths.run(variant, 0)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    evaluation.run(project, variant, 0)
+    assert "up to date" in do.evaluate(project, variant, 0)
+    (folder / "evaluation.json").unlink()
+    do.evaluate(project, variant, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_an_adapter_trained_otherwise_is_refused(project, tmp_path):
-    training.run(project, "ssf", 0)
+    do.train(project, "ssf", 0)
     changed = tiny.project(tmp_path, train={"lr": 0.5})
-    with pytest.raises(UserError, match=r"trained with other parameters.*run `rap train --variant ssf --seed 0`"):
-        evaluation.run(changed, "ssf", 0)
-    with pytest.raises(UserError, match="no finished training here"):
-        evaluation.run(project, "lora", 0)
+    with pytest.raises(UserError, match=r"run.json: made with other parameters; run `rap train --variant ssf"):
+        do.evaluate(changed, "ssf", 0)
+    with pytest.raises(UserError, match=r"run.json: not there; run `rap train --variant lora --seed 0`"):
+        do.evaluate(project, "lora", 0)
 
 
 def test_a_failed_test_video_is_counted_and_never_scored(project):
-    stem = project.data / "frames/shard-0"
+    stem = paths.frames(project.dataset.name, 0)
     count = project.frames.count
     blank = np.zeros((count, 32, 32, 3), np.uint8)
     keys = {"v0": "a", "v2": "b", "v4": "c", "v6": "d"}
-    build(
-        stem,
-        keys,
-        blank.shape,
-        "uint8",
-        lambda ids: [Item(i, reason="torn") if i == "v2" else Item(i, blank, count) for i in ids],
-    )
+    items = {id: Item(id, reason="torn") if id == "v2" else Item(id, blank, count) for id in keys}
+    made, _ = build(stem, keys, blank.shape, "uint8", lambda ids: map(items.get, ids))
+    seal(made, Job(project, "frames", {"shard": 0}).result)
     tiny.cache(project)
     figures, similarity, _ = evaluate(project)
     assert (figures["videos"], figures["videos_total"], figures["queries"]) == (3, 4, 6)
@@ -88,16 +87,16 @@ def test_a_failed_test_video_is_counted_and_never_scored(project):
 
 def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
     """Summed in another order, the same frames give other last bits; that must not look like a sense of time."""
-    frames = [Shard.read(project.data / f"frames/shard-{shard}") for shard in project.shards]
+    frames = [Shard.read(paths.frames(project.dataset.name, shard)) for shard in project.shards]
     rows = {
         row.id: np.array(a) for shard in frames for row, a in zip(shard.index.itertuples(), shard.array, strict=True)
     }
     for number, shard in enumerate(frames):
         items = {id: Item(id, rows[f"v{int(id[1:]) & ~1}"][:: 1 - 2 * (int(id[1:]) % 2)], 4) for id in shard.index.id}
-        stem = project.data / f"frames/shard-{number}"
-        build(
-            stem, dict.fromkeys(items, "new"), rows["v0"].shape, "uint8", lambda ids, items=items: map(items.get, ids)
-        )
+        stem = paths.frames(project.dataset.name, number)
+        keys, shape = dict.fromkeys(items, "new"), rows["v0"].shape
+        made, _ = build(stem, keys, shape, "uint8", lambda ids, items=items: map(items.get, ids))
+        seal(made, Job(project, "frames", {"shard": number}).result)
     tiny.cache(project)
     for variant in ("zero_shot", "ssf"):
         assert evaluate(project, variant)[0]["twin"] == {"all": 50.0, "move": 50.0}

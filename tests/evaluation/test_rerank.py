@@ -3,17 +3,19 @@
 import json
 from pathlib import Path
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
 
-from rap import params
+from rap import params, paths
 from rap.errors import UserError
-from rap.evaluation import rerank as postprocess
-from rap.evaluation import stage as evaluation
+from rap.evaluation import rerank
 from rap.report import table as tables
-from rap.training import stage as training
+from rap.retrieval.corpus import open_corpus
+from rap.training.run import new_model
 
 random = np.random.default_rng(0)
 COSINES = random.uniform(-0.2, 0.4, (12, 7)).round(5)
@@ -21,20 +23,20 @@ BANK = random.uniform(-0.2, 0.4, (30, 7)).round(5)
 
 
 def test_dual_softmax_is_each_logit_times_its_share_of_the_column():
-    found = postprocess.dual_softmax(COSINES, 50.0)
+    found = rerank.dual_softmax(COSINES, 50.0)
     for (row, column), cosine in np.ndenumerate(COSINES):
         share = np.exp(50 * cosine) / sum(np.exp(50 * other) for other in COSINES[:, column])
         assert found[row, column] == pytest.approx(50 * cosine * share, rel=1e-8)
 
 
 def test_one_query_alone_is_ranked_as_without_dual_softmax():
-    alone = postprocess.dual_softmax(COSINES[:1], 50.0)
+    alone = rerank.dual_softmax(COSINES[:1], 50.0)
     assert alone.argsort().tolist() == COSINES[:1].argsort().tolist()
 
 
 def test_querybank_norm_divides_by_the_bank_where_the_best_item_is_a_best_of_the_bank():
     bank = BANK[BANK.argmax(1) < 4]  # so that some queries are left alone
-    found, hubs = postprocess.querybank_norm(COSINES, bank), set(bank.argmax(1))
+    found, hubs = rerank.querybank_norm(COSINES, bank), set(bank.argmax(1))
     touched = [row.argmax() in hubs for row in COSINES]
     assert 0 < sum(touched) < len(touched)
     for query, row in enumerate(COSINES):
@@ -43,15 +45,15 @@ def test_querybank_norm_divides_by_the_bank_where_the_best_item_is_a_best_of_the
 
 
 def test_a_query_answers_alike_whoever_else_asks_with_a_bank_but_not_with_dual_softmax():
-    assert (postprocess.querybank_norm(COSINES, BANK)[:3] == postprocess.querybank_norm(COSINES[:3], BANK)).all()
-    assert (postprocess.dual_softmax(COSINES, 50.0)[:3] != postprocess.dual_softmax(COSINES[:3], 50.0)).any()
+    assert (rerank.querybank_norm(COSINES, BANK)[:3] == rerank.querybank_norm(COSINES[:3], BANK)).all()
+    assert (rerank.dual_softmax(COSINES, 50.0)[:3] != rerank.dual_softmax(COSINES[:3], 50.0)).any()
 
 
 @pytest.mark.parametrize("width", [7, 9, 33, 130])  # the last columns of a row go other ways through the processor
 def test_equal_cosines_stay_equal(width):
     cosines = np.repeat(random.uniform(-0.2, 0.4, (40, 1)).round(5), width, axis=1)
     bank = np.repeat(random.uniform(-0.2, 0.4, (40, 1)).round(5), width, axis=1)
-    for found in (postprocess.dual_softmax(cosines, 100.0), postprocess.querybank_norm(cosines, bank)):
+    for found in (rerank.dual_softmax(cosines, 100.0), rerank.querybank_norm(cosines, bank)):
         assert (found == found[:, :1]).all()
 
 
@@ -64,39 +66,41 @@ def project(tmp_path, monkeypatch) -> params.Params:
     tiny.cache(settings)
     for variant in table["table1"]["variants"]:
         for seed in settings.seeds:
-            training.run(settings, variant, seed)
-            evaluation.run(settings, variant, seed)
+            do.train(settings, variant, seed)
+            do.evaluate(settings, variant, seed)
     return settings
 
 
 def test_rows_of_their_own_beside_plain_rows_that_do_not_change(project):
-    tables.run(project, "table1")
+    do.table(project, "table1")
     rows = pd.read_csv("results/table1.csv", keep_default_na=False).set_index("variant")
     names = ["zero_shot", "zero_shot+dsl", "zero_shot+qb_norm", "lorm", "lorm+dsl", "lorm+qb_norm"]
     assert rows.index.tolist() == names and rows.post.tolist() == ["", "dsl", "qb_norm"] * 2
     assert rows.label.tolist()[1:3] == [f"{rows.label['zero_shot']} + {name}" for name in ("DSL", "QB-norm")]
     assert "test-set information" in Path("results/table1.md").read_text()
     assert len(pd.read_csv("results/costs1.csv")) == 2
-    found = json.loads((tiny.run_folder("lorm", 0) / "metrics.json").read_text())
-    similarity = np.load(tiny.run_folder("lorm", 0) / "similarity.npy")
-    plain = project.model_copy(update={"evaluation": params.Evaluation()})
-    evaluation.run(plain, "lorm", 0)
-    again = json.loads((tiny.run_folder("lorm", 0) / "metrics.json").read_text())
+    found = json.loads((paths.run("lorm", 0) / "metrics.json").read_text())
+    similarity = np.load(paths.run("lorm", 0) / "similarity.npy")
+    plain = project.model_copy(update={"evaluation": project.evaluation.model_copy(update={"post": ()})})
+    do.evaluate(plain, "lorm", 0)
+    again = json.loads((paths.run("lorm", 0) / "metrics.json").read_text())
     assert again == found | {"post": {}}
-    assert (np.load(tiny.run_folder("lorm", 0) / "similarity.npy") == similarity).all()
-    with pytest.raises(UserError, match=r"metrics.json: evaluated with another evaluation.post; run `rap evaluate"):
-        tables.run(project, "table1")
+    assert (np.load(paths.run("lorm", 0) / "similarity.npy") == similarity).all()
+    with pytest.raises(
+        UserError, match=r"evaluation.json: made with other parameters; run `rap evaluate --variant lorm"
+    ):
+        do.table(project, "table1")
     for variant in ("zero_shot", "lorm"):
         for seed in project.seeds:
-            evaluation.run(plain, variant, seed)
-    tables.run(plain, "table1")
+            do.evaluate(plain, variant, seed)
+    do.table(plain, "table1")
     bare = pd.read_csv("results/table1.csv", keep_default_na=False).set_index("variant")
     same = [name for name in bare if not name.endswith("_p")]  # fewer comparisons, other corrections
     assert bare[same].equals(rows.loc[["zero_shot", "lorm"], same])
 
 
 def test_the_bank_is_of_training_captions_and_clips_alone(project):
-    experiment = evaluation.Experiment(project, "lorm", 0)
-    train, (captions, videos) = experiment.split("train"), postprocess.training_queries(experiment)
+    corpus = open_corpus(project, new_model(project, "lorm", 0, torch.device("cpu"))[0])
+    train, (captions, videos) = corpus.split("train"), rerank.training_queries(corpus, project.evaluation.bank)
     assert len(captions) == len(videos) == 3
     assert set(captions) <= set(train.captions.caption_id) and set(videos) <= set(train.videos)

@@ -1,15 +1,17 @@
 """The features stage: a changed video re-computes only itself, a failed one stays out, 16 bits are nearly 32."""
 
+import do
 import numpy as np
 import pytest
 import tiny
 import torch
 
+from rap import paths
 from rap.clip.towers import INPUT
 from rap.errors import UserError
-from rap.features import stage as features
 from rap.features.cache import Cache, choose, position
-from rap.shards import Item, Shard, build
+from rap.jobs import Job
+from rap.shards import Item, Shard, build, seal
 
 
 @pytest.fixture
@@ -20,24 +22,25 @@ def project(tmp_path, monkeypatch):
 
 def rewrite_frames(params, shard, change):
     """Frames of a shard with `change` (id -> key, Item) applied."""
-    stem = params.data / "frames" / f"shard-{shard}"
+    stem = paths.frames(params.dataset.name, shard)
     old = Shard.read(stem)
     items = {
         r.id: (r.key, Item(r.id, np.array(a), r.length)) for r, a in zip(old.index.itertuples(), old.array, strict=True)
     }
     items |= change
     keys = {id: key for id, (key, _) in items.items()}
-    build(stem, keys, old.array.shape[1:], "uint8", lambda ids: [items[id][1] for id in ids])
+    made, _ = build(stem, keys, old.array.shape[1:], "uint8", lambda ids: [items[id][1] for id in ids])
+    seal(made, Job(params, "frames", {"shard": shard}).result)
 
 
 def test_a_changed_video_recomputes_only_itself(project):
-    features.run(project, "video-1", 0)
-    stem = project.data / "features/video-1/shard-0"
+    do.features(project, "video-1", 0)
+    stem = paths.features(project.dataset.name, "video-1", 0)
     before = np.array(Shard.read(stem).array)
-    assert " 0 computed" in features.run(project, "video-1", 0)
+    assert "up to date" in do.features(project, "video-1", 0)
     black = Item("v2", np.zeros((project.frames.count, 32, 32, 3), np.uint8), project.frames.count)
     rewrite_frames(project, 0, {"v2": ("other", black)})
-    assert " 1 computed" in features.run(project, "video-1", 0)
+    assert " 1 computed" in do.features(project, "video-1", 0)
     after = Shard.read(stem)
     changed = [id for id, a, b in zip(after.index.id, before, after.array, strict=True) if not np.array_equal(a, b)]
     assert changed == ["v2"]
@@ -45,19 +48,19 @@ def test_a_changed_video_recomputes_only_itself(project):
 
 def test_rows_do_not_depend_on_what_shares_their_batch(project):
     """Incremental work gives the bytes of work from scratch."""
-    features.run(project, "video-2", 0)
-    stem = project.data / "features/video-2/shard-0"
+    do.features(project, "video-2", 0)
+    stem = paths.features(project.dataset.name, "video-2", 0)
     whole = np.array(Shard.read(stem).array)
     alone = project.model_copy(update={"features": project.features.model_copy(update={"batch": 1})})
     stem.with_suffix(".parquet").unlink()
-    features.run(alone, "video-2", 0)
+    do.features(alone, "video-2", 0)
     np.testing.assert_allclose(Shard.read(stem).array, whole, rtol=0, atol=2e-6)
 
 
 def test_a_failed_video_is_left_out_with_its_reason(project):
     rewrite_frames(project, 0, {"v2": ("broken", Item("v2", reason="no picture"))})
-    summary = features.run(project, "video-all", 0)
-    features.run(project, "video-all", 1)
+    summary = do.features(project, "video-all", 0)
+    do.features(project, "video-all", 1)
     cache = Cache(project, "video-all", tiny.clip().visual)
     assert "1 failed" in summary and "v2" not in cache and cache.reasons == {"v2": "no picture"}
 
@@ -69,7 +72,7 @@ def test_half_precision_is_half_the_size_and_rounded_once(project, dtype, steps)
 
     def cached(params):
         for shard in params.shards:
-            features.run(params, "video-1", shard)
+            do.features(params, "video-1", shard)
         cache = Cache(params, "video-1", tower)
         return cache.nbytes, cache.batch(ids).to(torch.device("cpu")).x
 
@@ -82,16 +85,16 @@ def test_half_precision_is_half_the_size_and_rounded_once(project, dtype, steps)
 
 
 def test_features_of_mixed_precision_are_rows_of_their_own(project):
-    features.run(project, "video-2", 0)
-    stem = project.data / "features/video-2/shard-0"
+    do.features(project, "video-2", 0)
+    stem = paths.features(project.dataset.name, "video-2", 0)
     whole = np.array(Shard.read(stem).array)
     mixed = project.model_copy(update={"runtime": project.runtime.model_copy(update={"precision": "bfloat16"})})
-    assert " 4 computed" in features.run(mixed, "video-2", 0)
-    assert " 0 computed" in features.run(mixed, "video-2", 0)
+    assert " 4 computed" in do.features(mixed, "video-2", 0)
+    assert "up to date" in do.features(mixed, "video-2", 0)
     found = Shard.read(stem).array
     assert (found != whole).any()
     np.testing.assert_allclose(found, whole, rtol=0.05, atol=0.05)
-    assert " 4 computed" in features.run(project, "video-2", 0)
+    assert " 4 computed" in do.features(project, "video-2", 0)
 
 
 def test_the_deepest_usable_cache_is_chosen(project):

@@ -1,24 +1,25 @@
 import math
+import os
 from pathlib import Path
 
+import do
 import numpy as np
 import pytest
 from conftest import H264, PICTURE, film, number, put, recode
 from player import MODES, by_pil, middles, shown
+from sealed import damage
+from shipped import shipped
 
-from rap.download import stage as download
 from rap.errors import UserError
 from rap.frames import ffmpeg
-from rap.frames import stage as frames
 from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
-from rap.params import Frames
 from rap.shards import Shard
 
 
 def recipe(count=8, size=32, interpolation="bicubic", **sampler) -> Recipe:
-    return Recipe(Frames(count=count, **sampler), size, interpolation)
+    return Recipe(shipped("frames", count=count, **sampler), size, interpolation)
 
 
 def pictures(start: float, end: float, count: int) -> list[int]:
@@ -133,73 +134,94 @@ def made(shard: int = 0) -> Shard:
 def test_the_stage_writes_its_shards_and_recomputes_only_changed_rows(project, clips):
     fill(clips)
     params = project(frames={"count": 5})
-    download.run(params)
-    assert "3 of 3 videos, 5 frames of 32 px each; 3 made now, 0 failed" in frames.run(params, 0)
-    frames.run(params, 1)
+    do.download(params)
+    assert "3 of 3 videos, 5 frames of 32 px each; 3 made now, 0 failed" in do.frames(params, 0)
+    do.frames(params, 1)
     assert list(made(0).index.id) == ["steady.mp4", "picture.mp4", "steady.mp4@1-2"]
     assert made(1).array.shape == (2, 5, 32, 32, 3) and made(1).array.dtype == np.uint8
     assert number(made(0).array[2]).tolist() == [27, 32, 37, 42, 47]
     before = Path("data/folder/frames/shard-0.npy").read_bytes()
-    assert "0 made now" in frames.run(params, 0)
+    assert "up to date" in do.frames(params, 0)
     film(Path("videos/picture.mp4"), PICTURE, "-vf", "negate", *H264)
-    download.run(params)
-    assert "1 made now" in frames.run(params, 0)
+    do.download(params)
+    assert "1 made now" in do.frames(params, 0)
     after = Path("data/folder/frames/shard-0.npy").read_bytes()
     assert after != before
     for file in Path("data/folder/frames").iterdir():
         file.unlink()
-    assert "3 made now" in frames.run(project(frames={"count": 5}, runtime={"workers": 1}), 0)
+    assert "3 made now" in do.frames(project(frames={"count": 5}, runtime={"workers": 1}), 0)
     assert Path("data/folder/frames/shard-0.npy").read_bytes() == after
-    assert "3 made now" in frames.run(project(frames={"count": 5, "sampler": "fps", "fps": 2.0}), 0)
+    assert "3 made now" in do.frames(project(frames={"count": 5, "sampler": "fps", "fps": 2.0}), 0)
     assert list(made(0).index.length) == [5, 2, 2]
     assert not made(0).array[1, 2:].any()
 
 
-def test_failed_videos_keep_a_reason_and_too_many_stop_the_run_after_the_shard_is_written(project, clips, capsys):
+def alter(file: Path) -> None:
+    """Change a file so that neither its size nor its time tells."""
+    was = file.stat()
+    damage(file)
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+def test_a_changed_folder_of_videos_is_refused_until_it_is_inspected_again(project, clips):
+    fill(clips)
+    do.download(project())
+    put(clips, "portrait.mp4")
+    with pytest.raises(UserError, match=r"made from another videos; run `rap download` first"):
+        do.frames(project(), 0)
+    do.download(project())
+    assert "0 failed" in do.frames(project(), 0)
+
+
+def test_videos_that_fail_keep_a_reason_and_too_many_stop_the_run_with_the_shard_written(project, clips, capsys):
     fill(clips, "steady.mp4,x,test,7,8\nabsent.mp4,x,test,,\n")
     params = project(dataset={"max_failed": 0.6})
-    download.run(params)
-    Path("videos/picture.mp4").write_bytes((clips / "portrait.mp4").read_bytes())
-    Path("videos/one.mp4").unlink()
-    frames.run(params, 0)
-    frames.run(params, 1)
+    do.download(params)
+    for name in ("picture.mp4", "one.mp4"):
+        alter(Path("videos") / name)
+    do.frames(params, 0)
+    do.frames(params, 1)
     reasons = {row.id: row.reason for k in (0, 1) for row in made(k).index.itertuples()}
     assert reasons["steady.mp4"] == reasons["steady.webm"] == reasons["steady.mp4@1-2"] == ""
     assert "changed since the manifest was made" in reasons["picture.mp4"]
-    assert reasons["one.mp4"] == reasons["absent.mp4"] == "cannot be opened: No such file or directory"
+    assert "changed since the manifest was made" in reasons["one.mp4"]
+    assert reasons["absent.mp4"] == "cannot be opened: No such file or directory"
     assert reasons["steady.mp4@7-8"] == "its clip starts at 7.00 s, but its pictures end at 4.00 s"
     assert "failed: picture.mp4: changed since" in capsys.readouterr().err
     # The first shard counts 2 failures of 7 videos: its own, and the failed download in the other shard.
     strict = project(dataset={"max_failed": 0.2})
-    with pytest.raises(UserError, match=r"2 of 7 videos failed.*the first here is picture\.mp4: changed"):
-        frames.run(strict, 0)
+    do.download(strict)
+    with pytest.raises(UserError, match=r"2 of 7 videos failed.*the first here is picture\.mp4: "):
+        do.frames(strict, 0)
     assert list(made(0).index.reason != "") == [False, True, False, True]
-    put(clips, "picture.mp4")
+    alter(Path("videos/picture.mp4"))  # back to what it was
     strict = project(dataset={"max_failed": 0.3})
-    assert "2 made now, 1 failed" in frames.run(strict, 0)
+    do.download(strict)
+    assert "2 made now, 1 failed" in do.frames(strict, 0)
 
 
 def test_real_clips_run_through_both_stages_as_a_folder(project, real_clips):
     rows = [f"{path.name},what it shows,{('train', 'test')[i % 2]}\n" for i, path in enumerate(real_clips)]
     Path("list.csv").write_text("path,caption,split\n" + "".join(rows))
     params = project(dataset={"videos": str(real_clips[0].parent), "max_failed": 0.0})
-    assert "0 failed" in download.run(params)
+    assert "0 failed" in do.download(params)
     for shard in params.shards:
-        assert "0 failed" in frames.run(params, shard)
+        assert "0 failed" in do.frames(params, shard)
         assert all(array.std() > 10 for array in made(shard).array)
 
 
 def test_a_missing_ffmpeg_or_backbone_is_a_user_error(project, clips, monkeypatch):
     fill(clips)
-    download.run(project())
+    do.download(project())
     try:
         for exe in ("/nowhere/ffmpeg", "/etc/hostname"):
             monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", exe)
             ffmpeg.binary.cache_clear(), ffmpeg.version.cache_clear()
             with pytest.raises(UserError, match=f"ffmpeg: {exe} .* install the imageio-ffmpeg wheel"):
-                frames.run(project(), 0)
+                do.frames(project(), 0)
     finally:
         ffmpeg.binary.cache_clear(), ffmpeg.version.cache_clear()
-    Path("data/backbones/demo-vit/config.json").unlink()
+    params = project()
+    Path("data/backbones/demo-vit/backbone.json").unlink()
     with pytest.raises(UserError, match="run `rap backbone` first"):
-        frames.run(project(), 0)
+        do.frames(params, 0)

@@ -8,11 +8,11 @@ import player
 import pytest
 import torch
 from conftest import H264, film, recode
+from shipped import shipped
 from torchvision.transforms.functional import center_crop
 
 from rap.frames.decode import Recipe, decode
 from rap.frames.probe import probe
-from rap.params import Frames
 
 # Colours within the range of RGB: where RGB clips, luma cannot be recovered.
 PALE = "testsrc2=s=161x121:r=25:d=2,lutyuv=y=64+val/2:u=64+val/2:v=64+val/2"
@@ -39,7 +39,7 @@ def compare(path: Path) -> None:
     planes = np.stack([np.rot90(player.planes(frame)[0], turns) for frame in decoded])
     side, count = min(planes.shape[1:]), len(decoded) // 2 * 2
     planes = center_crop(torch.from_numpy(planes), side).numpy()
-    ours = decode(path, Recipe(Frames(count=count), side, "bicubic"))
+    ours = decode(path, Recipe(shipped("frames", count=count), side, "bicubic"))
 
     middle = player.middles(span.start, span.end, count)
     inwards = np.sign((span.start + span.end) / 2 - middle)  # at a change of picture, the one nearer to the middle
@@ -65,7 +65,7 @@ def test_the_pixels_of_real_clips_are_within_the_bounds_of_docs_frames(real_clip
         frames = player.shown(path, player.middles(span.start, span.end, 8))
         size = min(frames[0].width, frames[0].height) if name == "native" else 224
         pil = np.stack([player.by_pil(frame, size, "bicubic") for frame in frames])
-        off = abs(decode(path, Recipe(Frames(count=8), size, "bicubic")) - pil)
+        off = abs(decode(path, Recipe(shipped("frames", count=8), size, "bicubic")) - pil)
         mean, most, largest = BOUNDS[name]
         assert off.mean() <= mean and np.percentile(off, 99) <= most and off.max() <= largest, path.name
 
@@ -88,7 +88,7 @@ def test_pictures_that_start_after_the_sound(tmp_path, name):
 def test_a_span_gives_the_same_pictures_wherever_decoding_starts(tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4", "testsrc2=s=64x64:r=12:d=3", *H264, "-g", "6")
     spans = [(0.1 * n, 0.1 * n + 0.8) for n in range(1, 20)]  # some instants fall on a change of picture
-    recipe = Recipe(Frames(count=8), 32, "bicubic")
+    recipe = Recipe(shipped("frames", count=8), 32, "bicubic")
     sought = [decode(path, recipe, *span) for span in spans]
     monkeypatch.setattr("rap.frames.decode.probe", lambda path: replace(probe(path), indexed=False))
     assert all((decode(path, recipe, *span) == frames).all() for span, frames in zip(spans, sought, strict=True))

@@ -1,18 +1,20 @@
 """A tiny CLIP with random weights and a project whose frames are noise: for tests of everything after frames."""
 
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
+import sealed
 import torch
 import yaml
 from safetensors.torch import save_file
 
-from rap import params
+from rap import params, paths
 from rap.clip.towers import Clip
 from rap.data.manifest import Manifest
-from rap.features import stage as features
 from rap.files import digest_file, write_json
-from rap.shards import Item, build
+from rap.jobs import Job, perform
+from rap.shards import Item, build, seal
 
 WORDS = ["<pad>", "<unknown>", "<start>", "a", "red", "ball", "rolls", "left", "right", "then", "jumps", "<end>"]
 CONFIG = {
@@ -60,13 +62,15 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
         values[key] |= change
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     settings = params.load(folder / "params.yaml")
-    home = folder / settings.backbone_folder
+    home = folder / paths.backbone(settings.backbone.name)
     home.mkdir(parents=True, exist_ok=True)
     save_file(clip().state_dict(), home / "weights.safetensors")
     write_json(home / "config.json", CONFIG | {"digest": digest_file(home / "weights.safetensors")})
-    manifest(videos).write(folder / settings.data / "manifest")
-    for shard in settings.shards:
-        noise_frames(folder, settings, shard)
+    with chdir(folder):
+        sealed.backbone(settings)
+        manifest(videos).write(paths.manifest(settings.dataset.name), Job(settings, "download", {}).result)
+        for shard in settings.shards:
+            noise_frames(settings, shard)
     return settings
 
 
@@ -74,11 +78,7 @@ def cache(settings: params.Params) -> None:
     """The features stage, all caches and shards, in the present folder."""
     for name in settings.features.caches:
         for shard in settings.shards:
-            features.run(settings, name, shard)
-
-
-def run_folder(variant: str, seed: int) -> Path:
-    return Path("results/runs") / variant / f"seed-{seed}"
+            perform(settings, "features", cache=name, shard=shard)
 
 
 def manifest(videos: int) -> Manifest:
@@ -103,9 +103,11 @@ def manifest(videos: int) -> Manifest:
     return Manifest.build(rows, captions)
 
 
-def noise_frames(folder: Path, settings: params.Params, shard: int) -> None:
-    """Frames of a shard: noise that depends on the video's id; v5 has but two valid frames, if there is a v5."""
-    ids = Manifest.read(folder / settings.data / "manifest").shard(shard, len(settings.shards)).videos.video_id
+def noise_frames(settings: params.Params, shard: int) -> None:
+    """Frames of a shard: noise that depends on the video's id; v5 has only two valid frames, if there is a v5."""
+    job = Job(settings, "frames", {"shard": shard})
+    job.reads(paths.manifest(settings.dataset.name) / "manifest.json")
+    ids = Manifest.read(paths.manifest(settings.dataset.name)).shard(shard, len(settings.shards)).videos.video_id
     count, shape = settings.frames.count, (settings.frames.count, 32, 32, 3)
 
     def noise(id: str) -> Item:
@@ -113,5 +115,6 @@ def noise_frames(folder: Path, settings: params.Params, shard: int) -> None:
         coarse = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
         return Item(id, coarse.repeat(8, 1).repeat(8, 2), 2 if id == "v5" else count)
 
-    stem = folder / settings.data / "frames" / f"shard-{shard}"
-    build(stem, {id: f"frames of {id}" for id in ids}, shape, "uint8", lambda missing: map(noise, missing))
+    stem = paths.frames(settings.dataset.name, shard)
+    made, _ = build(stem, {id: f"frames of {id}" for id in ids}, shape, "uint8", lambda missing: map(noise, missing))
+    seal(made, job.result)

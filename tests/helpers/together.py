@@ -8,29 +8,33 @@ import sys
 import torch
 
 from rap import params
+from rap.retrieval.corpus import open_corpus
 from rap.retrieval.loss import info_nce
 from rap.runtime import distributed
-from rap.training.run import Experiment
+from rap.runtime.device import setup
+from rap.training.run import new_model
 
 BATCHES = (8, 7, 3)  # pairs: even, uneven, and fewer than there may be processes
 
 
 def gradients(settings: params.Params, variant: str, pairs: int) -> dict[str, torch.Tensor]:
     """The loss of a batch of so many pairs of the training split, and its gradient by everything that is trained."""
-    experiment = Experiment(settings, variant, 0)
+    device = setup(settings.runtime)
+    model, _ = new_model(settings, variant, 0, device)
+    corpus = open_corpus(settings, model)
     torch.manual_seed(1)
-    for weight in experiment.adapter.parameters():  # away from step 0, where much of a gradient is zero
+    for weight in model.adapter.parameters():  # away from step 0, where much of a gradient is zero
         if weight.requires_grad:
             weight.data += 0.02 * torch.randn(weight.shape)
-    chosen = experiment.split("train").captions.iloc[:pairs]
+    chosen = corpus.split("train").captions.iloc[:pairs]
     own = distributed.share(range(pairs))
     owners = chosen.video_id.tolist()
-    clips = experiment.video.batch([owners[i] for i in own]).to(experiment.device)
-    captions = experiment.text.batch([chosen.caption_id.iloc[i] for i in own]).to(experiment.device)
+    clips = corpus.video.batch([owners[i] for i in own]).to(device)
+    captions = corpus.text.batch([chosen.caption_id.iloc[i] for i in own]).to(device)
     positives = torch.tensor([[a == b for b in owners] for a in owners])
-    loss = info_nce(experiment.model.train().similarity(clips, captions), experiment.model.clip.logit_scale, positives)
+    loss = info_nce(model.train().similarity(clips, captions), model.clip.logit_scale, positives)
     loss.backward()
-    trained = {name: weight for name, weight in experiment.adapter.named_parameters() if weight.requires_grad}
+    trained = {name: weight for name, weight in model.adapter.named_parameters() if weight.requires_grad}
     distributed.sum_gradients(trained.values())
     return {"loss": loss.detach(), **{name: weight.grad for name, weight in trained.items() if weight.grad is not None}}
 

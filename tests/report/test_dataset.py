@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+import do
 import pytest
 from conftest import put
 
-from rap.download import stage as download
+from rap import paths
 from rap.errors import UserError
 from rap.report import dataset as stats
 from rap.shards import Item, build
@@ -30,7 +31,7 @@ def told(project, clips):
     Path("videos/empty.mp4").touch()
     Path("list.csv").write_text(ROWS + "one.mp4,one,test,,\n")
     settings = project(dataset={"max_failed": 1.0})
-    download.run(settings)
+    do.download(settings)
     return settings
 
 
@@ -57,7 +58,7 @@ def test_reasons_that_differ_in_figures_alone_are_one_and_decoding_counts_too(to
     names = ["steady.mp4", "steady.webm@1-3", "one.mp4"]
     items = [Item(name, reason=f"ffmpeg: gave {n} of 8 frames") for n, name in enumerate(names)]
     keys = dict.fromkeys(names, "key")
-    build(told.data / "frames/shard-0", keys, (1,), "uint8", lambda _: items)
+    build(paths.frames(told.dataset.name, 0), keys, (1,), "uint8", lambda _: items)
     found = rows(stats.run(told))
     assert ["3", "ffmpeg: gave N of N frames", "one.mp4, steady.mp4, steady.webm"] in [
         [count, why, ", ".join(sorted(which.split(", ")))] for count, why, which in (r for r in found if len(r) == 3)
@@ -74,7 +75,7 @@ def test_the_picture_is_the_same_bytes_again_and_there_is_none_without_clips(tol
     picture.unlink()
     for video in Path("videos").iterdir():
         video.unlink()
-    download.run(told)
+    do.download(told)
     assert "durations" not in stats.run(told) and not picture.exists()
 
 

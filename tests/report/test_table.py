@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import yaml
 
-from rap import params
+from rap import params, paths
 from rap.errors import UserError
 from rap.files import read_json, write_json
 from rap.report import literature as reported
@@ -25,7 +25,7 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     recall = level + 2 * seed * (parameters > 0)
     figures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
     about = {"params": params_digest(project, variant, seed), "data": "d", "backbone": "b", "code": "c"}
-    folder = tiny.run_folder(variant, seed)
+    folder = paths.run(variant, seed)
     run = {"variant": variant, "seed": seed, "parameters": parameters, "selected": "last", "steps": parameters}
     run |= {"dataset": project.dataset.name, "backbone": "demo-vit", "adapter": project.variants[variant].adapter}
     write_json(folder / "run.json", {**run, "digests": about})
@@ -77,7 +77,7 @@ def project(tmp_path, monkeypatch) -> params.Params:
 
 
 def test_rows_are_means_and_sample_deviations_in_the_tables_order(project):
-    tables.run(project, "table1")
+    do.table(project, "table1")
     rows = pd.read_csv("results/table1.csv").set_index("variant")
     assert list(rows.index) == ["lorm", "zero_shot", "ssf"]
     assert rows.loc["lorm", ["t2v_R@1_mean", "t2v_R@1_std"]].tolist() == [32.0, 2.0]
@@ -89,7 +89,7 @@ def test_rows_are_means_and_sample_deviations_in_the_tables_order(project):
 
 
 def test_the_markdown_says_what_it_rests_on_and_bolds_the_best(project):
-    tables.run(project, "table1")
+    do.table(project, "table1")
     text = Path("results/table1.md").read_text()
     for part in ("9 of 10 videos", "18 queries", "3 seeds", "last epoch", "expected rank", "± 0.0"):
         assert part in text
@@ -100,7 +100,7 @@ def test_the_markdown_says_what_it_rests_on_and_bolds_the_best(project):
 
 
 def test_one_seed_has_no_deviation(project):
-    tables.run(project.model_copy(update={"seeds": (1,)}), "table1")
+    do.table(project.model_copy(update={"seeds": (1,)}), "table1")
     assert pd.read_csv("results/table1.csv")["t2v_R@1_std"].isna().all()
     text = Path("results/table1.md").read_text()
     assert "±" not in text and "One seed" in text
@@ -108,11 +108,11 @@ def test_one_seed_has_no_deviation(project):
 
 def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
     names = ["table1.csv", "table1.md", "table1.png"]
-    tables.run(project, "table1")
+    do.table(project, "table1")
     before = [(Path("results") / name).read_bytes() for name in names]
-    costs = tiny.run_folder("lorm", 1) / "costs.json"
+    costs = paths.run("lorm", 1) / "costs.json"
     write_json(costs, read_json(costs) | {"train_seconds": 400.0, "peak_memory_bytes": 99, "device": "GPU"})
-    tables.run(project, "table1")
+    do.table(project, "table1")
     assert before == [(Path("results") / name).read_bytes() for name in names]
     found = pd.read_csv("results/costs1.csv").set_index("variant").loc["lorm"]
     assert found[["train_seconds", "peak_memory_bytes", "cache_bytes", "device"]].tolist() == [
@@ -128,7 +128,7 @@ def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
         write_json(file, {name: value for name, value in read_json(file).items() if not name.startswith("twin")})
         ranks = pd.read_parquet(file.with_name("ranks.parquet"))
         ranks.assign(twin=np.nan).to_parquet(file.with_name("ranks.parquet"))
-    tables.run(project, "table1")
+    do.table(project, "table1")
     assert "twin" not in Path("results/table1.csv").read_text()
     assert "Twin accuracy\n" not in Path("results/table1.md").read_text()
     assert Path("results/table1.png").stat().st_size > 10_000
@@ -137,10 +137,10 @@ def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
 @pytest.mark.parametrize("name, stage", [("run", "train"), ("costs", "train"), ("metrics", "evaluate")])
 @pytest.mark.parametrize("damage", ["missing", "cut short"])
 def test_a_missing_or_partial_run_is_named_with_the_command_that_makes_it(project, name, stage, damage):
-    path = tiny.run_folder("ssf", 2) / f"{name}.json"
+    path = paths.run("ssf", 2) / f"{name}.json"
     path.unlink() if damage == "missing" else path.write_text('{"variant"')
     with pytest.raises(UserError, match=rf"ssf/seed-2/{name}.json: not .*`rap {stage} --variant ssf --seed 2`"):
-        tables.run(project, "table1")
+        do.table(project, "table1")
 
 
 def test_a_run_of_other_parameters_is_refused(project):
@@ -148,29 +148,29 @@ def test_a_run_of_other_parameters_is_refused(project):
     values["variants"]["lorm"]["lorm"]["rank"] = 2
     Path("params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=r"lorm/seed-0/run\.json: made with other parameters"):
-        tables.run(params.load(), "table1")
+        do.table(params.load(), "table1")
 
 
 def test_metrics_of_an_earlier_training_are_refused(project):
-    path = tiny.run_folder("lorm", 1) / "metrics.json"
+    path = paths.run("lorm", 1) / "metrics.json"
     figures = read_json(path)
     write_json(path, figures | {"digests": figures["digests"] | {"data": "older"}})
     with pytest.raises(UserError, match=r"lorm/seed-1/metrics\.json: not of the present training"):
-        tables.run(project, "table1")
+        do.table(project, "table1")
 
 
 def test_different_test_sets_do_not_share_a_table(project):
-    path = tiny.run_folder("ssf", 0) / "metrics.json"
+    path = paths.run("ssf", 0) / "metrics.json"
     write_json(path, read_json(path) | {"videos": 8})
     with pytest.raises(UserError, match="lorm and ssf differ in videos: 9 and 8"):
-        tables.run(project, "table1")
+        do.table(project, "table1")
 
 
 def test_protocols_that_differ_are_told_apart_by_method(project):
     for seed in project.seeds:
-        path = tiny.run_folder("ssf", seed) / "run.json"
+        path = paths.run("ssf", seed) / "run.json"
         write_json(path, read_json(path) | {"selected": "test"})
-    tables.run(project, "table1")
+    do.table(project, "table1")
     assert (
         "last epoch (LoRM only); best epoch on test (optimistic: the peers' habit) (SSF)"
         in Path("results/table1.md").read_text()
@@ -179,11 +179,11 @@ def test_protocols_that_differ_are_told_apart_by_method(project):
 
 def test_an_unknown_table_gets_the_nearest_name(project):
     with pytest.raises(UserError, match="tables: there is no 'tabel1'; did you mean 'table1'"):
-        tables.run(project, "tabel1")
+        do.table(project, "tabel1")
 
 
 def test_intervals_and_tests_stand_beside_the_means(project):
-    tables.run(project, "table1")
+    do.table(project, "table1")
     rows = pd.read_csv("results/table1.csv").set_index("variant")
     low, high = rows.loc["lorm", ["t2v_R@1_low", "t2v_R@1_high"]]
     assert low < 100 * 6 / 18 < high
@@ -194,7 +194,7 @@ def test_intervals_and_tests_stand_beside_the_means(project):
 
 
 def test_reported_figures_stand_beside_ours_on_their_own_data_set_alone(project):
-    tables.run(project, "table1")
+    do.table(project, "table1")
     assert "Reported" not in Path("results/table1.md").read_text()
     papers = reported.read()
     rows = pd.DataFrame([{"adapter": "rap", "label": "Ours", "dataset": "msrvtt", "backbone": "ViT-B-32"}])

@@ -3,21 +3,27 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
+import do
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from sealed import damage
 
-from rap.adapters import METHODS
+from rap import paths
+from rap.adapters import registry
 from rap.clip.towers import INPUT
 from rap.errors import UserError
 from rap.features.cache import Batch
-from rap.files import write_json
+from rap.files import digest_file, write_json
 from rap.params import Variant
-from rap.retrieval import pretrained as portable
-from rap.training import stage as training
-from rap.training.run import Experiment
+from rap.retrieval import adapter_file
+from rap.retrieval.corpus import open_corpus
+from rap.retrieval.pretrained import from_pretrained
+from rap.shards import untracked
+from rap.training.run import new_model
 
 FILE = "adapter.safetensors"
 
@@ -26,7 +32,7 @@ FILE = "adapter.safetensors"
 def home(tmp_path_factory):
     """A project with one variant per method, trained, as the present folder."""
     folder = tmp_path_factory.mktemp("project")
-    variants = {name: Variant(adapter=name) for name in METHODS}
+    variants = {name: Variant(adapter=name) for name in registry.names()}
     variants["text_query"] = Variant(adapter="asa", asa={"blocks": [1], "query": "text"})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -37,27 +43,27 @@ def home(tmp_path_factory):
 
 def travelled(settings, variant, place):
     """The adapter of a run, trained where it is needed, away from its folder."""
-    training.run(settings, variant, 0)
-    return shutil.copy(tiny.run_folder(variant, 0) / FILE, place / "mine.safetensors")
+    do.train(settings, variant, 0)
+    return shutil.copy(paths.run(variant, 0) / FILE, place / "mine.safetensors")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", registry.names())
 def test_a_file_and_the_backbone_give_what_the_run_gives(home, tmp_path, method):
-    model = portable.load(travelled(home, method, tmp_path), home.backbone_folder)
-    run = Experiment(home, method, 0)
-    run.adapter.load_state_dict(load_file(tiny.run_folder(method, 0) / FILE))
-    captions = run.split("test").captions
-    ids = captions.caption_id.tolist()
-    text = Batch(torch.stack([run.text.batch([id]).x[0] for id in ids]), run.text.batch(ids).length, run.text.position)
+    model = from_pretrained(travelled(home, method, tmp_path), paths.backbone(home.backbone.name))
+    trained, _ = new_model(home, method, 0, torch.device("cpu"))
+    trained.adapter.load_state_dict(load_file(paths.run(method, 0) / FILE))
+    corpus = open_corpus(home, trained)
+    captions = corpus.split("test").captions
+    text = corpus.text.batch(captions.caption_id.tolist())
     with torch.no_grad():
-        assert torch.allclose(model.texts(captions.caption.tolist()), run.model.eval().text(text), atol=1e-6)
+        assert torch.allclose(model.texts(captions.caption.tolist()), trained.eval().text(text), atol=1e-6)
         frames = torch.randint(0, 256, (2, 4, 32, 32, 3), dtype=torch.uint8)
         clips = Batch(frames, torch.tensor([4, 4]), INPUT)
-        assert torch.equal(model.model.video(clips), run.model.video(clips))
+        assert torch.equal(model.model.video(clips), trained.video(clips))
 
 
 def test_a_text_conditioned_method_travels_but_has_no_embedding_of_a_video(home, tmp_path):
-    model = portable.load(travelled(home, "text_query", tmp_path), home.backbone_folder)
+    model = from_pretrained(travelled(home, "text_query", tmp_path), paths.backbone(home.backbone.name))
     assert model.texts(["a red ball"]).shape == (1, 16)
     with pytest.raises(UserError, match="text_query: it has no embedding of a video without a text"):
         model.videos(["clip.mp4"])
@@ -65,27 +71,43 @@ def test_a_text_conditioned_method_travels_but_has_no_embedding_of_a_video(home,
 
 def test_another_backbone_is_refused(home, tmp_path):
     file = travelled(home, "rap", tmp_path)
-    other = shutil.copytree(home.backbone_folder, tmp_path / "other")
+    other = shutil.copytree(paths.backbone(home.backbone.name), tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
-    write_json(other / "config.json", config | {"digest": "0123456789abcdef", "name": "else"})
+    damage(other / "weights.safetensors")
+    changed = digest_file(other / "weights.safetensors")
+    write_json(other / "config.json", config | {"digest": changed, "name": "else"})
+    untracked("", {"config.json": digest_file(other / "config.json")}).write(other / "backbone.json")
     with pytest.raises(
-        UserError, match=r"mine.safetensors: trained on demo-vit with weights \w{12}, not on .*\(else, 0"
+        UserError, match=r"mine.safetensors: trained on demo-vit with weights \w{12}, not on .*\(else, "
     ):
-        portable.load(file, other)
+        from_pretrained(file, other)
+
+
+def test_a_damaged_file_is_refused(home, tmp_path):
+    file = travelled(home, "rap", tmp_path)
+    size = Path(file).stat().st_size
+    for offset in (size - 60, size // 2):  # in the weights, and in the header
+        damage(file, offset)
+        with pytest.raises(UserError, match=r"mine.safetensors: (damaged|not an adapter)"):
+            from_pretrained(file, paths.backbone(home.backbone.name))
+        damage(file, offset)
+    from_pretrained(file, paths.backbone(home.backbone.name))
 
 
 def spoil(file, **changes):
     """The same weights under a header with other entries."""
-    about = portable.read_header(file)
-    save_file(load_file(file), file, metadata={"rap": json.dumps(about | changes)})
+    about, weights = adapter_file.read(file)
+    about |= changes
+    about["checksum"] = adapter_file._checksum(about, weights)
+    save_file(weights, file, metadata={"rap": json.dumps(about)})
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"adapter": "rapp"}, "no method 'rapp' here; did you mean 'rap'?"),
-        ({"format": 9}, "an adapter of format 9, written by rap 0.1.0; this one reads format 1"),
-        ({"options": {"lorm": {"rank": 3}}}, "its weights are not those of the rap that its header describes"),
+        ({"adapter": "rapp"}, "there is no method 'rapp'; did you mean 'rap'?"),
+        ({"format": 9}, "an adapter of format 9, written by rap 0.1.0; this version reads 2"),
+        ({"options": {"lorm": {"rank": 3}}}, "its weights do not fit the rap that its header describes"),
         ({"options": {"lorm": {"rnk": 3}}}, "lorm: rnk: unknown key; did you mean 'rank'?"),
         ({"frames": {"count": 0}}, "frames: count: "),
     ],
@@ -94,20 +116,20 @@ def test_what_does_not_fit_is_one_line(home, tmp_path, changes, said):
     file = travelled(home, "rap", tmp_path)
     spoil(file, **changes)
     with pytest.raises(UserError, match=f"mine.safetensors: {re.escape(said)}") as error:
-        portable.load(file, home.backbone_folder)
+        from_pretrained(file, paths.backbone(home.backbone.name))
     assert "\n" not in str(error.value)
 
 
 def test_what_is_no_adapter_is_one_line(home, tmp_path):
     file = tmp_path / "mine.safetensors"
     with pytest.raises(UserError, match="not there"):
-        portable.load(file, home.backbone_folder)
+        from_pretrained(file, paths.backbone(home.backbone.name))
     file.write_bytes(b"nothing of the kind")
-    with pytest.raises(UserError, match="no adapter of rap"):
-        portable.load(file, home.backbone_folder)
-    with pytest.raises(UserError, match="no adapter of rap"):
-        portable.load(home.backbone_folder / "weights.safetensors", home.backbone_folder)
+    with pytest.raises(UserError, match="not an adapter of rap"):
+        from_pretrained(file, paths.backbone(home.backbone.name))
+    with pytest.raises(UserError, match="not an adapter of rap"):
+        from_pretrained(paths.backbone(home.backbone.name) / "weights.safetensors", paths.backbone(home.backbone.name))
     whole = travelled(home, "rap", tmp_path)
     file.write_bytes(tmp_path.joinpath(whole).read_bytes()[:-100])
-    with pytest.raises(UserError, match="no adapter of rap"):
-        portable.load(file, home.backbone_folder)
+    with pytest.raises(UserError, match="not an adapter of rap"):
+        from_pretrained(file, paths.backbone(home.backbone.name))

@@ -6,11 +6,12 @@ import sys
 import pytest
 import tiny
 import torch
+from shipped import shipped
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rap.adapters.lorm import Options, at_frames, build, interpolate
+from rap.adapters.layers import at_frames, interpolate
+from rap.adapters.lorm import Options, build
 from rap.features.cache import Batch
-from rap.params import Runtime
 from rap.retrieval.model import Retriever
 from rap.runtime.device import setup
 
@@ -24,7 +25,7 @@ sys.stdin.read()
 
 def test_gradients_of_a_table_are_summed_in_one_order():
     """Twenty times the same backward pass through indexing, on four threads: atomic sums give many results."""
-    setup(Runtime(threads=4))
+    setup(shipped("runtime", threads=4))
     generator = torch.Generator().manual_seed(0)
     position = torch.rand(32, 8, 32, generator=generator) * 14
     weight = torch.randn(32, 8, 32, 4, generator=generator)
@@ -33,7 +34,7 @@ def test_gradients_of_a_table_are_summed_in_one_order():
         table = torch.zeros(15, 4, requires_grad=True)
         (interpolate(table, position) * weight).sum().backward()
         seen.add(table.grad.numpy().tobytes())
-    setup(Runtime())
+    setup(shipped("runtime"))
     assert len(seen) == 1
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,10 +15,9 @@ import together
 import torch
 import yaml
 
-from rap.evaluation import stage as evaluation
+from rap import paths
 from rap.files import digest_file
 from rap.runtime import distributed
-from rap.training import stage as training
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {  # beside those of params.yaml: one whose clips are encoded for each text, and a head over frames
@@ -94,13 +94,13 @@ def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
         said = start("rap.cli", "features", "--cache", name, "--shard", "0")
         assert said.count("computed") == 1 and " 0 computed" not in said
         assert digest_file(f"data/demo/features/{name}/shard-0.npy") == alone[name]
-    run, folder = ("--variant", "text_query", "--seed", "0"), tiny.run_folder("text_query", 0)
+    run, folder = ("--variant", "text_query", "--seed", "0"), paths.run("text_query", 0)
     assert start("rap.cli", "train", *run).count("trainable parameters") == 1
     assert "up to date" in start("rap.cli", "train", *run)
     start("rap.cli", "evaluate", *run)
     names = ("metrics.json", "ranks.parquet", "similarity.npy")
     two = {name: (folder / name).read_bytes() for name in names}
-    evaluation.run(settings, "text_query", 0)
+    do.evaluate(settings, "text_query", 0)
     assert {name: (folder / name).read_bytes() for name in names} == two
 
 
@@ -109,8 +109,8 @@ def test_training_in_two_processes_follows_training_in_one(project):
     """Step by step nearly the same losses: rounding grows with the steps."""
     settings = project(1)
     tiny.cache(settings)
-    training.run(settings, "rap", 0)
-    folder = tiny.run_folder("rap", 0)
+    do.train(settings, "rap", 0)
+    folder = paths.run("rap", 0)
     alone = pd.read_csv(folder / "history.csv")
     project(2)
     start("rap.cli", "train", "--variant", "rap", "--seed", "0")

@@ -4,21 +4,21 @@ import re
 import shutil
 from pathlib import Path
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 from PIL import Image
 
+from rap import paths
 from rap.data import init_csv as template
 from rap.data.manifest import Manifest
 from rap.errors import UserError
-from rap.evaluation import stage as evaluation
 from rap.params import Variant
 from rap.search import index
 from rap.search import query as search
 from rap.shards import Item, Shard, build
-from rap.training import stage as training
 
 QUERY = "a red ball rolls left"
 
@@ -42,10 +42,10 @@ def ranked(said: str) -> list[str]:
 
 @pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])
 def test_captions_find_what_the_evaluation_finds(project, variant):
-    training.run(project, variant, 0)
-    evaluation.run(project, variant, 0)
-    similarity = np.load(tiny.run_folder(variant, 0) / "similarity.npy")
-    split = Manifest.read(project.data / "manifest").split("test")
+    do.train(project, variant, 0)
+    do.evaluate(project, variant, 0)
+    similarity = np.load(paths.run(variant, 0) / "similarity.npy")
+    split = Manifest.read(paths.manifest(project.dataset.name)).split("test")
     videos = np.array(list(dict.fromkeys(split.captions.video_id)))
     for caption, row in zip(split.captions.caption, similarity, strict=True):
         said = find(project, caption, variant, split="test")
@@ -68,20 +68,20 @@ def test_nearest_is_exact_and_keeps_the_order_of_equals():
 def test_an_index_is_made_once_and_grows_by_what_is_new(project):
     assert "8 indexed now" in find(project)
     assert "indexed now" not in find(project, "something else")
-    tiny.manifest(12).write(project.data / "manifest")
+    tiny.manifest(12).write(paths.manifest(project.dataset.name))
     for shard in project.shards:
         tiny.noise_frames(Path(), project, shard)
     tiny.cache(project)
     said = find(project)
     assert "4 indexed now" in said and "12 videos searched" in said
     whole = find(project, top=12)
-    shutil.rmtree(project.data / "index")
+    shutil.rmtree(paths.index(project.dataset.name, "").parent)
     assert ranked(find(project, top=12)) == ranked(whole)
 
 
 def test_a_video_that_changes_is_indexed_again(project):
     find(project)
-    stem = project.data / "frames/shard-0"
+    stem = paths.frames(project.dataset.name, 0)
     shard = Shard.read(stem)
     changed = shard.index.id[0]
     keys = dict(zip(shard.index.id, shard.index.key, strict=True)) | {changed: "other frames"}
@@ -89,21 +89,21 @@ def test_a_video_that_changes_is_indexed_again(project):
     tiny.cache(project)
     grown = find(project)
     assert "1 indexed now" in grown
-    shutil.rmtree(project.data / "index")
+    shutil.rmtree(paths.index(project.dataset.name, "").parent)
     assert find(project).startswith(grown.split("\n\n")[0])
 
 
 def test_another_adapter_has_an_index_of_its_own(project):
     for seed in (0, 1):
-        training.run(project, "rap", seed)
+        do.train(project, "rap", seed)
         assert "8 indexed now" in find(project, variant="rap", seed=seed)
     first, second = (find(project, variant="rap", seed=seed) for seed in (0, 1))
     assert "indexed now" not in first + second and first != second
 
 
 def test_a_travelled_adapter_searches_as_the_run_does(project, tmp_path):
-    training.run(project, "rap", 0)
-    file = shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", tmp_path / "mine.safetensors")
+    do.train(project, "rap", 0)
+    file = shutil.copy(paths.run("rap", 0) / "adapter.safetensors", tmp_path / "mine.safetensors")
     want = find(project, variant="rap")
     shutil.rmtree("results")
     assert ranked(find(project, adapter=str(file))) == ranked(want)
@@ -143,19 +143,19 @@ def test_a_mistake_is_one_line(project, asked, said):
 def test_other_frames_and_text_conditioned_methods_are_refused(project):
     text = Variant(adapter="asa", asa={"blocks": [1], "query": "text"})
     asked = project.model_copy(update={"variants": project.variants | {"text": text}})
-    training.run(asked, "text", 0)
+    do.train(asked, "text", 0)
     with pytest.raises(UserError, match="text: it has no embedding of a video without a text"):
         find(asked, variant="text")
-    training.run(project, "rap", 0)
+    do.train(project, "rap", 0)
     other = project.model_copy(update={"frames": project.frames.model_copy(update={"count": 3})})
     with pytest.raises(UserError, match=r"frames.count is 3, and the adapter was trained with 4"):
         find(other, variant="rap")
 
 
 def test_the_ten_lines_of_the_documentation_run(project, clips, capsys):
-    training.run(project, "rap", 0)
-    shutil.copy(tiny.run_folder("rap", 0) / "adapter.safetensors", "their-adapter.safetensors")
-    shutil.copytree(project.backbone_folder, "data/backbones/ViT-B-32")
+    do.train(project, "rap", 0)
+    shutil.copy(paths.run("rap", 0) / "adapter.safetensors", "their-adapter.safetensors")
+    shutil.copytree(paths.backbone(project.backbone.name), "data/backbones/ViT-B-32")
     for name, clip in {"one": "steady.mp4", "two": "one.mp4", "three": "portrait.mp4"}.items():
         shutil.copy(clips / clip, f"{name}.mp4")
     lines = re.search(r"^```python\n(.*?)^```", (tiny.ROOT / "docs/search.md").read_text(), flags=re.M | re.S).group(1)

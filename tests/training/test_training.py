@@ -1,21 +1,27 @@
 """Training: resumes exactly, depends on what it says it depends on, learns what a time-blind method cannot."""
 
-import json
 import math
 
+import do
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from sealed import damage
 
+from rap import paths
 from rap.errors import UserError
 from rap.files import digest_file
+from rap.retrieval.corpus import open_corpus
 from rap.retrieval.loss import info_nce
-from rap.training import stage as training
-from rap.training.run import Experiment, params_digest
+from rap.training.batches import Pairs
+from rap.training.optimiser import optimiser, rate
+from rap.training.run import new_model, read_run
+from rap.training.state import State
 
+CPU = torch.device("cpu")
 DETERMINISTIC = ("adapter.safetensors", "history.csv", "run.json")
 
 
@@ -32,82 +38,82 @@ def project(tmp_path, monkeypatch):
 
 
 def digests(variant, seed):
-    return [digest_file(tiny.run_folder(variant, seed) / name) for name in DETERMINISTIC]
+    return [digest_file(paths.run(variant, seed) / name) for name in DETERMINISTIC]
 
 
 @pytest.mark.parametrize("variant", ["rap", "full", "lora"])
 def test_a_run_killed_anywhere_ends_with_the_same_bytes(project, monkeypatch, variant):
     params = project()
-    training.run(params, variant, 0)
+    do.train(params, variant, 0)
     whole = digests(variant, 0)
-    (tiny.run_folder(variant, 0) / "run.json").unlink()
-    step = training.State.save
+    (paths.run(variant, 0) / "run.json").unlink()
+    step = State.save
 
-    def dying(state, experiment):
-        step(state, experiment)
+    def dying(state, *arguments):
+        step(state, *arguments)
         if state.step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.State, "save", dying)
+    monkeypatch.setattr(State, "save", dying)
     with pytest.raises(KeyboardInterrupt):
-        training.run(params, variant, 0)
-    monkeypatch.setattr(training.State, "save", step)
-    assert training.checkpoint(Experiment(params, variant, 0)).exists()
-    training.run(params, variant, 0)
+        do.train(params, variant, 0)
+    monkeypatch.setattr(State, "save", step)
+    assert paths.checkpoint(variant, 0).exists()
+    do.train(params, variant, 0)
     assert digests(variant, 0) == whole
 
 
-def test_a_checkpoint_of_other_parameters_is_not_resumed(project, monkeypatch, tmp_path):
-    params = project()
-    experiment = Experiment(params, "lora", 0)
-    data = training.Pairs(experiment.split("train"), experiment)
-    state = training.State.begin(experiment, data)
+def fresh(params, variant="lora") -> State:
+    model, _ = new_model(params, variant, 0, CPU)
+    weights = [p for p in model.adapter.parameters() if p.requires_grad]
+    return State(model.adapter, *optimiser(weights, 10, params.training(variant)))
+
+
+def test_a_checkpoint_of_another_provenance_is_not_resumed_and_a_damaged_one_is_an_error(project, tmp_path):
+    params, file = project(), tmp_path / "checkpoint.pt"
+    state = fresh(params)
     state.step = 3
-    state.save(experiment)
-    assert training.State.begin(experiment, data).step == 3
-    other = tiny.project(tmp_path, train={"lr": 0.5})
-    changed = Experiment(other, "ssf", 0)
-    changed.folder = experiment.folder
-    assert training.State.begin(changed, data).step == 0
+    state.save(file, "this")
+    for provenance, step in (("this", 3), ("another", 0)):
+        state = fresh(params)
+        state.resume(file, provenance, CPU)
+        assert state.step == step
+    content = file.read_bytes()
+    weight = max(state.adapter.parameters(), key=lambda p: p.numel())
+    for offset in (content.find(weight.detach().numpy().tobytes()), content.find(b"data.pkl"), len(content) - 10):
+        damage(file, offset)
+        with pytest.raises(UserError, match=r"checkpoint.pt: damaged; remove it"):
+            fresh(params).resume(file, "this", CPU)
+        damage(file, offset)
+    fresh(params).resume(file, "this", CPU)
 
 
 def test_a_finished_run_is_left_alone_until_what_it_depends_on_changes(project, tmp_path):
     params = project()
-    training.run(params, "ssf", 0)
-    assert "up to date" in training.run(params, "ssf", 0)
-    assert "steps" in training.run(tiny.project(tmp_path, train={"lr": 0.02}), "ssf", 0)
-
-
-def test_the_digest_of_a_run_sees_its_own_parameters_only(project, tmp_path):
-    params = project()
-    before = {name: params_digest(params, name, 0) for name in params.variants}
-    variants = params.model_dump()["variants"]
-    variants["lora"]["lora"] = {"rank": 2}
-    after = tiny.project(tmp_path, variants=variants)
-    changed = [name for name in before if params_digest(after, name, 0) != before[name]]
-    assert changed == ["lora"]
-    assert params_digest(params, "lora", 1) != before["lora"]
+    do.train(params, "ssf", 0)
+    assert "up to date" in do.train(params, "ssf", 0)
+    assert "steps" in do.train(tiny.project(tmp_path, train={"lr": 0.02}), "ssf", 0)
 
 
 def test_seeds_differ_and_repeat(project):
     params = project()
-    training.run(params, "lora", 0)
+    do.train(params, "lora", 0)
     first = digests("lora", 0)
-    training.run(params, "lora", 1)
+    do.train(params, "lora", 1)
     assert digests("lora", 1)[0] != first[0]
-    (tiny.run_folder("lora", 0) / "run.json").unlink()
-    training.run(params, "lora", 0)
+    (paths.run("lora", 0) / "run.json").unlink()
+    do.train(params, "lora", 0)
     assert digests("lora", 0) == first
 
 
 def test_training_lowers_the_loss_and_leaves_the_backbone(project):
     params = project(train={"epochs": 30})
-    before = digest_file(params.backbone_folder / "weights.safetensors")
-    training.run(params, "rap", 0)
-    rows = (tiny.run_folder("rap", 0) / "history.csv").read_text().splitlines()[1:]
+    before = digest_file(paths.backbone(params.backbone.name) / "weights.safetensors")
+    do.train(params, "rap", 0)
+    rows = (paths.run("rap", 0) / "history.csv").read_text().splitlines()[1:]
     loss = [float(row.split(",")[3]) for row in rows]
     assert sum(loss[-4:]) < 0.8 * sum(loss[:4])
-    assert digest_file(params.backbone_folder / "weights.safetensors") == before
+    assert digest_file(paths.backbone(params.backbone.name) / "weights.safetensors") == before
 
 
 @pytest.mark.parametrize("variant", ["full", "lora", "ssf", "rap"])
@@ -115,9 +121,9 @@ def test_mixed_precision_follows_float32(project, variant):
     """The same steps under bfloat16 autocast: other bits, nearly the same losses, weights still in float32."""
     losses = {}
     for precision in ("float32", "bfloat16"):
-        training.run(project(runtime={"precision": precision}), variant, 0)
-        losses[precision] = pd.read_csv(tiny.run_folder(variant, 0) / "history.csv").loss.to_numpy()
-        weights = load_file(tiny.run_folder(variant, 0) / "adapter.safetensors")
+        do.train(project(runtime={"precision": precision}), variant, 0)
+        losses[precision] = pd.read_csv(paths.run(variant, 0) / "history.csv").loss.to_numpy()
+        weights = load_file(paths.run(variant, 0) / "adapter.safetensors")
         assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
     assert (losses["float32"] != losses["bfloat16"]).any()
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
@@ -125,36 +131,36 @@ def test_mixed_precision_follows_float32(project, variant):
 
 def test_zero_shot_trains_nothing(project):
     params = project()
-    training.run(params, "zero_shot", 0)
-    run = json.loads((tiny.run_folder("zero_shot", 0) / "run.json").read_text())
-    assert (run["parameters"], run["steps"], run["caches"]) == (0, 0, {"video": "video-all", "text": "text-all"})
+    do.train(params, "zero_shot", 0)
+    run = read_run(paths.run("zero_shot", 0))[0]
+    assert (run.parameters, run.steps, run.caches) == (0, 0, {"video": "video-all", "text": "text-all"})
 
 
 def test_selection_keeps_the_best_epoch_of_the_split_that_it_names(project):
     params = project(train={"epochs": 4, "lr": 0.05, "select": "test"})
-    training.run(params, "ssf", 0)
-    run = json.loads((tiny.run_folder("ssf", 0) / "run.json").read_text())
-    assert run["selected"] == "test" and 0 <= run["selected_epoch"] < 4
+    do.train(params, "ssf", 0)
+    run = read_run(paths.run("ssf", 0))[0]
+    assert run.selected == "test" and 0 <= run.selected_epoch < 4
 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_an_epoch_holds_every_pair_once_and_twins_share_its_batches(project, together):
-    experiment = Experiment(project(train={"twins": together, "batch": 2}), "ssf", 0)
-    data = training.Pairs(experiment.split("train"), experiment)
-    order = [row for unit in data.units for row in unit]
+    params = project(train={"twins": together, "batch": 2})
+    model, _ = new_model(params, "ssf", 0, CPU)
+    data = Pairs(open_corpus(params, model), params.training("ssf"), 0)
+    order = [row for group in data.neighbours for row in group]
     assert sorted(order) == list(range(len(data.captions)))
-    scenes = [{int(data.owners[row][1:]) // 2 for row in unit} for unit in data.units]
+    scenes = [{int(data.owners[row][1:]) // 2 for row in group} for group in data.neighbours]
     assert all(len(scene) == 1 for scene in scenes)
-    assert {len(unit) for unit in data.units} == ({2} if together else {1})
+    assert {len(group) for group in data.neighbours} == ({2} if together else {1})
     if together:
-        assert all(data.captions[a].split("#")[1] == data.captions[b].split("#")[1] for a, b in data.units)
+        assert all(data.captions[a].split("#")[1] == data.captions[b].split("#")[1] for a, b in data.neighbours)
 
 
-def test_too_few_videos_is_one_line(project, tmp_path):
-    params = project()
-    tiny.manifest(1).write(params.data / "manifest")
+def test_too_few_videos_is_one_line(project):
+    params = project(videos=1)
     with pytest.raises(UserError, match="fewer than two"):
-        training.run(params, "ssf", 0)
+        do.train(params, "ssf", 0)
 
 
 def test_info_nce_of_a_known_matrix_and_without_false_negatives():
@@ -169,9 +175,8 @@ def test_info_nce_of_a_known_matrix_and_without_false_negatives():
 
 
 def test_the_rate_rises_then_falls_to_zero():
-    from rap.params import Train
 
-    shape = training.rate(100, Train(warmup=0.1))
+    shape = rate(100, warmup=0.1)
     rates = [shape(step) for step in range(101)]
     assert rates[0] == 0.1 and max(rates) == rates[9] == 1.0 and rates[100] == pytest.approx(0)
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)

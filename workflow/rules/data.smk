@@ -3,81 +3,75 @@
 
 rule download:
     input:
-        code=code("download"),
-        pins=pins("download"),
+        inputs("download"),
+        stale=stale("download"),
     output:
-        MANIFEST,
+        outputs("download"),
     log:
-        "logs/download.log",
+        log_of("download"),
     conda:
         "../envs/rap.yaml"
-    threads: PARAMS.runtime.workers
+    threads: threads_of("download")
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(720),
+        mem_mb=memory("download"),
+        runtime=minutes("download"),
+        gpu=gpus("download"),
     shell:
-        "rap download > {log} 2>&1"
+        command("download")
 
 
 rule backbone:
     input:
-        code=code("backbone"),
-        pins=pins("backbone"),
+        inputs("backbone"),
+        stale=stale("backbone"),
     output:
-        WEIGHTS,
+        outputs("backbone"),
     log:
-        "logs/backbone.log",
+        log_of("backbone"),
     conda:
         "../envs/rap.yaml"
+    threads: threads_of("backbone")
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=memory("backbone"),
+        runtime=minutes("backbone"),
+        gpu=gpus("backbone"),
     shell:
-        "rap backbone > {log} 2>&1"
+        command("backbone")
 
 
 rule frames:
     input:
-        MANIFEST,
-        config=f"{BACKBONE}/config.json",
-        code=code("frames"),
-        pins=pins("frames"),
+        inputs("frames"),
+        stale=stale("frames"),
     output:
-        update(f"{DATA}/frames/shard-{{shard}}.npy"),
-        update(f"{DATA}/frames/shard-{{shard}}.parquet"),
-        touch(FRAMES_DONE),
+        outputs("frames"),
     log:
-        "logs/frames-{shard}.log",
+        log_of("frames"),
     conda:
         "../envs/rap.yaml"
-    threads: PARAMS.runtime.workers
+    threads: threads_of("frames")
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(240),
+        mem_mb=memory("frames"),
+        runtime=minutes("frames"),
+        gpu=gpus("frames"),
     shell:
-        "rap frames --shard {wildcards.shard} > {log} 2>&1"
+        command("frames")
 
 
 rule features:
     input:
-        MANIFEST,
-        WEIGHTS,
-        FRAMES_DONE,
-        frames=multiext(f"{DATA}/frames/shard-{{shard}}", ".npy", ".parquet"),
-        code=code("features"),
-        pins=pins("features"),
+        inputs("features"),
+        stale=stale("features"),
     output:
-        update(f"{DATA}/features/{{cache}}/shard-{{shard}}.npy"),
-        update(f"{DATA}/features/{{cache}}/shard-{{shard}}.parquet"),
-        touch(FEATURES_DONE),
+        outputs("features"),
     log:
-        "logs/features-{cache}-{shard}.log",
+        log_of("features"),
     conda:
         "../envs/rap.yaml"
-    threads: THREADS
+    threads: threads_of("features")
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(240),
-        gpu=GPU,
+        mem_mb=memory("features"),
+        runtime=minutes("features"),
+        gpu=gpus("features"),
     shell:
-        "rap features --cache {wildcards.cache} --shard {wildcards.shard} > {log} 2>&1"
+        command("features")

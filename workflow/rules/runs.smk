@@ -3,54 +3,37 @@
 
 rule train:
     input:
-        MANIFEST,
-        WEIGHTS,
-        FRAMES,
-        FEATURES,
-        code=code("train"),
-        pins=pins("train"),
+        inputs("train"),
+        stale=stale("train"),
     output:
-        update(f"{RUN}/adapter.safetensors"),
-        update(f"{RUN}/history.csv"),
-        update(f"{RUN}/costs.json"),
-        update(f"{RUN}/run.json"),
-        touch(TRAIN_DONE),
+        outputs("train"),
     log:
-        "logs/train-{group}-{variant}-{seed}.log",
+        log_of("train"),
     conda:
         "../envs/rap.yaml"
-    threads: THREADS
+    threads: threads_of("train")
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(720),
-        gpu=GPU,
+        mem_mb=memory("train"),
+        runtime=minutes("train"),
+        gpu=gpus("train"),
     shell:
-        "rap train --variant {wildcards.variant} --seed {wildcards.seed} > {log} 2>&1"
+        command("train")
 
 
 rule evaluate:
     input:
-        MANIFEST,
-        WEIGHTS,
-        FRAMES,
-        FEATURES,
-        TRAIN_DONE,
-        adapter=f"{RUN}/adapter.safetensors",
-        run=f"{RUN}/run.json",
-        code=code("evaluate"),
-        pins=pins("evaluate"),
+        inputs("evaluate"),
+        stale=stale("evaluate"),
     output:
-        f"{RUN}/metrics.json",
-        f"{RUN}/ranks.parquet",
-        f"{RUN}/similarity.npy",
+        outputs("evaluate"),
     log:
-        "logs/evaluate-{group}-{variant}-{seed}.log",
+        log_of("evaluate"),
     conda:
         "../envs/rap.yaml"
-    threads: THREADS
+    threads: threads_of("evaluate")
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
-        gpu=GPU,
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
+        gpu=gpus("evaluate"),
     shell:
-        "rap evaluate --variant {wildcards.variant} --seed {wildcards.seed} > {log} 2>&1"
+        command("evaluate")

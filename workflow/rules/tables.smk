@@ -3,26 +3,18 @@
 
 rule table:
     input:
-        runs=lambda job: run_files(
-            PARAMS.tables[f"table{job.number}"].variants,
-            "run.json",
-            "costs.json",
-            "metrics.json",
-            "ranks.parquet",
-        ),
-        code=code("table"),
-        pins=pins_of_table,
+        inputs("table"),
+        stale=stale("table"),
     output:
-        table="results/table{number}.csv",
-        text="results/table{number}.md",
-        picture="results/table{number}.png",
-        costs="results/costs{number}.csv",
+        outputs("table"),
     log:
-        "logs/table{number}.log",
+        log_of("table"),
     conda:
         "../envs/rap.yaml"
+    threads: threads_of("table")
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=memory("table"),
+        runtime=minutes("table"),
+        gpu=gpus("table"),
     shell:
-        "rap table --table table{wildcards.number} > {log} 2>&1"
+        command("table")

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from rap.adapters import Adapter, register
-from rap.adapters.lorm import chosen, interpolate, text_tuner
+from rap.adapters.base import Adapter
+from rap.adapters.layers import chosen, interpolate, text_tuner
+from rap.adapters.registry import register
 from rap.clip.towers import Block, Clip, Context, Tuner, VideoTower, repeated
 from rap.params import Section
 

@@ -1,7 +1,8 @@
 """BitFit: the biases alone."""
 
-from rap.adapters import Adapter, Stack, register
-from rap.adapters.ssf import Channels
+from rap.adapters.base import Adapter, Stack
+from rap.adapters.layers import Channels
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Tower
 
 SITES = ("ln_1", "qkv", "out", "ln_2", "fc", "proj")  # every operation of a block that has a bias

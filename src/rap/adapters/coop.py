@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rap.adapters import Adapter, register
+from rap.adapters.base import Adapter
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, TextTower, Tuner
 from rap.errors import UserError
 from rap.params import Section

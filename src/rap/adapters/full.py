@@ -2,7 +2,8 @@
 
 import copy
 
-from rap.adapters import Adapter, register
+from rap.adapters.base import Adapter
+from rap.adapters.registry import register
 from rap.clip.towers import INPUT, Clip, Tuner
 
 

@@ -7,7 +7,8 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from rap.adapters import Adapter, register
+from rap.adapters.base import Adapter
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Tower, Tuner
 from rap.params import Section
 

@@ -6,18 +6,16 @@ see docs/method.md.
 """
 
 import math
-from collections.abc import Iterable
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from rap.adapters import Adapter, register
-from rap.adapters.ssf import Channels
-from rap.clip.towers import Clip, Context, Tower, Tuner, VideoTower
-from rap.errors import UserError
+from rap.adapters.base import Adapter
+from rap.adapters.layers import at_frames, chosen, text_tuner
+from rap.adapters.registry import register
+from rap.clip.towers import Clip, Context, Tuner, VideoTower
 from rap.params import Section
 
 
@@ -96,51 +94,6 @@ def basis(frames: int, options: Options) -> Tensor:
         return torch.randn(frames, options.rank) / math.sqrt(2)
     time = (torch.arange(frames) + 0.5) / frames
     return torch.cos(math.pi * time[:, None] * torch.arange(options.rank))
-
-
-def at_frames(table: Tensor, length: Tensor, frames: int) -> Tensor:
-    """Rows of a table over time [T, r] for clips with `length` [B] valid frames of `frames`: [B or 1, frames, r].
-
-    A clip with another number of valid frames than the table has rows gets rows interpolated over normalised time
-    (frame i of n stands at (i + 1/2) / n); padded frames repeat the last one and are masked in the head.
-    """
-    if frames == len(table) and full(length, frames):
-        return table[None]
-    time = (torch.arange(frames, device=table.device) + 0.5) / length[:, None]
-    return interpolate(table, time * len(table) - 0.5)
-
-
-@lru_cache(maxsize=1)
-def full(length: Tensor, frames: int) -> bool:
-    """Whether every clip has `frames` valid frames. Asked once for a batch, not in every block: it waits for a GPU.
-
-    What is remembered is for this very tensor, which nobody writes to.
-    """
-    return bool((length == frames).all())
-
-
-def interpolate(table: Tensor, position: Tensor) -> Tensor:
-    """Rows of `table` [T, r] at real-valued positions [...], linear between rows, constant outside: [..., r]."""
-    position = position.clamp(0, len(table) - 1)
-    low = position.floor().long()
-    weight = (position - low)[..., None]
-    return (1 - weight) * table[low] + weight * table[(low + 1).clamp(max=len(table) - 1)]
-
-
-def chosen(blocks: Iterable[int] | str, tower: Tower) -> list[int]:
-    """Block numbers; negative ones count from the end. Raises UserError for a block that the tower has not."""
-
-    if blocks == "all":
-        return list(range(tower.layers))
-    numbers = [block + tower.layers if block < 0 else block for block in blocks]
-    if not numbers or not all(0 <= number < tower.layers for number in numbers):
-        raise UserError(f"params.yaml: blocks: {list(blocks)}: the tower has blocks 0 to {tower.layers - 1}")
-    return numbers
-
-
-def text_tuner(clip: Clip, kind: str) -> Tuner:
-    """The text tower's part: a scale and a shift per channel at each block's input, or nothing."""
-    return Channels(clip.text, ("input",)) if kind == "scale" else Tuner()
 
 
 @register("lorm", lorm=Options)

@@ -1,6 +1,7 @@
 """Nothing: CLIP as it is."""
 
-from rap.adapters import Adapter, register
+from rap.adapters.base import Adapter
+from rap.adapters.registry import register
 from rap.clip.towers import Clip
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
-from rap.adapters import Adapter, register
+from rap.adapters.base import Adapter
+from rap.adapters.registry import register
 from rap.clip.towers import Block, Clip, Tower, Tuner
 from rap.params import Section
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from rap.adapters import Adapter, register
+from rap.adapters.base import Adapter
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Tower, Tuner
 
 

@@ -1,10 +1,11 @@
 """RAP: LoRM and ASA together."""
 
-from rap.adapters import Adapter, Stack, register
 from rap.adapters.asa import ASA
 from rap.adapters.asa import Options as AsaOptions
+from rap.adapters.base import Adapter, Stack
 from rap.adapters.lorm import LoRM, text_tuner
 from rap.adapters.lorm import Options as LormOptions
+from rap.adapters.registry import register
 from rap.clip.towers import Clip
 
 

@@ -7,9 +7,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rap.adapters import Adapter, Head, register
+from rap.adapters.base import Adapter, Head
 from rap.adapters.full import whole
-from rap.adapters.lorm import at_frames
+from rap.adapters.layers import at_frames
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Tuner
 from rap.params import Section
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from rap.adapters import Adapter, register
-from rap.adapters.lorm import text_tuner
+from rap.adapters.base import Adapter
+from rap.adapters.layers import text_tuner
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
 from rap.params import Section
 

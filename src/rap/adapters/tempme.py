@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from pydantic import ConfigDict
 from torch import Tensor
 
-from rap.adapters import Adapter, Stack, register
+from rap.adapters.base import Adapter, Stack
+from rap.adapters.layers import chosen
 from rap.adapters.lora import LoRA
 from rap.adapters.lora import Options as LoraOptions
-from rap.adapters.lorm import chosen
+from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
 from rap.params import Section
 

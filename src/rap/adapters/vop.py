@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from rap.adapters import Adapter, register
-from rap.adapters.lorm import at_frames
+from rap.adapters.base import Adapter
+from rap.adapters.layers import at_frames
+from rap.adapters.registry import register
 from rap.adapters.vpt import Prompts
 from rap.clip.towers import Clip, Context
 from rap.params import Section

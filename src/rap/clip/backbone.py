@@ -5,32 +5,40 @@ build the towers, prepare frames and number words, and gives the digests of the 
 from. From here on nothing needs open_clip, except to tokenize with CLIP's own vocabulary.
 """
 
-import json
-from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save_file
 
+from rap import paths
 from rap.clip import weights
 from rap.clip.torchscript import is_torchscript
 from rap.clip.towers import Clip
 from rap.errors import UserError
-from rap.files import atomic, digest_file, read_json, write_json
-from rap.params import Backbone, Params, hint
+from rap.files import atomic, digest, digest_file, read_json, write_json
+from rap.params import Backbone, hint
+from rap.provenance import Record
+
+if TYPE_CHECKING:
+    from rap.jobs import Job
 
 DEMO = "demo-vit"
+FILES = ("weights.safetensors", "config.json")
 VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
 TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs"}
 
 
-def run(params: Params) -> str:
-    """Write data/backbones/NAME/weights.safetensors and config.json.
+def run(job: "Job") -> str:
+    """Write data/backbones/NAME/weights.safetensors, config.json and their record.
 
-    Raises UserError if the model is unknown or no ViT, or its weights are absent or another model's.
+    Raises UserError if the model is unknown or not a ViT, or its weights are absent or those of another model.
     """
-    wanted, folder = params.backbone, params.backbone_folder
-    config = demo_config() if wanted.name == DEMO else open_clip_config(wanted.name, wanted.pretrained)
+    wanted = job.params.backbone
+    folder = paths.backbone(wanted.name)
+    job.reads_external()
+    config = None if wanted.name == DEMO else open_clip_config(wanted.name, wanted.pretrained)
     file = source_file(wanted)
+    config = config or read_json(file.with_suffix(".json"))
     state = weights.read(file)
     if is_torchscript(file) and not config["model"].get("quick_gelu"):
         raise UserError(
@@ -43,6 +51,8 @@ def run(params: Params) -> str:
     config["digest"] = digest_file(folder / "weights.safetensors")
     config["source"] = {"file": file.name, "digest": digest_file(file)}
     write_json(folder / "config.json", config)
+    files = {name: digest_file(folder / name) for name in FILES}
+    job.result(digest(files), files).write(folder / "backbone.json")
     count = sum(tensor.numel() for tensor in clip.state_dict().values())
     gelu = "QuickGELU" if config["model"].get("quick_gelu") else "GELU"
     return (
@@ -63,17 +73,24 @@ def source_file(wanted: Backbone) -> Path:
 
 
 def load(folder: str | Path) -> tuple[Clip, dict]:
-    """The frozen backbone of a folder, in float32, and its config."""
+    """The frozen backbone of a folder, in float32, and its config. Raises UserError if they are absent or damaged."""
     folder = Path(folder)
     config = read_config(folder)
+    if digest_file(folder / "weights.safetensors") != config["digest"]:
+        raise UserError(f"{folder / 'weights.safetensors'}: damaged; run `rap backbone` again")
     return build(config, load_file(folder / "weights.safetensors"), str(folder)), config
 
 
 def read_config(folder: str | Path) -> dict:
-    path = Path(folder) / "config.json"
-    if not path.exists():
-        raise UserError(f"{path}: not there; run `rap backbone` first")
-    return read_json(path)
+    """config.json of a backbone's folder. Raises UserError if it is absent or damaged."""
+    folder = Path(folder)
+    try:
+        record = Record.read(folder / "backbone.json")
+    except FileNotFoundError:
+        raise UserError(f"{folder / 'backbone.json'}: not there; run `rap backbone` first") from None
+    if record.damaged(folder, ["config.json"]):
+        raise UserError(f"{folder / 'config.json'}: damaged; run `rap backbone` again")
+    return read_json(folder / "config.json")
 
 
 def build(config: dict, state: dict, source: str) -> Clip:
@@ -92,11 +109,6 @@ def build(config: dict, state: dict, source: str) -> Clip:
         )
     clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return clip.freeze()
-
-
-def demo_config() -> dict:
-    """config.json of the embedded demo's backbone, without a digest."""
-    return json.loads(resources.files("rap.demo").joinpath(f"{DEMO}.json").read_text())
 
 
 def _our_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """The manifest: the videos and captions of a dataset, their splits, and the status of each video."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
@@ -8,9 +8,11 @@ from typing import NamedTuple, get_type_hints
 import pandas as pd
 
 from rap.errors import UserError
-from rap.files import atomic
+from rap.files import atomic, digest, digest_file
+from rap.provenance import Record
 
 SPLITS = ("train", "val", "test")
+TABLES = ("videos.parquet", "captions.parquet")
 
 
 class Video(NamedTuple):
@@ -61,29 +63,39 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Manifest":
-        """Raises UserError if the folder has no manifest, or one that another version wrote."""
+        """Raises UserError if there is none, or it is damaged or was written by another version."""
         folder = Path(folder)
-        if not (folder / "captions.parquet").exists():
-            raise UserError(f"{folder}: no manifest here; run `rap download` first")
-        videos, captions = (pd.read_parquet(folder / f"{name}.parquet") for name in ("videos", "captions"))
+        try:
+            record = Record.read(folder / "manifest.json")
+        except FileNotFoundError:
+            raise UserError(f"{folder}: no manifest here; run `rap download` first") from None
+        if damaged := record.damaged(folder):
+            raise UserError(f"{folder / damaged[0]}: damaged; run `rap download` again")
+        videos, captions = (pd.read_parquet(folder / name) for name in TABLES)
         if [*videos, *captions] != [*VIDEO_COLUMNS, *CAPTION_COLUMNS]:
             raise UserError(f"{folder}: another version wrote this manifest; run `rap download` again")
         return cls(videos, captions, tuple(captions.attrs.pop("notes", ())))
 
     @staticmethod
     def remove(folder: str | Path) -> None:
-        """Delete the manifest. captions.parquet is written last and deleted first: it marks a complete manifest."""
-        for name in ("captions", "videos"):
-            (Path(folder) / f"{name}.parquet").unlink(missing_ok=True)
+        """Remove the manifest, its record first."""
+        for name in ("manifest.json", *TABLES):
+            (Path(folder) / name).unlink(missing_ok=True)
 
-    def write(self, folder: str | Path) -> None:
-        """Write videos.parquet and captions.parquet; the notes are metadata (attrs) of the captions."""
+    def write(self, folder: str | Path, result: Callable[[str, dict[str, str]], Record]) -> None:
+        """Both tables as Parquet, and the record that `result` makes from their content and checksums.
+
+        The notes go along with the captions, in the metadata that pandas keeps (attrs).
+        """
+        folder = Path(folder)
         self.remove(folder)
         captions = self.captions.copy(deep=False)
         captions.attrs["notes"] = list(self.notes)
-        for name, table in (("videos", self.videos), ("captions", captions)):
-            with atomic(Path(folder) / f"{name}.parquet") as path:
+        for name, table in zip(TABLES, (self.videos, captions), strict=True):
+            with atomic(folder / name) as path:
                 table.to_parquet(path, index=False)
+        files = {name: digest_file(folder / name) for name in TABLES}
+        result(digest(files), files).write(folder / "manifest.json")
 
     def rows(self) -> Iterator[Video]:
         """The videos, one by one."""

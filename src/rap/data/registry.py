@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from rap import paths
 from rap.data.datasets import module
 from rap.data.manifest import Manifest
 from rap.errors import UserError
@@ -17,7 +18,7 @@ from rap.params import Params
 
 def own_folder(params: Params) -> Path:
     """data/NAME/videos."""
-    return params.data / "videos"
+    return paths.own_videos(params.dataset.name)
 
 
 def named_folder(params: Params) -> Path:

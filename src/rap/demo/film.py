@@ -11,10 +11,9 @@ import numpy as np
 from rap.demo.draw import PIXELS, Layer, layer, paint
 from rap.demo.scenes import Scene
 from rap.files import atomic, digest
+from rap.provenance import code
 
 RATE = 12  # frames per second
-# Identifies the rendering code in a clip's fingerprint: change it when pixels change, so that clips are made again.
-CODE = "c5880c3c63462a5d4524da6a06af7c05239578cddd297df1bb8d7b43bc207d3e"
 # Every frame is a key frame of fixed quality, so a clip and its twin decode to the same pictures: compression artefacts
 # do not reveal the direction of time.
 ENCODER = {"vcodec": "libx264", "preset": "veryfast", "qp": 22, "g": 1, "pix_fmt": "yuv420p", "threads": 1}
@@ -71,7 +70,7 @@ def _blend(start: Layer, end: Layer, share: np.ndarray) -> Layer:
 
 def fingerprint(scene: Scene, seed: tuple[int, ...], backwards: bool) -> str:
     """The digest of everything that determines a clip's pixels; the file stores it as its comment."""
-    return digest([asdict(scene), seed, backwards, CODE, ENCODER])
+    return digest([asdict(scene), seed, backwards, code(__name__), ENCODER])
 
 
 def complete(path: Path, fingerprint: str) -> bool:

@@ -15,16 +15,16 @@ from rap.demo.corpus import Take, draw_takes, manifest
 from rap.demo.film import render
 from rap.demo.scenes import KINDS
 from rap.files import atomic
-from rap.params import Demo
+from rap.params import Demo, load
 
 FRAMES, PIXELS = 8, 160
 INK, PALE = "#2b3048", "#8a8fa6"
 
 
-def picture(path: str | Path, demo: Demo | None = None) -> None:
+def picture(path: str | Path, demo: Demo) -> None:
     """Write the sheet as a PNG; the bytes are reproducible."""
     figure = Figure(figsize=(11, 9.4), dpi=110, facecolor="white")
-    for row, (take, captions) in enumerate(_one_of_each_kind(demo or Demo())):
+    for row, (take, captions) in enumerate(_one_of_each_kind(demo)):
         _row(figure, 0.995 - row * 0.199, take, captions)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
@@ -57,4 +57,4 @@ def _row(figure: Figure, top: float, take: Take, captions: tuple[str, str]) -> N
 
 
 if __name__ == "__main__":
-    picture(sys.argv[1])
+    picture(sys.argv[1], load().dataset.demo)

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from tqdm import tqdm
 
+from rap import paths
 from rap.data import registry
 from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
 from rap.download import archives, missing
@@ -18,10 +20,12 @@ from rap.errors import UserError
 from rap.files import digest_file
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
-from rap.params import Params
+
+if TYPE_CHECKING:
+    from rap.jobs import Job
 
 
-def run(params: Params, retry_dead: bool = False) -> str:
+def run(job: "Job", retry_dead: bool = False) -> str:
     """Bring what `download` names and the folder lacks; write data/DATASET/manifest/{videos,captions}.parquet.
 
     A video that is absent or cannot be opened keeps its row, with status failed and the reason, and goes to stderr in
@@ -29,12 +33,14 @@ def run(params: Params, retry_dead: bool = False) -> str:
     one's included, so that no later stage takes an incomplete download for a finished one. Videos that are there stay
     where they are. What is gone for good is asked for once, and again only if `retry_dead`.
     """
+    params = job.params
     settings, source = params.download, registry.videos_folder(params)
     with workplace(source) if settings.archives or settings.videos or settings.pages else nullcontext() as work:
         brought = archives.bring(settings, source, work)
         manifest = registry.prepare(params)
         found = missing.bring(params, manifest.videos, source, work, retry_dead)
-    folder = params.data / "manifest"
+    folder = paths.manifest(params.dataset.name)
+    job.reads_external()
     videos = look_at(manifest.videos, source, params.runtime.workers, found.lost)
     failed = videos[videos.status == "failed"]
     if len(failed) > params.dataset.max_failed * len(videos):
@@ -44,7 +50,7 @@ def run(params: Params, retry_dead: bool = False) -> str:
             f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; "
             "mend them, remove their rows, or raise the limit"
         )
-    Manifest(videos, manifest.captions, manifest.notes).write(folder)
+    Manifest(videos, manifest.captions, manifest.notes).write(folder, job.result)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
     return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *registry.departures(params)])
@@ -55,11 +61,11 @@ def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, st
 
     `lost` says of paths why they could not be brought.
     """
-    paths = list(dict.fromkeys(videos.path))
+    names = list(dict.fromkeys(videos.path))
     pool = ThreadPoolExecutor(workers)
     try:
-        seen = pool.map(lambda path: Look(reason=lost[path]) if path in lost else _examine(folder / path), paths)
-        found = dict(zip(paths, tqdm(seen, desc="look at videos", total=len(paths), unit="video"), strict=True))
+        seen = pool.map(lambda path: Look(reason=lost[path]) if path in lost else _examine(folder / path), names)
+        found = dict(zip(names, tqdm(seen, desc="inspect videos", total=len(names), unit="video"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
     for path, look in found.items():

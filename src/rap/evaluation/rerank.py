@@ -1,15 +1,16 @@
-"""Post-processing of a similarity matrix by what other queries score: rows of their own in a table, off by default.
+"""Re-ranking: post-processing of a similarity matrix by the scores of other queries. Off by default.
 
-DSL reads all test queries at once. A search engine that answers one query at a time has none of them, so its row rests
-on test-set information. QB-norm reads a bank of training queries instead.
+Each method gets rows of its own in a table. DSL reads all test queries at once: a search engine that answers one query
+at a time does not have them, so its rows use test-set information. QB-norm reads a bank of training queries instead.
 """
 
 import numpy as np
 import torch
 
-from rap.params import Post
+from rap.params import Params, Post
+from rap.retrieval.corpus import Corpus, Split
+from rap.retrieval.model import Retriever
 from rap.retrieval.scoring import score
-from rap.training.run import Experiment, Split
 
 LABELS = {"dsl": "DSL", "qb_norm": "QB-norm"}
 ABOUT = {
@@ -18,28 +19,26 @@ ABOUT = {
 }
 BETA = 20.0  # inverse temperature of QB-norm in its authors' code
 
-
-Bank = tuple[
-    np.ndarray, np.ndarray
-]  # cosines of training captions with a split's videos, of training clips with its captions
+# Cosines of training captions with the videos of a split [bank, V], and of its captions with training videos [Q, bank].
+Bank = tuple[np.ndarray, np.ndarray]
 
 
-def bank(name: Post, experiment: Experiment, split: Split) -> Bank | None:
-    """What a method reads beside the cosines of the split: [bank captions, V] and [Q, bank clips], or nothing."""
+def bank(name: Post, model: Retriever, corpus: Corpus, split: Split, params: Params) -> Bank | None:
+    """What a method reads besides the cosines of the split: the bank of QB-norm; nothing for DSL."""
     if name == "dsl":
         return None
-    captions, videos = training_queries(experiment)
-    opened, batch = (experiment.model, experiment.video, experiment.text), experiment.params.features.batch
+    captions, videos = training_queries(corpus, params.evaluation.bank)
+    opened, batch = (model, corpus.video, corpus.text), params.features.batch
     texts = score(*opened, split.videos, captions, batch)
     return texts, score(*opened, videos, split.captions.caption_id.tolist(), batch)
 
 
-def apply(
-    name: Post, experiment: Experiment, similarity: np.ndarray, bank: Bank | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of text to video and of video to text, both float64 [Q, V], from cosines [Q, V] of a split."""
-    if name == "dsl":
-        scale = float(experiment.model.clip.logit_scale.exp())
+def apply(name: Post, scale: float, similarity: np.ndarray, bank: Bank | None) -> tuple[np.ndarray, np.ndarray]:
+    """Scores for text to video and for video to text, both float64 [Q, V], from cosines [Q, V] of a split.
+
+    `scale`: the logit scale of the model, which DSL needs; `bank`: that of QB-norm.
+    """
+    if bank is None:
         return dual_softmax(similarity, scale), dual_softmax(similarity.T, scale).T
     texts, clips = bank
     return querybank_norm(similarity, texts), querybank_norm(similarity.T, clips.T).T
@@ -48,8 +47,8 @@ def apply(
 def dual_softmax(similarity: np.ndarray, scale: float) -> np.ndarray:
     """DSL at inference (Cheng et al., arXiv 2109.04290, section 3.3): logits times their softmax over the queries.
 
-    `similarity`: cosines [queries, gallery]; `scale`: what makes logits of them. A gallery item that another query
-    likes better loses.
+    `similarity`: cosines [queries, gallery]; `scale`: the logit scale. A gallery item loses score if another query
+    prefers it.
     """
     logits = scale * torch.from_numpy(similarity.astype(np.float64))
     return _settled((logits * logits.softmax(0)).numpy())
@@ -58,8 +57,9 @@ def dual_softmax(similarity: np.ndarray, scale: float) -> np.ndarray:
 def querybank_norm(similarity: np.ndarray, bank: np.ndarray) -> np.ndarray:
     """QB-norm with the dynamic inverted softmax (Bogolin et al., CVPR 2022, section 3), in logarithms.
 
-    `similarity` [queries, gallery] and `bank` [bank queries, gallery]: cosines. A query whose best item is the best of
-    some bank query has every item's score divided by what the bank gives to the item; other queries stay as they are.
+    `similarity` [queries, gallery] and `bank` [bank queries, gallery]: cosines. If the best item of a query is also the
+    best item of some bank query, the score of every item is divided by the bank's total for that item; scores of other
+    queries are unchanged.
     """
     hubs = torch.from_numpy(bank.astype(np.float64)).mul(BETA).logsumexp(0).numpy()
     active = np.isin(similarity.argmax(1), bank.argmax(1))
@@ -67,16 +67,15 @@ def querybank_norm(similarity: np.ndarray, bank: np.ndarray) -> np.ndarray:
 
 
 def _settled(scores: np.ndarray) -> np.ndarray:
-    """To ten significant digits: equal cosines must give equal scores, in whatever order their sums were taken."""
+    """Rounded to ten significant digits, so that equal cosines give equal scores whatever the order of summation."""
     mantissa, exponent = np.frexp(scores)
     return np.ldexp(mantissa.round(10), exponent)
 
 
-def training_queries(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """Ids of training captions and of training videos, at most `evaluation.bank` of each, evenly over the split."""
-    train, most = experiment.split("train"), experiment.params.evaluation.bank
-    captions = train.captions.caption_id.tolist()
-    return _evenly(captions, most), _evenly(train.videos, most)
+def training_queries(corpus: Corpus, most: int) -> tuple[list[str], list[str]]:
+    """Ids of at most `most` training captions and as many training videos, evenly spaced over the split."""
+    train = corpus.split("train")
+    return _evenly(train.captions.caption_id.tolist(), most), _evenly(train.videos, most)
 
 
 def _evenly(ids: list[str], most: int) -> list[str]:

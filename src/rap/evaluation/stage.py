@@ -1,65 +1,96 @@
-"""The evaluate stage: a trained adapter against the test split, both directions, every query's rank kept."""
+"""The evaluate stage: a trained adapter on the test split, in both directions, with the rank of every query."""
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 
+from rap import paths
 from rap.errors import UserError
-from rap.evaluation import rerank as postprocess
-from rap.files import atomic, digest, read_json, write_json
-from rap.params import Params
-from rap.retrieval import metrics, twins
+from rap.evaluation import rerank
+from rap.files import atomic, digest, digest_file, write_json
+from rap.retrieval import adapter_file, metrics, twins
+from rap.retrieval.corpus import Corpus, Split, open_corpus
+from rap.retrieval.model import Retriever
 from rap.retrieval.scoring import blocks
 from rap.runtime import distributed
-from rap.training.run import Experiment, Split
+from rap.runtime.device import setup
+from rap.training.run import new_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rap.jobs import Job
 
 SPLIT = "test"
 WRITTEN = 1 << 24  # cosines that are written at once
-DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh, and must come out as ties
+DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh digit, and must give ties
 
 
-def run(params: Params, variant: str, seed: int) -> str:
-    """Write metrics.json, ranks.parquet and similarity.npy of one run; `evaluation.post` adds to the first two.
+def run(job: "Job", variant: str, seed: int) -> str:
+    """Write metrics.json, ranks.parquet, similarity.npy and the record evaluation.json of one run.
 
-    similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order. The
-    file is the matrix: no more than a few columns or rows of it are in memory at once.
+    similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order. It
+    is written a few columns at a time, so the matrix is never in memory as a whole. `evaluation.post` adds rows to the
+    other two.
     """
-    experiment = Experiment(params, variant, seed)
-    load_adapter(experiment)
-    split = experiment.split(SPLIT)
-    similarity = fill(experiment, split)
-    banks = {name: postprocess.bank(name, experiment, split) for name in params.evaluation.post}
+    params, folder = job.params, paths.run(variant, seed)
+    device = setup(params.runtime)
+    model, config = new_model(params, variant, seed, device)
+    job.reads(folder / "run.json")
+    job.reads(paths.backbone(params.backbone.name) / "backbone.json")
+    corpus = open_corpus(params, model)
+    for record in corpus.records(params):
+        job.reads(record)
+    load_weights(model, folder / "adapter.safetensors", config)
+    split = corpus.split(SPLIT)
+    if distributed.is_main():
+        (folder / "evaluation.json").unlink(missing_ok=True)
+    similarity = fill(model, corpus, split, folder / "similarity.npy", params.features.batch)
+    banks = {name: rerank.bank(name, model, corpus, split, params) for name in params.evaluation.post}
     if not distributed.is_main():
         return ""
-    captions = split.captions.caption_id.tolist()
-    figures, ranks = assess(similarity, similarity, split, experiment.manifest.videos)
+    figures, ranks = assess(similarity, similarity, split, corpus.manifest.videos)
     figures["post"], tables = {}, [ranks.assign(post="")]
     for name, bank in banks.items():
-        scores = postprocess.apply(name, experiment, similarity, bank)
-        figures["post"][name], ranks = assess(*scores, split, experiment.manifest.videos)
+        scores = rerank.apply(name, float(model.clip.logit_scale.exp()), similarity, bank)
+        figures["post"][name], ranks = assess(*scores, split, corpus.manifest.videos)
         tables.append(ranks.assign(post=name))
-    with atomic(experiment.folder / "ranks.parquet") as path:
+    with atomic(folder / "ranks.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
-    about = {"variant": variant, "seed": seed, "split": SPLIT, "digests": experiment.digests}
-    about["test_set"] = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
-    write_json(experiment.folder / "metrics.json", {**about, **figures})
+    write_json(folder / "metrics.json", figures)
+    test_set = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
+    files = {name: digest_file(folder / name) for name in paths.EVALUATION_FILES[:-1]}
+    result = job.result(digest(files), files, variant=variant, seed=seed, split=SPLIT, test_set=test_set)
+    result.write(folder / "evaluation.json")
     twin = f", twin accuracy {figures['twin']['all']:.1f} %" if "twin" in figures else ""
     return (
-        f"{experiment.folder}: {len(split.videos)} of {split.total} videos, {len(captions)} queries, "
+        f"{folder}: {len(split.videos)} of {split.total} videos, {len(split.captions)} queries, "
         f"t2v R@1 {figures['t2v']['R@1']:.1f} %{twin}"
     )
 
 
-def fill(experiment: Experiment, split: Split) -> np.ndarray:
-    """Write similarity.npy, some columns at a time; the matrix, memory-mapped. The first process writes."""
+def load_weights(model: Retriever, file: "Path", config: dict) -> None:
+    """Load an adapter file into a model. Raises UserError if it is absent, damaged, or of another backbone or form."""
+    about, weights = adapter_file.read(file)
+    if about["backbone"]["digest"] != config["digest"]:
+        raise UserError(f"{file}: trained on another backbone; run `rap train` again")
+    try:
+        model.adapter.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(f"{file}: its weights do not fit the variant in params.yaml; run `rap train` again") from None
+
+
+def fill(model: Retriever, corpus: Corpus, split: Split, file: "Path", batch: int) -> np.ndarray:
+    """Write the similarity matrix of a split to `file`, some columns at a time, and map it into memory.
+
+    With several processes, the main process writes; the others get an empty matrix.
+    """
     captions = split.captions.caption_id.tolist()
-    opened = (experiment.model, experiment.video, experiment.text)
-    found = blocks(*opened, split.videos, captions, experiment.params.features.batch)
+    found = blocks(model, corpus.video, corpus.text, split.videos, captions, batch)
     if not distributed.is_main():
         return np.concatenate([block[:0] for block in found], axis=1)
-    file = experiment.folder / "similarity.npy"
     with atomic(file) as path:
         shape, column = (len(captions), len(split.videos)), 0
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -71,7 +102,7 @@ def fill(experiment: Experiment, split: Split) -> np.ndarray:
 
 
 def wider(blocks: Iterable[np.ndarray], columns: int) -> Iterator[np.ndarray]:
-    """The same matrix in blocks of at least so many columns, but for the last: each is a pass over the whole file."""
+    """The same matrix in blocks of at least `columns` columns, except the last: each block is a pass over the file."""
     held = []
     for block in blocks:
         held.append(block)
@@ -82,22 +113,11 @@ def wider(blocks: Iterable[np.ndarray], columns: int) -> Iterator[np.ndarray]:
         yield np.concatenate(held, axis=1)
 
 
-def load_adapter(experiment: Experiment) -> None:
-    """The trained weights of a run. Raises UserError if they are absent, or not what params.yaml asks for."""
-    path = experiment.folder / "adapter.safetensors"
-    again = f"run `rap train --variant {experiment.variant} --seed {experiment.seed}`"
-    if not path.exists() or not (experiment.folder / "run.json").exists():
-        raise UserError(f"{path}: no finished training here; {again}")
-    if read_json(experiment.folder / "run.json")["digests"] != experiment.digests:
-        raise UserError(f"{path}: trained with other parameters, data, weights or code than the present ones; {again}")
-    experiment.adapter.load_state_dict(load_file(path, device=str(experiment.device)))
-
-
 def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
-    """The figures of metrics.json and the rank of every query.
+    """The figures of metrics.json, and the rank of every query.
 
-    `to_video` and `to_text`: scores [captions, videos] for captions and for videos as queries, the same matrix unless
-    they are post-processed. `videos`: the manifest's.
+    `to_video` and `to_text`: scores [captions, videos] with captions and with videos as queries; one matrix, unless
+    they are post-processed. `videos`: those of the manifest.
     """
     columns = {id: column for column, id in enumerate(split.videos)}
     owner = split.captions.video_id.map(columns).to_numpy(int)

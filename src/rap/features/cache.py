@@ -1,4 +1,4 @@
-"""What is cached where: the name of a cache, its position in the tower, and rows read back in batches."""
+"""The caches: the name of each, its position in the tower, and its rows, verified and read in batches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +8,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rap import paths
 from rap.clip.towers import INPUT, Tower
 from rap.errors import UserError
 from rap.params import Params
 from rap.shards import Shard
 
-FRAMES = "frames"  # the video tower's input is not a cache of ours, but it is read like one
+FRAMES = "frames"  # the input of the video tower, read like a cache
 
 
 def position(cache: str, tower: Tower) -> int:
-    """Where in its tower a cache lies: frames and text-ids at INPUT, video-3 after 3 blocks, text-all at the end."""
+    """The position of a cache in its tower: frames and text-ids at INPUT, video-3 after 3 blocks, text-all at the end.
+
+    Raises UserError if the tower has fewer blocks.
+    """
     depth = cache.rpartition("-")[2]
     if depth in (FRAMES, "ids"):
         return INPUT
@@ -26,12 +30,17 @@ def position(cache: str, tower: Tower) -> int:
     return tower.all if depth == "all" else int(depth)
 
 
-def folder(params: Params, cache: str) -> Path:
-    return params.data / FRAMES if cache == FRAMES else params.data / "features" / cache
+def stems(params: Params, cache: str) -> list[Path]:
+    """The shards of a cache, or of the frames."""
+    name = params.dataset.name
+    return [paths.frames(name, k) if cache == FRAMES else paths.features(name, cache, k) for k in params.shards]
 
 
 def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
-    """The deepest cache of a tower (`video` or `text`) that lies no deeper than the first block a method touches."""
+    """The deepest cache of a tower (`video` or `text`) that lies no deeper than the first block a method touches.
+
+    Raises UserError if there is none.
+    """
     caches = [cache for cache in params.features.caches if cache.startswith(kind)] + [FRAMES] * (kind == "video")
     usable = [cache for cache in caches if position(cache, tower) <= first]
     if not usable:
@@ -42,43 +51,43 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a cache, at a position of a tower: `x` [B, ...] as stored, and `length` [B] valid frames or words."""
+    """Rows of a cache at a position of a tower: `x` [B, ...] as stored, `length` [B] the valid frames or words."""
 
     x: Tensor
     length: Tensor
     position: int
 
-    def some(self) -> "Batch":
-        """The batch or, of none, one row of zeros: where a process has no share, not every layer takes nothing."""
+    def not_empty(self) -> "Batch":
+        """The batch itself, or one row of zeros if it is empty: not every layer accepts an empty batch."""
         if len(self.x):
             return self
         return Batch(self.x.new_zeros(1, *self.x.shape[1:]), self.length.new_ones(1), self.position)
 
     def pinned(self) -> "Batch":
-        """In memory from which a GPU copies without being waited for; where there is no GPU, as it is."""
+        """The batch in pinned memory, from which a GPU copies asynchronously; without a GPU, the batch itself."""
         if not torch.cuda.is_available():
             return self
         return Batch(self.x.pin_memory(), self.length.pin_memory(), self.position)
 
     def to(self, device: torch.device) -> "Batch":
-        """On the device, tokens in float32 however they are stored."""
+        """The batch on the device; tokens in float32, whatever their type in storage."""
         x = self.x.to(device, non_blocking=True)
         x = x.float() if x.is_floating_point() else x
         return Batch(x, self.length.to(device, non_blocking=True), self.position)
 
 
 class Cache:
-    """All shards of a cache, memory-mapped; a batch is read by ids."""
+    """All shards of a cache, memory-mapped. `checksums` of rows and `reasons` of failures, by id."""
 
     def __init__(self, params: Params, name: str, tower: Tower):
         self.position = position(name, tower)
-        self.shards = [Shard.read(folder(params, name) / f"shard-{index}") for index in params.shards]
+        self.name, self.shards = name, [Shard.read(stem) for stem in stems(params, name)]
         index = pd.concat(
             [shard.index.assign(shard=n, row=range(len(shard.index))) for n, shard in enumerate(self.shards)]
         )
         failed, good = index[index.reason != ""], index[index.reason == ""]
         self.reasons = dict(zip(failed.id, failed.reason, strict=True))
-        self.keys = dict(zip(good.id, good.key, strict=True))
+        self.checksums = dict(zip(good.id, good.checksum, strict=True))
         self.rows = {id: place for place, id in enumerate(good.id)}
         self.places = good[["shard", "row", "length"]].to_numpy()
 
@@ -90,24 +99,24 @@ class Cache:
         return sum(shard.array.nbytes for shard in self.shards)
 
     def batch(self, ids: list[str]) -> Batch:
-        """Rows of `ids`, in their order, as they are stored."""
+        """Rows of `ids`, in their order, as stored. Raises UserError if a row is damaged."""
         shards, rows, lengths = self.places[[self.rows[id] for id in ids]].reshape(-1, 3).T
         like = self.shards[0].array
         array = np.empty((len(ids), *like.shape[1:]), like.dtype)
         for number in np.unique(shards):
             chosen = shards == number
-            array[chosen] = self.shards[number].array[rows[chosen]]
+            array[chosen] = self.shards[number].rows(rows[chosen])
         return Batch(unpacked(array), torch.from_numpy(lengths.copy()), self.position)
 
 
 def packed(x: Tensor, dtype: str) -> Tensor:
-    """Floating-point tokens as they are stored: in `dtype`, of bfloat16 the bits, which numpy has no type for."""
+    """Floating-point tokens as stored in `dtype`; numpy has no bfloat16, so its bits are stored as uint16."""
     x = x.to(getattr(torch, dtype))
     return x.view(torch.uint16) if x.dtype == torch.bfloat16 else x
 
 
 def stored(dtype: str) -> str:
-    """The type of the file that holds `dtype`."""
+    """The numpy type of the file that holds `dtype`."""
     return "uint16" if dtype == "bfloat16" else dtype
 
 

@@ -1,6 +1,6 @@
-"""The features stage: what the frozen part of a tower makes of frames or captions, computed once and stored.
+"""The features stage: outputs of the frozen part of a tower for frames or captions, computed once and stored.
 
-While a batch is computed the next one is read and, on a GPU, the one before is stored: the device does not wait.
+While a batch is computed, the next one is read and, on a GPU, the previous one is stored: the device never waits.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rap import shards
+from rap import paths, shards
 from rap.clip.backbone import load
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Clip, Context, Tower, Tuner
 from rap.data.manifest import Manifest
-from rap.features.cache import FRAMES, Batch, folder, packed, position, stored
+from rap.features.cache import Batch, packed, position, stored
 from rap.files import digest
 from rap.params import Params
 from rap.runtime import distributed
@@ -26,30 +27,35 @@ from rap.runtime.device import autocast, mixed, setup
 from rap.runtime.prefetch import prefetch
 from rap.shards import Item, Shard
 
-TOWERS = 2  # raised when the towers' arithmetic changes: rows of another are computed again
+if TYPE_CHECKING:
+    from rap.jobs import Job
 
 
-def run(params: Params, cache: str, shard: int) -> str:
+def run(job: "Job", cache: str, shard: int) -> str:
     """Write data/DATASET/features/CACHE/shard-K.npy and .parquet.
 
-    A row's key is the digest of all that it depends on: the video's frames (or the caption), the weights, the depth,
-    mixed precision and the storage type. Rows whose key has not changed are kept.
+    The key of a row is the digest of everything that it depends on: the frames of the video (or the caption), the
+    weights, the depth, mixed precision, the storage type and the source code. Rows with an unchanged key are kept.
     """
+    params = job.params
     device = setup(params.runtime)
-    clip, config = load(params.backbone_folder)
+    folder = paths.backbone(params.backbone.name)
+    job.reads(folder / "backbone.json")
+    clip, config = load(folder)
     clip = clip.to(device)
-    recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "towers": TOWERS}
+    recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "code": job.code}
     if mixed(params.runtime, device):
         recipe["precision"] = "bfloat16"
-    work = (_video if cache.startswith("video") else _text)(params, clip, config, cache, shard, recipe)
-    stem = folder(params, cache) / f"shard-{shard}"
+    work = (_video if cache.startswith("video") else _text)(job, clip, config, cache, shard, recipe)
+    stem = paths.features(params.dataset.name, cache, shard)
     ids = shards.missing(stem, work.keys, work.shape, work.dtype)
-    distributed.wait()  # nobody writes before all have seen what is missing
+    distributed.wait()  # no process writes before all have seen what is missing
     compute = partial(_compute, params, work, f"{cache} shard {shard}")
     if not distributed.is_main():
         list(compute(ids))
         return ""
     made, computed = shards.build(stem, work.keys, work.shape, work.dtype, compute)
+    shards.seal(made, job.result)
     failed = int((made.index.reason != "").sum())
     size = Path(f"{stem}.npy").stat().st_size / 1e6
     return f"{stem}: {len(made.index)} rows, {computed} computed, {failed} failed, {size:.1f} MB"
@@ -57,7 +63,7 @@ def run(params: Params, cache: str, shard: int) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """A shard of a cache: `read` gives the tower's input for some ids; `reasons` tells which have none, and why."""
+    """A shard of a cache: `read` gives the tower's input for some ids; `reasons` holds why others have none."""
 
     tower: Tower
     depth: int
@@ -69,25 +75,29 @@ class Work:
     batch: int
 
 
-def _video(params: Params, clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
-    frames = Shard.read(folder(params, FRAMES) / f"shard-{shard}")
+def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
+    params, stem = job.params, paths.frames(job.params.dataset.name, shard)
+    job.reads(f"{stem}.json")
+    frames = Shard.read(stem)
     depth, tower = position(cache, clip.visual), clip.visual
-    keys = {row.id: digest({**recipe, "frames": row.key}) for row in frames.index.itertuples()}
+    keys = {row.id: digest({**recipe, "frames": row.checksum}) for row in frames.index.itertuples()}
     rows = {id: number for number, id in enumerate(frames.index.id)}
     shape = {tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}.get(depth, (tower.grid**2 + 1, tower.width))
 
     def read(ids: list[str]) -> Batch:
         numbers = [rows[id] for id in ids]
         length = torch.from_numpy(frames.index.length.to_numpy()[numbers])
-        return Batch(torch.from_numpy(frames.array[numbers]), length, INPUT)
+        return Batch(torch.from_numpy(frames.rows(numbers)), length, INPUT)
 
     reasons = dict(zip(frames.index.id, frames.index.reason, strict=True))
     shape, dtype = (params.frames.count, *shape), stored(params.features.dtype)
     return Work(tower, depth, keys, reasons, read, shape, dtype, params.features.batch)
 
 
-def _text(params: Params, clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
-    captions = Manifest.read(params.data / "manifest").shard(shard, len(params.shards)).captions
+def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
+    params, folder = job.params, paths.manifest(job.params.dataset.name)
+    job.reads(folder / "manifest.json")
+    captions = Manifest.read(folder).shard(shard, len(params.shards)).captions
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
     depth, tower, words = position(cache, clip.text), clip.text, params.features.max_words
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
@@ -104,7 +114,7 @@ def _text(params: Params, clip: Clip, config: dict, cache: str, shard: int, reci
 
 
 def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator[Item]:
-    """A row for each id. Of several processes each computes a batch of a round; the first gets the rows of all."""
+    """A row for each id. Batches are dealt round-robin to the processes; the main process receives all rows."""
     yield from (Item(id, reason=work.reasons[id]) for id in ids if work.reasons[id])
     good = [id for id in ids if not work.reasons[id]]
     step = work.batch * distributed.size()
@@ -112,14 +122,14 @@ def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator
     inputs = prefetch(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
     started = (_start(params, work, ids, batch) for ids, batch in zip(rounds, inputs, strict=True))
     with tqdm(total=len(good), desc=title, unit="row", leave=False) as bar:
-        for finish, _ in pairwise(chain(started, [None])):  # what is finished has its successor under way
+        for finish, _ in pairwise(chain(started, [None])):  # the next batch starts before this one is awaited
             items = finish()
             yield from items
             bar.update(len(items))
 
 
 def _start(params: Params, work: Work, ids: list[str], batch: Batch) -> Callable[[], list[Item]]:
-    """Set a batch going on the device; what is returned waits for it, and gives the rows of the round `ids`."""
+    """Start a batch on the device. The returned function waits for it and gives the rows of the round `ids`."""
     device = next(work.tower.parameters()).device
     x = batch.x
     if work.depth != INPUT:

@@ -6,63 +6,68 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from rap import shards
+from rap import paths, shards
 from rap.data.manifest import Manifest, Video
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
 from rap.frames.decode import Recipe, cut_clip, prepare
-from rap.params import Params
+from rap.params import Frames, Params
 
-RECIPE = 2  # increase it when the filters change, so that all frames are decoded again
+if TYPE_CHECKING:
+    from rap.jobs import Job
 
 
-def run(params: Params, shard: int) -> str:
+def run(job: "Job", shard: int) -> str:
     """Write data/DATASET/frames/shard-K.npy, [videos, T, size, size, 3] uint8, and its index.
 
-    A video that fails keeps a row with the reason. Raises UserError, after the shard is written, if the videos that
-    failed here and at the download are more than `dataset.max_failed` of all.
+    A video that fails keeps a row with the reason. Raises UserError if the videos that failed here and at the download
+    are more than `dataset.max_failed` of all; the rows are kept, but the shard is not finished.
     """
-    manifest = Manifest.read(params.data / "manifest")
-    recipe = read_recipe(params)
+    params = job.params
+    job.reads(paths.manifest(params.dataset.name) / "manifest.json")
+    manifest = Manifest.read(paths.manifest(params.dataset.name))
+    folder = paths.backbone(params.backbone.name)
+    job.reads(folder / "backbone.json")
+    recipe = read_recipe(params.frames, folder)
     videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).rows()}
-    keys = {name: row_key(recipe, video) for name, video in videos.items()}
+    keys = {name: row_key(recipe, video, job.code) for name, video in videos.items()}
     shape = (recipe.frames.count, recipe.size, recipe.size, 3)
     cut = partial(cut_clip, recipe=recipe, folder=videos_folder(params))
     work = partial(_cut_all, cut, videos, params.runtime.workers, f"frames {shard}")
-    stem = params.data / "frames" / f"shard-{shard}"
+    stem = paths.frames(params.dataset.name, shard)
     made, computed = shards.build(stem, keys, shape, "uint8", work)
     failed = made.index[made.index.reason != ""]
     elsewhere = sum(manifest.videos.status != "ok") - sum(video.status != "ok" for video in videos.values())
     _stop_if_too_many(params, failed, elsewhere, len(manifest.videos), stem)
+    shards.seal(made, job.result)
     return (
         f"{stem}: {len(keys) - len(failed)} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px "
         f"each; {computed} made now, {len(failed)} failed"
     )
 
 
-def row_key(recipe: Recipe, video: Video) -> str:
-    """The digest of everything that the frames of a clip depend on."""
-    sampler: dict[str, object] = {"name": recipe.frames.sampler, "count": recipe.frames.count}
+def row_key(recipe: Recipe, video: Video, code: str) -> str:
+    """The digest of what the frames of a clip depend on; `code` is that of the stage's source."""
+    sampler: dict[str, Any] = {"name": recipe.frames.sampler, "count": recipe.frames.count}
     if recipe.frames.sampler == "fps":
         sampler["fps"] = recipe.frames.fps
     span = [None if math.isnan(t) else t for t in (video.start, video.end)]
     picture = {"size": recipe.size, "interpolation": recipe.interpolation}
-    # Keys of the decoder `ffmpeg` do not name it: such rows are older than the choice.
-    decoder = ["sparse", *libav.version()] if recipe.frames.decoder == "sparse" else []
-    return digest([video.digest, span, sampler, picture, RECIPE, ffmpeg.version(), *decoder])
+    versions = libav.version() if recipe.frames.decoder == "sparse" else []
+    decoder = [recipe.frames.decoder, ffmpeg.version(), *versions]
+    return digest([video.digest, span, sampler, picture, decoder, code])
 
 
-def read_recipe(params: Params) -> Recipe:
-    path = params.backbone_folder / "config.json"
-    if not path.exists():
-        raise UserError(f"{path}: not there; run `rap backbone` first")
-    return prepare(params.frames, read_json(path)["preprocess"], str(path))
+def read_recipe(frames: Frames, backbone: Path) -> Recipe:
+    """The recipe for the backbone of a folder."""
+    return prepare(frames, read_json(backbone / "config.json")["preprocess"], str(backbone / "config.json"))
 
 
 def _cut_all(

@@ -11,10 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from rap import adapters
 from rap.errors import UserError
 from rap.files import write_text
-from rap.params import FILE, Params, hint, parse
+from rap.params import Params, hint, parse
+from rap.paths import PARAMS
 
 FOLDER = Path("workflow/datasets")
 
@@ -34,14 +34,16 @@ def run(params: Params, name: str) -> str:
     yaml = YAML()
     yaml.width, yaml.Representer = 1_000, Representer
     yaml.indent(mapping=2, sequence=4, offset=2)  # as params.yaml has it
-    values = yaml.load(FILE.read_text(encoding="utf-8"))
+    values = yaml.load(PARAMS.read_text(encoding="utf-8"))
     changes = list(_merge(values, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))))
     text = StringIO()
     yaml.dump(values, text)
-    adapters.check(parse(Params, YAML(typ="safe").load(text.getvalue()), str(FILE)))
+    parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS))
     if changes:
-        write_text(FILE, text.getvalue())
-    return "\n".join([*changes, f"{FILE}: {len(changes)} keys changed for {name}; see docs/datasets.md for its files"])
+        write_text(PARAMS, text.getvalue())
+    return "\n".join(
+        [*changes, f"{PARAMS}: {len(changes)} keys changed for {name}; see docs/datasets.md for its files"]
+    )
 
 
 def _merge(values: dict, wanted: dict, path: str = "") -> Iterator[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from rap import paths
 from rap.data.manifest import SPLITS, Manifest
 from rap.data.registry import departures
 from rap.params import Params
@@ -22,12 +23,12 @@ SHOWN = 3  # names of failed videos per reason
 
 def run(params: Params) -> str:
     """Tables of the manifest, in words; writes data/DATASET/stats/durations.png, of the clips that are there."""
-    manifest = Manifest.read(params.data / "manifest")
+    manifest = Manifest.read(paths.manifest(params.dataset.name))
     videos = manifest.videos.assign(seconds=clip_seconds(manifest.videos), why=reasons(params, manifest.videos))
     parts = [overview(videos, manifest.captions), lengths(videos, manifest.captions), failures(videos)]
     parts += [f"note: {note}" for note in (*manifest.notes, *departures(params))]
     if videos.seconds.notna().any():
-        picture = params.data / "stats/durations.png"
+        picture = paths.durations(params.dataset.name)
         picture.parent.mkdir(parents=True, exist_ok=True)
         plots.save(durations(videos, params.dataset.name), picture)
         parts.append(f"{picture}: durations of the clips")
@@ -42,7 +43,7 @@ def clip_seconds(videos: pd.DataFrame) -> pd.Series:
 def reasons(params: Params, videos: pd.DataFrame) -> pd.Series:
     """Why each video failed, at the download or, where frames were cut already, at the decoding; or nothing."""
     found = dict(zip(videos.video_id, videos.reason, strict=True))
-    for stem in (params.data / f"frames/shard-{index}" for index in params.shards):
+    for stem in (paths.frames(params.dataset.name, index) for index in params.shards):
         if Path(f"{stem}.parquet").exists():
             index = Shard.read(stem).index
             found |= {id: reason for id, reason in zip(index.id, index.reason, strict=True) if not found.get(id)}

@@ -1,9 +1,12 @@
-"""Finished runs in MLflow, the only file that knows it. Files are the results; MLflow is a view of them.
+"""Logs finished runs to MLflow. The files are the results; MLflow is a view of them. No other module knows MLflow.
 
-Every run of a stage is one MLflow run, found again by its key STAGE/VARIANT/SEED. The same contents are never logged
-twice; other contents supersede the old run, which goes to MLflow's bin. The table stage logs the runs of its table, all
-at once: opening a store costs seconds, more than many an evaluation. In the UI, the filter
-`tags.table1 = 'yes' and tags.stage = 'evaluate'` shows the variants of a table side by side.
+Each stage of a run is one MLflow run, found again by its key STAGE/VARIANT/SEED. The same result is never logged twice;
+another result supersedes the old MLflow run, which is deleted (MLflow can restore it). The table stage logs all runs of
+its table at once, because opening a store takes seconds. In the UI, the filter `tags.table1 = 'yes' and tags.stage =
+'evaluate'` shows the variants of a table side by side.
+
+This stays our own code: MLflow has no call that finds a run by a key, skips it if its content is the same, supersedes
+it if not, and holds a lock while a new database is set up.
 """
 
 import os
@@ -18,16 +21,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from filelock import FileLock
 
+from rap import paths
 from rap.errors import UserError, installed, require
-from rap.files import digest, digest_file, read_json
+from rap.files import digest, read_json
 from rap.params import Params
+from rap.provenance import Record
+from rap.report.runs import read_costs
+from rap.training.run import Run, read_run
 
 if TYPE_CHECKING:  # importing mlflow takes seconds
     from mlflow import MlflowClient
 
-RESULTS = Path("results")
 Stage = Literal["train", "evaluate"]
-FILES = {"train": ("run.json", "history.csv", "costs.json"), "evaluate": ("run.json", "metrics.json")}
+FILES = {"train": ("run.json", "history.csv"), "evaluate": ("run.json", "metrics.json", "evaluation.json")}
 SETTINGS = {  # set before the import; a user's own setting wins
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -60,7 +66,7 @@ def log_all(params: Params) -> str:
     """
     require("mlflow", "tracking")
     try:
-        new, known = _log(params, sorted(file.parent for file in RESULTS.glob("*/*/seed-*/run.json")))
+        new, known = _log(params, sorted(file.parent for file in paths.RESULTS.glob("runs/*/seed-*/run.json")))
     except _failures() as error:
         raise UserError(f"tracking.uri: {uri(params)}: {_line(error)}") from None
     return f"{new} runs logged, {known} already there; see them with `{ui(params)}`"
@@ -104,27 +110,26 @@ class _Store:
         self.lock = FileLock(beside, timeout=PATIENCE)
 
     def log(self, params: Params, folder: Path, stage: Stage) -> bool:
-        """Log a run unless the same contents stand there already. Returns whether it was logged."""
-        about = read_json(folder / "run.json")
-        variant, seed = about["variant"], about["seed"]
-        key = f"{stage}/{variant}/{seed}"
-        content = _content(params, folder, stage)
-        files = {name: digest_file(folder / name) for name in FILES[stage] if name != "costs.json"}  # times vary
-        contents = digest({**content, "files": files})
+        """Log a stage of a run unless the same result is logged already. Returns whether it was logged."""
+        run, trained = read_run(folder)
+        record = trained if stage == "train" else Record.read(folder / "evaluation.json")
+        key = f"{stage}/{run.variant}/{run.seed}"
+        content = _content(params, run, record, stage)
+        contents = digest({**content, "files": record.files})
         with self.lock:
             client, experiment = self._open(f"rap-{content['params']['dataset']}")
             old = client.search_runs([experiment], f"tags.`rap.key` = '{key}'")
             if len(old) == 1 and old[0].data.tags.get("rap.contents") == contents:
                 return False
-            for run in old:
-                client.delete_run(run.info.run_id)
+            for other in old:
+                client.delete_run(other.info.run_id)
             tags = content["tags"] | {"rap.key": key} | _revision()
-            run = client.create_run(experiment, run_name=f"{variant} seed {seed}", tags=tags).info.run_id
-            _write(client, run, content["params"], _metrics(folder, stage))
+            id = client.create_run(experiment, run_name=f"{run.variant} seed {run.seed}", tags=tags).info.run_id
+            _write(client, id, content["params"], _metrics(folder, run, stage))
             for name in FILES[stage]:
-                client.log_artifact(run, str(folder / name))
-            client.set_tag(run, "rap.contents", contents)  # last: a run without it is not whole and is superseded
-            client.set_terminated(run)
+                client.log_artifact(id, str(folder / name))
+            client.set_tag(id, "rap.contents", contents)  # last: a run without it is incomplete and is superseded
+            client.set_terminated(id)
         return True
 
     def _open(self, experiment: str) -> tuple["MlflowClient", str]:
@@ -140,28 +145,26 @@ class _Store:
         return client, client.create_experiment(experiment, artifacts, {"mlflow.note.content": note})
 
 
-def _content(params: Params, folder: Path, stage: Stage) -> dict[str, dict[str, str]]:
-    """Params and tags of a run: all that is known of how it was made, except the state of git."""
-    about = read_json(folder / "run.json")
-    facts = {
-        name: about[name] for name in ("dataset", "variant", "adapter", "seed", "backbone", "frames", "caches", "train")
-    }
-    chosen = facts | about["options"]
-    tables = [name for name, table in params.tables.items() if about["variant"] in table.variants]
-    tags = {name: str(about[name]) for name in ("variant", "adapter", "seed")} | dict.fromkeys(tables, "yes")
-    digests = {f"digest.{name}": value for name, value in about["digests"].items()}
-    return {"params": dict(_flat(chosen)), "tags": {**tags, **digests, "stage": stage, "mlflow.source.name": "rap"}}
+def _content(params: Params, run: Run, record: Record, stage: Stage) -> dict[str, dict[str, str]]:
+    """Params and tags of an MLflow run: everything known of how the result was made, except the state of git."""
+    facts = run.model_dump(include={"dataset", "variant", "adapter", "seed", "backbone", "frames", "caches", "train"})
+    tables = [name for name, table in params.tables.items() if run.variant in table.variants]
+    tags = {"variant": run.variant, "adapter": run.adapter, "seed": str(run.seed)} | dict.fromkeys(tables, "yes")
+    made = record.provenance
+    digests = {"provenance": made.digest, "digest.params": made.params, "digest.code": made.code}
+    tags |= digests | {"digest.weights": run.weights, "stage": stage, "mlflow.source.name": "rap"}
+    return {"params": dict(_flat(facts | run.options)), "tags": tags}
 
 
-def _metrics(folder: Path, stage: Stage) -> Iterator[tuple[str, float, int]]:
+def _metrics(folder: Path, run: Run, stage: Stage) -> Iterator[tuple[str, float, int]]:
     """Name, value and step of every metric; `/` groups charts in the UI, and `@` is not allowed in a name."""
-    yield "trainable_parameters", read_json(folder / "run.json")["parameters"], 0
+    yield "trainable_parameters", run.parameters, 0
     if stage == "train":
         for row in pd.read_csv(folder / "history.csv").to_dict("records"):
             for name in ("loss", "lr", "grad_norm"):
                 yield f"train/{name}", row[name], int(row["step"])
-        for name, value in read_json(folder / "costs.json").items():
-            if name != "device":
+        for name, value in read_costs(run.variant, run.seed).items():
+            if name != "device" and value is not None:
                 yield f"costs/{name}", value, 0
     else:
         figures = read_json(folder / "metrics.json")

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rap.adapters import Adapter
+from rap.adapters.base import Adapter
 from rap.clip.towers import Clip, Context
 from rap.features.cache import Batch
 from rap.runtime import distributed
@@ -49,12 +49,12 @@ class Retriever(nn.Module):
 
     def similarity(self, video: Batch, text: Batch) -> Tensor:
         """Cosines [Q, V] of captions and clips, over all processes (see rap.runtime.distributed)."""
-        queries = distributed.joined(self.text(text.some())[: len(text.x)])
+        queries = distributed.joined(self.text(text.not_empty())[: len(text.x)])
         return distributed.joined(self.against(queries, video), dim=1, replicated=True)
 
     def against(self, queries: Tensor, video: Batch) -> Tensor:
         """Cosines [Q, V] of captions' embeddings [Q, E] and clips, of which there may be none."""
-        clips = video.some()
+        clips = video.not_empty()
         found = self.pairs(clips, queries) if self.conditioned else queries @ self.video(clips).T
         return found[:, : len(video.x)]
 

@@ -30,7 +30,7 @@ def blocks(
     model.eval()
     device = model.clip.logit_scale.device
     own = (part.to(device) for part in _own(text, captions, 8 * batch))
-    queries = torch.cat([distributed.joined(model.text(part.some())[: len(part.x)]) for part in own])
+    queries = torch.cat([distributed.joined(model.text(part.not_empty())[: len(part.x)]) for part in own])
     with tqdm(total=len(videos), desc="score", unit="video", leave=False) as bar:
         for own in _own(video, videos, batch):
             found = distributed.joined(model.against(queries, own.to(device)), dim=1)

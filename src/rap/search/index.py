@@ -1,7 +1,7 @@
-"""The index: one embedding per video, made by an adapter from the feature cache, kept beside it.
+"""The index: one embedding per video, computed by an adapter from the feature cache.
 
-An index belongs to one adapter, by its digest, and a row to what was cached of its video: rows that are still right are
-kept, so a new video costs one row and another adapter never answers for this one.
+An index belongs to one adapter, named by its digest, and every row to the cached content of its video. Rows that are
+still right are kept: a new video costs one row, and another adapter never answers for this one.
 """
 
 from collections.abc import Iterator
@@ -12,19 +12,20 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from rap import paths
 from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.features.cache import Cache, choose
 from rap.files import digest
 from rap.params import Params
-from rap.retrieval.pretrained import Portable
+from rap.retrieval.pretrained import Pretrained
 from rap.retrieval.scoring import parts
-from rap.shards import Item, build
+from rap.shards import Item, build, seal, untracked
 
 
 @dataclass(frozen=True)
 class Index:
-    """`videos`: rows of the manifest, one for each of `embeddings`, float32 [V, E], L2-normalised, memory-mapped."""
+    """`videos`: a row of the manifest for each of `embeddings`, float32 [V, E], L2-normalised, memory-mapped."""
 
     videos: pd.DataFrame
     embeddings: np.ndarray
@@ -37,21 +38,21 @@ class Index:
         return Index(self.videos[chosen], self.embeddings[chosen])
 
 
-def refresh(params: Params, model: Portable) -> tuple[Index, int]:
-    """The index of the dataset's videos for a model, brought up to date, and how many embeddings were made for it.
+def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
+    """The up-to-date index of the dataset's videos for a model, and how many embeddings were computed for it.
 
-    Written to data/DATASET/index/DIGEST.npy and .parquet. Raises UserError if the caches hold other frames than the
-    model was trained on, or if the method has no embedding of a video without a text.
+    Written to data/DATASET/index/. Raises UserError if the caches hold other frames than the model was trained on, or
+    if the method has no embedding of a video without a text.
     """
     model.refuse_conditioned()
     _refuse_other_frames(params, model)
     tower, first = model.model.clip.visual, model.model.adapter.video.first_block
     cache = Cache(params, choose(params, "video", tower, first), tower)
-    videos = Manifest.read(params.data / "manifest").videos
+    videos = Manifest.read(paths.manifest(params.dataset.name)).videos
     videos = videos[[id in cache for id in videos.video_id]].reset_index(drop=True)
     if videos.empty:
-        raise UserError(f"{params.data / 'features'}: no video that could be decoded; `rap dataset stats` says why")
-    keys = {id: digest([cache.keys[id], model.digest]) for id in videos.video_id}
+        raise UserError("search: no video could be decoded; `rap dataset stats` says why")
+    keys = {id: digest([cache.checksums[id], model.digest]) for id in videos.video_id}
 
     def compute(ids: list[str]) -> Iterator[Item]:
         with tqdm(total=len(ids), desc="index", unit="video", leave=False) as bar, torch.no_grad():
@@ -60,22 +61,23 @@ def refresh(params: Params, model: Portable) -> tuple[Index, int]:
                 yield from (Item(id, row, 1) for id, row in zip(part, found, strict=True))
                 bar.update(len(part))
 
-    stem = params.data / "index" / model.digest[:16]
+    stem = paths.index(params.dataset.name, model.digest)
     shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute)
+    seal(shard, untracked)
     return Index(videos, shard.array), made
 
 
 def nearest(embeddings: np.ndarray, query: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the `top` highest cosines with `query` [E], best first, and these. Exact; equal ones in row order."""
+    """The `top` rows by cosine with `query` [E], best first, and the cosines. Exact; ties in row order."""
     cosines = embeddings @ query
     top = min(top, len(cosines))
     least = np.partition(cosines, -top)[-top]
-    rows = np.flatnonzero(cosines >= least)  # a million are looked through, only these are sorted
+    rows = np.flatnonzero(cosines >= least)  # only these are sorted, not all rows
     rows = rows[np.argsort(-cosines[rows], kind="stable")][:top]
     return rows, cosines[rows]
 
 
-def _refuse_other_frames(params: Params, model: Portable) -> None:
+def _refuse_other_frames(params: Params, model: Pretrained) -> None:
     cached, wanted = params.frames.model_dump(mode="json"), model.header["frames"]
     for key in wanted:
         if cached.get(key) != wanted[key] and not (key == "fps" and wanted["sampler"] != "fps"):

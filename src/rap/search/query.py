@@ -1,17 +1,16 @@
-"""`rap search`: the videos of the dataset, ranked by how well they match a sentence."""
+"""`rap search`: the videos of the dataset, ranked by their cosine with a text query."""
 
 import numpy as np
 from tabulate import tabulate
 
+from rap import paths
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.params import Params, hint
-from rap.retrieval import pretrained as portable
-from rap.retrieval.pretrained import Portable
+from rap.retrieval.pretrained import Pretrained, from_pretrained, untrained
 from rap.runtime.device import setup
-from rap.search import contact_sheet as contact
+from rap.search import contact_sheet
 from rap.search.index import Index, nearest, refresh
-from rap.training.run import run_folder
 
 SPLITS = ("all", "train", "val", "test")
 
@@ -42,7 +41,7 @@ def run(
         raise UserError(f"search: split {split!r} has no video that could be decoded; leave --split out to search all")
     rows, cosines = nearest(index.embeddings, model.texts([query])[0].cpu().numpy(), top)
     if picture:
-        contact.save(contact.sheet(params, query, index.videos.iloc[rows], cosines), picture)
+        contact_sheet.save(contact_sheet.sheet(params, query, index.videos.iloc[rows], cosines), picture)
     found = {
         "rank": range(1, len(rows) + 1),
         "cosine": [f"{cosine:.3f}" for cosine in cosines],
@@ -59,21 +58,21 @@ def run(
     return "\n\n".join(lines)
 
 
-def opened(params: Params, variant: str, seed: int, adapter: str | None) -> Portable:
+def opened(params: Params, variant: str, seed: int, adapter: str | None) -> Pretrained:
     """The model of an adapter file or, without one, of a finished run; zero-shot CLIP needs no run."""
     if adapter:
-        return portable.load(adapter, params.backbone_folder)
+        return from_pretrained(adapter, paths.backbone(params.backbone.name))
     if variant not in params.all_variants:
         raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, params.all_variants)}")
     if params.all_variants[variant].adapter == "none":
-        return portable.untrained(params, variant)
-    file = run_folder(params, variant, seed) / "adapter.safetensors"
+        return untrained(params, variant)
+    file = paths.run(variant, seed) / "adapter.safetensors"
     if not file.exists():
         raise UserError(f"{file}: not trained yet; run `rap train --variant {variant} --seed {seed}`, or `dvc repro`")
-    return portable.load(file, params.backbone_folder)
+    return from_pretrained(file, paths.backbone(params.backbone.name))
 
 
 def _names(params: Params, index: Index, rows: np.ndarray) -> list[str]:
     """Each video's path from here, with its span."""
     folder = videos_folder(params)
-    return [f"{folder / video.path}{contact.span(video)}" for video in index.videos.iloc[rows].itertuples()]
+    return [f"{folder / video.path}{contact_sheet.span(video)}" for video in index.videos.iloc[rows].itertuples()]

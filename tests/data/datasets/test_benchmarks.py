@@ -7,13 +7,13 @@ import json
 import shutil
 from pathlib import Path
 
+import do
 import pytest
 
 from rap.data import benchmark
 from rap.data.datasets import activitynet, didemo, msrvtt, msvd
 from rap.data.manifest import SPLITS, Manifest
 from rap.data.registry import departures
-from rap.download import stage as download
 
 REAL = {"msrvtt": ("video7020", "video9999"), "msvd": ("-4wsuPCjDBc_5_15", "eyhzdC936uk_15_27")}
 REAL |= {"didemo": ("35034348999@N01_6060447507_dc1a90b8ef", "37843859@N06_5654920991_003e16a16a")}
@@ -112,7 +112,7 @@ def test_download_finds_videos_by_name_and_counts_the_missing_ones(name, project
     shutil.copy(clips / "one.mp4", videos / f"{one}.mp4")
     shutil.copy(clips / "one.webm", videos / "part 1" / f"{two}.webm")
     dataset = {"name": name, "annotations": str(folder), "videos": str(videos), "max_failed": 1.0}
-    summary = download.run(project(dataset=dataset))
+    summary = do.download(project(dataset=dataset))
     table = Manifest.read(f"data/{name}/manifest").videos.set_index("video_id")
     there = table[table.status == "ok"]
     assert there.path.to_dict() == {one: f"{one}.mp4", two: f"part 1/{two}.webm"}

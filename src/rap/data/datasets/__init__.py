@@ -11,6 +11,9 @@ Importing this package imports no dataset, so that params.yaml is checked withou
 
 from pkgutil import iter_modules
 
+from rap.errors import UserError
+from rap.params import hint
+
 ELSEWHERE = {"demo": "rap.demo.corpus"}  # the demo comes with its generator, in a package of its own
 
 
@@ -20,5 +23,7 @@ def names() -> list[str]:
 
 
 def module(name: str) -> str:
-    """The dotted name of the module that defines a dataset."""
+    """The dotted name of the module that defines a dataset. Raises UserError if there is none."""
+    if name not in names():
+        raise UserError(f"params.yaml: dataset.name: there is no dataset {name!r}{hint(name, names())}")
     return ELSEWHERE.get(name, f"{__name__}.{name}")

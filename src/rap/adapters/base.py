@@ -1,0 +1,64 @@
+"""The base classes of methods."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rap.clip.towers import Block, Clip, Context, Tuner
+
+
+class Head(nn.Module):
+    """What a method does with frame embeddings [B, T, E] of clips with `length` [B] frames. The base class: nothing."""
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        return x
+
+
+class Adapter(nn.Module):
+    """What a method trains: edits of the towers, a `head` on the frame embeddings, or a whole `clip` of its own."""
+
+    def __init__(
+        self,
+        video: Tuner | None = None,
+        text: Tuner | None = None,
+        clip: Clip | None = None,
+        head: Head | None = None,
+    ):
+        super().__init__()
+        self.video, self.text, self.clip, self.head = video or Tuner(), text or Tuner(), clip, head or Head()
+
+    @property
+    def count(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+class Stack(Tuner):
+    """Several tuners in one tower, applied in order at every site."""
+
+    def __init__(self, *tuners: Tuner):
+        super().__init__()
+        self.tuners: Any = nn.ModuleList(tuners)
+        self.first_block = min((t.first_block for t in tuners), default=math.inf)
+        self.conditioned = min((t.conditioned for t in tuners), default=math.inf)
+
+    def block(self, layer: int, block: Block) -> Block:
+        for tuner in self.tuners:
+            block = tuner.block(layer, block)
+        return block
+
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        for tuner in self.tuners:
+            x = tuner.edit(layer, site, x, source, context)
+        return x
+
+    def prompts(self, layer: int, context: Context) -> Tensor | None:
+        found = [p for p in (tuner.prompts(layer, context) for tuner in self.tuners) if p is not None]
+        return torch.cat(found, dim=-2) if found else None
+
+    def attend(self, layer: int, block: Block, x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
+        for tuner in self.tuners:
+            attended = tuner.attend(layer, block, x, q, attended, context)
+        return attended

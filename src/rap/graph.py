@@ -1,0 +1,141 @@
+"""The graph as DVC reads it: dvc.yaml and workflow/ablations/dvc.yaml, generated from rap.stages, and the digests.
+
+DVC compares what it can see: files, and values in files. So its first stage writes data/provenance.json, with one
+digest of parameters and source code for every job, and every other stage depends on its own entry in that file. That
+first stage runs whenever params.yaml or a source file changes; where an entry stays the same, nothing else runs.
+"""
+
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+
+from rap import paths
+from rap.errors import UserError
+from rap.files import digest, write_json, write_text
+from rap.jobs import jobs
+from rap.params import Params
+from rap.stages import STAGES, Stage
+
+DEFAULT, ABLATIONS = Path("dvc.yaml"), Path("workflow/ablations/dvc.yaml")
+NOTE = """\
+# Generated from src/rap/stages.py by `rap graph --write`; edit that file, not this one. See docs/engines.md.
+"""
+ABLATIONS_NOTE = """\
+# The ablations and their tables, for `dvc repro workflow/ablations/dvc.yaml`: `dvc repro` alone does not run them.
+"""
+KEPT = (".json", ".npy", ".parquet", ".safetensors", "history.csv")  # outputs that a stage updates in place
+
+
+def write(params: Params) -> str:
+    """Generate both files again; a summary of what changed."""
+    changed = [str(file) for file, text in rendered(params).items() if _differs(file, text)]
+    for file, text in rendered(params).items():
+        write_text(file, text)
+    return f"changed: {', '.join(changed)}" if changed else "dvc.yaml and workflow/ablations/dvc.yaml are up to date"
+
+
+def write_digests(params: Params) -> str:
+    """Write data/provenance.json. Raises UserError if dvc.yaml is not what params.yaml asks for."""
+    if stale := [str(file) for file, text in rendered(params).items() if file.exists() and _differs(file, text)]:
+        raise UserError(f"{stale[0]}: does not fit params.yaml any more; run `rap graph --write`, then go on")
+    found = digests(params)
+    write_json(paths.DIGESTS, found)
+    return f"{paths.DIGESTS}: digests of parameters and source code for {sum(map(len, found.values()))} jobs"
+
+
+def digests(params: Params) -> dict[str, dict[str, str]]:
+    """By stage and then by variant, table or "all": a digest of the parameters and the source code of the jobs."""
+    found: dict[str, dict[str, str]] = {}
+    for job in jobs(params):
+        entry = job.item.get("variant") or job.item.get("table") or "all"
+        found.setdefault(job.stage, {})[entry] = digest([job.settings, job.code])
+    return found
+
+
+def rendered(params: Params) -> dict[Path, str]:
+    """The text of each file of DVC."""
+    default: dict[str, Any] = {"provenance": _provenance()}
+    ablations: dict[str, Any] = {}
+    for name, stage in STAGES.items():
+        if name == "table":
+            for table in params.tables:
+                (ablations if _is_ablation(params, table) else default)[table] = _table(params, stage, table)
+            continue
+        default[name] = _stage(params, name, stage, "variants")
+        if "variant" in stage.axes:
+            ablations[name] = _stage(params, name, stage, "ablations")
+    moved = {"vars": ["../../params.yaml"], "stages": {name: {"wdir": "../..", **s} for name, s in ablations.items()}}
+    return {DEFAULT: NOTE + _dump({"stages": default}), ABLATIONS: NOTE + ABLATIONS_NOTE + _dump(moved)}
+
+
+def _is_ablation(params: Params, table: str) -> bool:
+    return any(variant in params.ablations for variant in params.tables[table].variants)
+
+
+def _provenance() -> dict[str, Any]:
+    return {
+        "desc": "Digests of the parameters and the source code of every job",
+        "cmd": "rap graph --digests",
+        "deps": [str(paths.PARAMS), "src/rap"],
+        "outs": [str(paths.DIGESTS)],
+    }
+
+
+def _stage(params: Params, name: str, stage: Stage, group: str) -> dict[str, Any]:
+    """A stage with DVC's placeholders, one job for each entry of its matrix."""
+    values = {"shard": "${shards}", "cache": "${features.caches}", "variant": f"${{{group}}}", "seed": "${seeds}"}
+    names = {"dataset": "${dataset.name}", "backbone": "${backbone.name}"}
+    names |= {axis: f"${{item.{axis}}}" for axis in stage.axes}
+    matrix = {"matrix": {axis: values[axis] for axis in stage.axes}} if stage.axes else {}
+    options = "".join(f" --{axis} {names[axis]}" for axis in stage.axes)
+    entry = names["variant"] if "variant" in stage.axes else "all"
+    inputs = [_filled(pattern, names) for pattern in stage.inputs]
+    return {
+        "desc": stage.about,
+        **matrix,
+        "cmd": f"rap {name}{options}",
+        "params": [{str(paths.DIGESTS): [f"{name}.{entry}"]}],
+        **_deps([*inputs, *stage.external(params)]),
+        "outs": [_out(_filled(pattern, names)) for pattern in stage.outputs],
+    }
+
+
+def _table(params: Params, stage: Stage, table: str) -> dict[str, Any]:
+    """A table depends on the runs of its variants, and DVC's placeholders cannot list them."""
+    runs = [_filled(stage.inputs[0], {"variant": variant}) for variant in params.tables[table].variants]
+    return {
+        "desc": f"{stage.about}: {params.tables[table].title}",
+        "cmd": f"rap table --table {table}",
+        "params": [{str(paths.DIGESTS): [f"table.{table}"]}],
+        **_deps(runs),
+        "outs": [{pattern.format(table=table): {"cache": False}} for pattern in stage.outputs],  # git keeps them
+    }
+
+
+def _filled(pattern: str, names: dict[str, str]) -> str:
+    """A pattern with names; from the first part on that has an unknown one, the whole folder."""
+    parts: list[str] = []
+    for part in pattern.split("/"):
+        fields = [name for _, name, _, _ in Formatter().parse(part) if name]
+        if not names.keys() >= set(fields):
+            return "/".join(parts) + "/"
+        parts.append(part.format(**names))
+    return "/".join(parts)
+
+
+def _deps(inputs: list[str]) -> dict[str, list[str]]:
+    return {"deps": list(dict.fromkeys(inputs))} if inputs else {}
+
+
+def _out(path: str) -> Any:
+    return {path: {"persist": True}} if path.endswith(KEPT) else path
+
+
+def _dump(values: dict) -> str:
+    return yaml.safe_dump(values, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _differs(file: Path, text: str) -> bool:
+    return not file.exists() or file.read_text(encoding="utf-8") != text

@@ -1,0 +1,213 @@
+"""Jobs: single calls of stages. Whether a result is fresh is decided here, whoever asks: DVC, Snakemake or a person.
+
+A result is fresh if its record (rap.provenance) names the present parameters, the present source code, and inputs whose
+present content is that of then and that are fresh themselves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from rap import provenance
+from rap.errors import UserError
+from rap.files import digest
+from rap.params import Params, hint
+from rap.provenance import Provenance, Record
+from rap.stages import STAGES, Item, Stage, axes
+
+
+def jobs(params: Params, ablations: bool | None = None) -> Iterator["Job"]:
+    """All jobs in the order of the pipeline; those of the default run, or those of the ablations, if asked for."""
+    for name, stage in STAGES.items():
+        for values in product(*(axes(params)[axis] for axis in stage.axes)):
+            job = Job(params, name, dict(zip(stage.axes, values, strict=True)))
+            if ablations is None or job.is_ablation == ablations:
+                yield job
+
+
+@dataclass
+class Job:
+    """One call of a stage. While it runs, it notes what the stage reads, and writes the record of the result."""
+
+    params: Params
+    stage: str
+    item: Item
+    read: dict[str, str] = field(default_factory=dict)  # content of the inputs by path
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES or self.item.keys() != set(self.about.axes):
+            raise ValueError(f"no job of {self.stage} for {self.item}")
+        for axis, value in self.item.items():
+            if value not in (known := axes(self.params)[axis]):
+                key = {"shard": "shards", "cache": "features.caches"}.get(axis, f"{axis}s")
+                raise UserError(f"params.yaml: {key}: there is no {value!r}{hint(value, known)}")
+
+    @property
+    def about(self) -> Stage:
+        return STAGES[self.stage]
+
+    @property
+    def is_ablation(self) -> bool:
+        """Whether it belongs to the ablations and not to the default run."""
+        table = self.params.tables.get(self.item.get("table", ""))
+        variants = table.variants if table else [self.item.get("variant", "")]
+        return any(name in self.params.ablations for name in variants)
+
+    @property
+    def command(self) -> str:
+        return " ".join(["rap", self.stage, *(f"--{axis} {value}" for axis, value in self.item.items())])
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files, those of the user included."""
+        return [*self._files(self.about.inputs), *self.about.external(self.params)]
+
+    @property
+    def outputs(self) -> list[str]:
+        return self._files(self.about.outputs)
+
+    @property
+    def record(self) -> str:
+        return self.outputs[-1]
+
+    def _files(self, patterns: tuple[str, ...]) -> list[str]:
+        known = axes(self.params) | {axis: [value] for axis, value in self.item.items()}
+        if table := self.params.tables.get(self.item.get("table", "")):
+            known["variant"] = list(table.variants)
+        known |= {"dataset": [self.params.dataset.name], "backbone": [self.params.backbone.name]}
+        found = []
+        for pattern in patterns:
+            names = list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name))
+            for values in product(*(known[name] for name in names)):
+                found.append(pattern.format(**dict(zip(names, values, strict=True))))
+        return found
+
+    @cached_property
+    def code(self) -> str:
+        return provenance.code(self.about.module, *self.about.plugins(self.params, self.item))
+
+    @cached_property
+    def settings(self) -> str:
+        return digest(self.about.settings(self.params, self.item))
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(self.settings, self.code, dict(sorted(self.read.items())))
+
+    def reads(self, path: str | Path) -> Record:
+        """Open the record of an input and note its content. Raises UserError if it is absent, damaged or stale."""
+        if reason := Freshness(self.params).record(str(path)):
+            raise UserError(f"{path}: {reason}; run `{_command_for(self.params, str(path))}` first")
+        record = Record.read(path)
+        self.read[str(path)] = record.content
+        return record
+
+    def reads_external(self) -> None:
+        """Note the content of the user's own files."""
+        for path in self.about.external(self.params):
+            self.read[path] = provenance.content_of(path)
+
+    def result(self, content: str, files: dict[str, str], **facts: Any) -> Record:
+        """The record of the result."""
+        return Record(self.stage, self.item, self.provenance, content, files, facts)
+
+    def stale(self) -> str:
+        """Why the result on disk is not what this job would make, or nothing. Reads records, not data."""
+        return Freshness(self.params).record(self.record)
+
+    def damaged(self) -> list[str]:
+        """Files of the result whose bytes are not those of its record. Reads all of it."""
+        try:
+            record = Record.read(self.record)
+        except FileNotFoundError:
+            return []
+        except UserError:
+            return [self.record]
+        folder = Path(self.record).parent
+        found = [str(folder / name) for name in record.damaged(folder)]
+        if self.stage in ("frames", "features") and not found:
+            found += _damaged_rows(self.record.removesuffix(".json"))
+        return found
+
+
+def _damaged_rows(stem: str) -> list[str]:
+    from rap.shards import Shard
+
+    try:
+        rows = Shard.read(stem).damaged()
+    except UserError:
+        return [f"{stem}.npy"]
+    return [f"{stem}.npy ({len(rows)} rows, such as {rows[0]})"] if rows else []
+
+
+class Freshness:
+    """Why results are not what their jobs would make now. An answer holds until a job writes: take a new one then."""
+
+    def __init__(self, params: Params):
+        self.params = params
+        self.answers: dict[str, str] = {}
+
+    def record(self, path: str) -> str:
+        """Why the result with the record `path` is stale, or nothing. Reads records, not data."""
+        if path not in self.answers:
+            self.answers[path] = self._record(path)
+        return self.answers[path]
+
+    def _record(self, path: str) -> str:
+        try:
+            record = Record.read(path)
+        except FileNotFoundError:
+            return "not there"
+        except UserError:
+            return "damaged"
+        try:
+            job = Job(self.params, record.stage, record.item)
+        except (UserError, ValueError):
+            return "not a result of the present params.yaml"
+        return self._compare(job, record) if job.record == path else "the record of another result"
+
+    def _compare(self, job: Job, record: Record) -> str:
+        made = record.provenance
+        if made.params != job.settings:
+            return "made with other parameters"
+        if made.code != job.code:
+            return "made by other source code"
+        external = job.about.external(self.params)
+        for path, content in made.inputs.items():
+            if path in external:
+                if provenance.content_of(path) != content:
+                    return f"made from another {path}"
+            elif reason := self.record(path):
+                return (
+                    f"its input {path} is stale ({reason})" if reason != "not there" else f"its input {path} is missing"
+                )
+            elif Record.read(path).content != content:
+                return f"made from another {path}"
+        if set(external) - set(made.inputs):
+            return "made from other files"
+        return next((f"{path} is missing" for path in job.outputs if not Path(path).exists()), "")
+
+
+def perform(params: Params, stage: str, **values: Any) -> str:
+    """Do one job, unless its result is fresh and undamaged; a summary in one line. Raises UserError.
+
+    `values`: those of the job's axes, and options of the stage.
+    """
+    from rap.adapters import registry
+
+    job = Job(params, stage, {axis: values[axis] for axis in STAGES[stage].axes})
+    if not job.about.inputs:  # the first stages: a mistake in any variant is reported before hours of work
+        registry.check(params)
+    if not job.about.looks and not job.stale() and not job.damaged():
+        return f"{job.record}: up to date"
+    return import_module(job.about.module).run(job, **values)
+
+
+def _command_for(params: Params, record: str) -> str:
+    """The command that writes a record."""
+    return next((job.command for job in jobs(params) if job.record == record), "rap --help")

@@ -1,0 +1,139 @@
+"""params.yaml as one typed, validated, frozen object."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from rap import paths
+from rap.errors import UserError
+from rap.params.parsing import Section, hint, parse
+from rap.params.sections import (
+    Backbone,
+    Dataset,
+    Download,
+    Evaluation,
+    Features,
+    Frames,
+    Pretrain,
+    Runtime,
+    Tracking,
+    Train,
+)
+
+
+class Variant(BaseModel):
+    """One row of a table: a method, its options (one group for each part of the method), its training overrides.
+
+    The method itself defines its groups and their keys: rap.adapters.registry validates them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    adapter: str
+    label: str = ""
+    train: dict[str, Any] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Ablation(Variant):
+    """A variant that may state only its differences from a `base` among the variants."""
+
+    adapter: str = ""
+    base: str | None = None
+
+    def over(self, base: Variant | None) -> Variant:
+        """The complete variant: the keys of the base, in every group, with this one's own on top."""
+        whole = base.model_dump(exclude={"label"}) if base else {}
+        for key, value in self.model_dump(exclude={"base"}, exclude_unset=True).items():
+            whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
+        return Variant(**whole)
+
+
+class Table(Section):
+    title: str
+    variants: tuple[str, ...]
+    baseline: str
+
+    model_config = ConfigDict(strict=False)
+
+
+class Params(Section):
+    dataset: Dataset
+    download: Download
+    backbone: Backbone
+    shards: tuple[int, ...]
+    frames: Frames
+    features: Features
+    train: Train
+    evaluation: Evaluation
+    seeds: tuple[int, ...]
+    variants: dict[str, Variant]
+    ablations: dict[str, Ablation]
+    tables: dict[str, Table]
+    tracking: Tracking
+    runtime: Runtime
+    pretrain: Pretrain
+
+    model_config = ConfigDict(strict=False)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        if self.shards != tuple(range(len(self.shards))):
+            raise ValueError(f"shards: list them as 0, 1, 2, …; found {list(self.shards)}")
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError(f"seeds: list at least one, each once; found {list(self.seeds)}")
+        for name, ablation in self.ablations.items():
+            if name in self.variants:
+                raise ValueError(f"ablations.{name}: this name stands under variants too; give it another")
+            if ablation.base and ablation.base not in self.variants:
+                found = hint(ablation.base, self.variants)
+                raise ValueError(f"ablations.{name}.base: no variant named {ablation.base!r}{found}")
+            if not ablation.base and not ablation.adapter:
+                raise ValueError(f"ablations.{name}: neither base nor adapter; name the variant it differs from")
+        known = {**self.variants, **self.ablations}
+        for name, table in self.tables.items():
+            for variant in (*table.variants, table.baseline):
+                if variant not in known:
+                    raise ValueError(f"tables.{name}: no variant named {variant!r}{hint(variant, known)}")
+            if table.baseline not in table.variants:
+                raise ValueError(f"tables.{name}.baseline: {table.baseline!r} is not among the table's variants")
+        for name in known:
+            self.training(name)
+        return self
+
+    @property
+    def all_variants(self) -> dict[str, Variant]:
+        """The variants of the default run, then the ablations."""
+        return {name: self.variant(name) for name in (*self.variants, *self.ablations)}
+
+    def variant(self, name: str) -> Variant:
+        """A variant or an ablation, complete."""
+        if name in self.variants:
+            return self.variants[name]
+        own = self.ablations[name]
+        return own.over(self.variants.get(own.base or ""))
+
+    def path(self, variant: str) -> str:
+        """The path of a variant in params.yaml, such as variants.rap."""
+        return f"{'variants' if variant in self.variants else 'ablations'}.{variant}"
+
+    def training(self, variant: str) -> Train:
+        """The training parameters of a variant: the common ones with the variant's own on top."""
+        own = self.variant(variant).train
+        return parse(Train, {**self.train.model_dump(), **own}, f"{self.path(variant)}.train")
+
+
+def load(file: str | Path = paths.PARAMS) -> Params:
+    """Read and validate a parameter file. Raises UserError with the key's path and the nearest valid name."""
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; run `rap` in the folder that holds it") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    return parse(Params, values, str(file))

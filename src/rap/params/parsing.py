@@ -1,0 +1,64 @@
+"""Values to typed objects; the first mistake becomes one line that names its path."""
+
+import difflib
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rap.errors import UserError
+
+RENAMED = {"features.words": "features.max_words"}  # keys of params.yaml: the old name, the new one
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, nothing unknown, no silent conversion (YAML has types of its own)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def parse(model: type[Model], values: Any, where: str) -> Model:
+    """Validate `values` against `model`. Raises UserError, which names the path of the first mistake."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error.errors()[0], model, where)) from None
+
+
+def hint(name: str, valid) -> str:
+    """`; did you mean 'rank'?`, or the list of valid names."""
+    near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(map(str, valid))}"
+
+
+def _explain(problem: dict, model: type[BaseModel], where: str) -> str:
+    *parents, key = problem["loc"] or ("",)
+    path = ".".join(map(str, problem["loc"]))
+    at = f"{where}: {path}" if path else where
+    if problem["type"] == "extra_forbidden" and path in RENAMED:
+        return f"{at}: this key is now {RENAMED[path]}; rename it"
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{at}: unknown key{hint(key, _keys(model, parents))}"
+        case "missing":
+            return f"{at}: missing; add it"
+        case "value_error":
+            return f"{where}: {problem['ctx']['error']}"
+        case _:
+            return f"{at}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {problem['input']!r}"
+
+
+def _keys(model: Any, path: list) -> list[str]:
+    """The keys that a model accepts at a path."""
+    for step in path:
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        elif get_origin(model) is tuple:
+            model = get_args(model)[0]
+        elif isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[step].annotation
+        if get_origin(model) in (Union, types.UnionType):
+            model = next(option for option in get_args(model) if option is not type(None))
+    return list(model.model_fields)

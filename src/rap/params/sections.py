@@ -1,0 +1,152 @@
+"""The sections of params.yaml. Values and their comments stand there; no default stands here."""
+
+from string import Formatter
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from rap.params.parsing import Section
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Demo(Section):
+    train: Positive
+    val: Positive
+    test: Positive
+    seed: int
+
+
+class MsrVtt(Section):
+    train: Literal["9k", "7k"]
+
+
+class Dataset(Section):
+    name: str  # checked where the dataset is looked up: adding a dataset changes nothing here
+    annotations: str | None
+    videos: str | None
+    max_failed: Fraction
+    validation: Annotated[int, Field(ge=0)]
+    demo: Demo
+    msrvtt: MsrVtt
+
+
+def _address(text: str) -> str:
+    """Only http and https: no file, no other protocol."""
+    try:
+        good = urlsplit(text).scheme in ("http", "https") and urlsplit(text).hostname
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"download: {text!r} is not an address; write one that starts with https:// or http://")
+    return text
+
+
+def _template(address: str) -> str:
+    """An address with a field for the name of a video: {video}, {path} or {id}, and no other field."""
+    try:
+        fields = {tuple(field) for _, *field in Formatter().parse(address) if field[0] is not None}
+    except ValueError:
+        fields = set()
+    if not fields or not fields <= {(name, "", None) for name in ("video", "path", "id")}:
+        raise ValueError(f"download: {address!r}: write {{video}}, {{path}} or {{id}} where the video's name goes")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Template = Annotated[Address, AfterValidator(_template)]
+
+
+class Archive(Section):
+    url: Address
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size: Positive | None = None
+    strip: Annotated[int, Field(ge=0)] = 0
+
+
+class Download(Section):
+    archives: Annotated[tuple[Archive, ...], Field(strict=False)]  # YAML knows lists only
+    videos: Template | None
+    pages: Template | None
+    format: str
+    cookies: str | None
+    rate_limit: Positive | None
+    sleep: Annotated[float, Field(ge=0)]
+    timeout: Annotated[float, Field(gt=0)]
+    retries: Annotated[int, Field(ge=0)]
+    backoff: Annotated[float, Field(gt=0)]
+    max_gb: Annotated[float, Field(gt=0)]
+    workers: Positive
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Download":
+        if self.videos and self.pages:
+            raise ValueError("download: both videos and pages say where a video is; keep one")
+        return self
+
+
+class Backbone(Section):
+    name: str
+    pretrained: str | None
+    weights: str | None
+
+
+class Frames(Section):
+    count: Positive
+    sampler: Literal["uniform", "fps"]
+    fps: Annotated[float, Field(gt=0)]
+    decoder: Literal["ffmpeg", "sparse"]
+
+
+class Features(Section):
+    caches: tuple[Annotated[str, Field(pattern=r"^(video-(\d+|all)|text-(ids|\d+|all))$")], ...]
+    max_words: Positive
+    dtype: Literal["float32", "float16", "bfloat16"]
+    batch: Positive
+
+    model_config = ConfigDict(strict=False)
+
+
+class Train(Section):
+    epochs: Positive
+    batch: Positive
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Fraction
+    clip_norm: Annotated[float, Field(gt=0)]
+    twins: bool
+    select: Literal["last", "val", "test"]
+    checkpoint_every: Positive
+
+
+Post = Literal["dsl", "qb_norm"]
+
+
+class Evaluation(Section):
+    post: tuple[Post, ...]
+    bank: Positive
+
+    model_config = ConfigDict(strict=False)
+
+
+class Tracking(Section):
+    uri: str
+
+
+class Runtime(Section):
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    processes: Positive
+    threads: Positive
+    workers: Positive
+
+
+class Pretrain(Section):
+    seed: int
+    batch: Positive
+    lr: Annotated[float, Field(gt=0)]
+    warm_steps: Positive
+    pair_steps: Positive
+    event_steps: Positive

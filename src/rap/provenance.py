@@ -1,0 +1,174 @@
+"""Provenance: what a result depends on, as one digest, and the record that every result carries.
+
+A result depends on the parameters that its stage reads, on the content of its inputs, and on the source code of its
+stage with everything that the stage imports. Code is digested as a syntax tree, so comments, docstrings and layout do
+not count. The record of a result is a small JSON file that is written last. It holds the provenance, a digest of the
+content, and a checksum of every file; it is checksummed itself.
+"""
+
+import ast
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rap.errors import UserError
+from rap.files import digest, digest_file, write_json
+
+FORMAT = 1
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Digests of the parameters, of the source code, and of the content of each input, by the input's path."""
+
+    params: str
+    code: str
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished job says of its result.
+
+    `content` is the digest of what other stages read of the result: a result that was made anew with the same content
+    changes nothing downstream. `files` holds the SHA-256 of each file, by its name in the record's folder. `facts` is
+    the stage's own.
+    """
+
+    stage: str
+    item: dict[str, Any]
+    provenance: Provenance
+    content: str
+    files: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: str | Path) -> None:
+        values = asdict(self) | {"format": FORMAT, "digest": self.provenance.digest}
+        write_json(path, values | {"checksum": digest(values)})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Record":
+        """Raises FileNotFoundError if there is none, and UserError if it is damaged or of another format."""
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        try:
+            values = json.loads(text)
+            checksum = values.pop("checksum")
+            good = checksum == digest(values) and values.pop("format") == FORMAT
+        except (ValueError, KeyError, AttributeError, TypeError):
+            good = False
+        if not good:
+            raise UserError(f"{path}: damaged, or of another version of rap; run the stage that writes it again")
+        values.pop("digest")
+        return cls(**values | {"provenance": Provenance(**values["provenance"])})
+
+    def damaged(self, folder: Path, names: Iterable[str] | None = None) -> list[str]:
+        """The files, of `names` or of all, that are missing from `folder` or whose bytes have changed."""
+        chosen = self.files if names is None else names
+        return [name for name in chosen if not _is_intact(folder / name, self.files[name])]
+
+
+def _is_intact(file: Path, checksum: str) -> bool:
+    return file.is_file() and digest_file(file) == checksum
+
+
+def content_of(path: str | Path) -> str:
+    """A digest of a file's bytes or, of a folder, of the name, size and time of every file in it; "" if absent.
+
+    Folders hold videos: to read them all takes too long. A changed video has another size or time.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
+        return digest([[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    return digest_file(path) if path.is_file() else ""
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+@cache
+def code(*modules: str) -> str:
+    """Digest of the source code of modules of this package and of every module of it that they import."""
+    return digest({name: _syntax(file) for name, file in closure(*modules).items()})
+
+
+@cache
+def closure(*modules: str) -> dict[str, Path]:
+    """`modules` and the modules of this package that they import, at any place but under TYPE_CHECKING; with files."""
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        file = _file(name)
+        if file and name not in found:
+            found[name] = file
+            waiting += [*_imports(name, file), name.rpartition(".")[0]]
+    return dict(sorted(found.items()))
+
+
+def _file(name: str) -> Path | None:
+    """The file of a module of this package; None for other modules, and for names in a module."""
+    root, *parts = name.split(".")
+    place = PACKAGE.joinpath(*parts)
+    candidates = (place / "__init__.py", place.with_suffix(".py")) if root == PACKAGE.name else ()
+    return next((file for file in candidates if file.is_file()), None)
+
+
+@cache
+def _imports(name: str, file: Path) -> tuple[str, ...]:
+    return tuple(_imported(_tree(file), name if file.name == "__init__.py" else name.rpartition(".")[0]))
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            parents = package.split(".")[: None if child.level < 2 else 1 - child.level]
+            base = ".".join([*parents, child.module or ""]).rstrip(".") if child.level else str(child.module)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in child.names)
+        else:
+            yield from _imported(child, package)
+
+
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+@cache
+def _syntax(file: Path) -> str:
+    return digest(_plain(_tree(file)))
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as nested lists, without docstrings, positions and empty fields.
+
+    Versions of Python add fields that are empty in older code; without them the digests agree between versions.
+    """
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind"}
+    body = fields.get("body")
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _is_docstring(body):
+        fields["body"] = body[1:]
+    return [type(node).__name__, *([name, _plain(value)] for name, value in fields.items())]
+
+
+def _is_docstring(body: Any) -> bool:
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

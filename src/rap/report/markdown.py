@@ -1,0 +1,103 @@
+"""A table as Markdown: what it rests on, both directions, twins, intervals and tests, figures from the literature."""
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from rap.evaluation import rerank
+from rap.params import Table
+from rap.report import literature, statistics
+from rap.report.runs import DIRECTIONS, MEASURES
+
+TESTED = {"t2v_R@1": "text to video R@1", "v2t_R@1": "video to text R@1", "twin_all": "twin accuracy"}
+LOWER_IS_BETTER = {"MdR", "MnR"}
+
+
+def markdown(rows: pd.DataFrame, layout: Table) -> str:
+    """The whole document, from the rows of the CSV."""
+    parts = [f"# {layout.title}", _caption(rows)]
+    facts = {"Method": rows.label, "Trainable": rows.parameters.map("{:,}".format)}
+    for direction, name in DIRECTIONS.items():
+        parts += [f"## {name}", _section(rows, facts, [f"{direction}_{measure}" for measure in MEASURES])]
+        facts = {"Method": rows.label}
+    if twins := _means(rows, "twin_"):
+        about = "Share of captions that prefer their clip over the same scene in reversed time. Chance is 50 %."
+        parts += ["## Twin accuracy", f"{about} By kind of caption.", _section(rows, facts, twins)]
+    if kinds := _means(rows, "kind_"):
+        about = "Text to video, by kind of caption; the gallery is the same."
+        parts += ["## R@1 by kind of caption", about, _section(rows, facts, kinds)]
+    parts += ["## Intervals and tests", _about_tests(rows, layout), _tests(rows, layout)]
+    if (papers := literature.beside(rows)) is not None:
+        about = "Other people's figures, as their sources give them; the difference is ours less theirs."
+        parts += ["## Reported in the literature", about, _tabulate(papers.to_dict("list"))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _about_tests(rows: pd.DataFrame, layout: Table) -> str:
+    baseline = rows.set_index("variant").label[layout.baseline]
+    return (
+        f"[low, high]: {statistics.LEVEL} % bootstrap interval over queries, seeds averaged, "
+        f"{statistics.RESAMPLES:,} resamples; the captions of a video, and a clip and its twin, are drawn together. "
+        f"p: paired permutation test against {baseline}, two-sided, corrected for the {len(rows) - 1} comparisons of a "
+        "column (Holm). Neither covers the choice of training videos."
+    )
+
+
+def _tests(rows: pd.DataFrame, layout: Table) -> str:
+    columns = {"Method": rows.label}
+    for metric, name in TESTED.items():
+        if f"{metric}_low" in rows:
+            bounds = zip(rows[f"{metric}_low"], rows[f"{metric}_high"], strict=True)
+            columns[name] = [f"[{low:.1f}, {high:.1f}]" for low, high in bounds]
+            columns[f"p, {name}"] = ["" if np.isnan(p) else _p(p) for p in rows[f"{metric}_p"]]
+    return _tabulate(columns)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    protocols = rows[rows.protocol != "no training"].groupby("protocol", sort=False).label.apply(", ".join)
+    chosen = [f"{name} ({labels})" if len(protocols) > 1 else name for name, labels in protocols.items()]
+    lines = [
+        f"Test split of {first.dataset}, backbone {first.backbone}:",
+        f"evaluated {first.videos:,} of {first.videos_total:,} videos with {first.queries:,} queries.",
+        f"Checkpoint: {'; '.join(chosen) or 'no training'}.",
+        "R@k and twin accuracy in percent; MdR and MnR are ranks, lower is better. The best mean is bold.",
+        "Ties get the expected rank: equal scores count as if put in random order.",
+    ]
+    if first.seeds > 1:
+        lines.append(f"Mean ± sample standard deviation over {first.seeds} seeds.")
+        if (rows.protocol == "no training").any():
+            lines.append("A method without trainable parameters gives the same figures for every seed: ± 0.0.")
+    else:
+        lines.append("One seed: no standard deviation.")
+    lines += [rerank.ABOUT[name] for name in rows.post.unique() if name]
+    return " ".join(lines)
+
+
+def _means(rows: pd.DataFrame, part: str) -> list[str]:
+    """The metrics of a part of the table, in its order."""
+    return [name.removesuffix("_mean") for name in rows if name.startswith(part) and name.endswith("_mean")]
+
+
+def _section(rows: pd.DataFrame, facts: dict[str, pd.Series], names: list[str]) -> str:
+    columns = facts | {name.split("_", 1)[1]: _cells(rows, name) for name in names}
+    return _tabulate(columns)
+
+
+def _tabulate(columns: dict) -> str:
+    align = ["left", *["right"] * (len(columns) - 1)]
+    return tabulate(columns, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def _cells(rows: pd.DataFrame, metric: str) -> list[str]:
+    """`mean ± std` at one decimal; the best mean is bold, and all that print the same, unless all rows do."""
+    means = rows[f"{metric}_mean"].round(1)
+    best = means.min() if metric.split("_", 1)[1] in LOWER_IS_BETTER else means.max()
+    winners = (means == best) & (means.nunique() > 1)
+    spread = rows[f"{metric}_std"].map(lambda std: "" if np.isnan(std) else f" ± {std:.1f}")
+    shown = [f"**{mean:.1f}**" if bold else f"{mean:.1f}" for mean, bold in zip(means, winners, strict=True)]
+    return [mean + std for mean, std in zip(shown, spread, strict=True)]

@@ -1,0 +1,68 @@
+"""Finished runs as rows of a data frame: what each rests on, and its figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from rap import paths
+from rap.errors import UserError
+from rap.evaluation import rerank
+from rap.files import read_json
+from rap.params import Params
+from rap.provenance import Record
+from rap.training.run import Run
+
+MEASURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
+DIRECTIONS = {"t2v": "Text to video", "v2t": "Video to text"}
+PROTOCOLS = {
+    "last": "last epoch",
+    "val": "best epoch on val",
+    "test": "best epoch on test (optimistic: the peers' habit)",
+}
+COSTS = ("train_seconds", "peak_memory_bytes", "cache_bytes", "flops_per_clip", "index_bytes_per_video", "device")
+
+
+def rows_of(params: Params, variant: str, seed: int, reads: Callable[[Path], Record]) -> pd.DataFrame:
+    """One run as a flat row, and one more for each of `evaluation.post`, named VARIANT+POST.
+
+    `reads` opens a record and refuses a stale one. Raises UserError if a file is damaged.
+    """
+    folder = paths.run(variant, seed)
+    run, evaluation = Run(**reads(folder / "run.json").facts), reads(folder / "evaluation.json")
+    if damaged := evaluation.damaged(folder, ["metrics.json", "ranks.parquet"]):
+        again = f"run `rap evaluate --variant {variant} --seed {seed}`"
+        raise UserError(f"{folder / damaged[0]}: damaged; {again}")
+    figures = read_json(folder / "metrics.json")
+    facts = {
+        "adapter": run.adapter,
+        "parameters": run.parameters,
+        "protocol": PROTOCOLS[run.selected] if run.steps else "no training",
+        "dataset": run.dataset,
+        "backbone": run.backbone,
+        "weights": run.weights,
+        **{name: evaluation.facts[name] for name in ("split", "test_set")},
+        **{name: figures[name] for name in ("videos", "videos_total", "queries")},
+        **read_costs(variant, seed),
+    }
+    label = params.variant(variant).label or variant
+    rows = [{"variant": variant, "label": label, "post": "", **facts, **flat(figures)}]
+    for name in params.evaluation.post:
+        row = {"variant": f"{variant}+{name}", "label": f"{label} + {rerank.LABELS[name]}", "post": name}
+        rows.append(row | facts | flat(figures["post"][name]))
+    return pd.DataFrame(rows)
+
+
+def read_costs(variant: str, seed: int) -> dict:
+    """Times and memory of a training, or nothing known: no engine keeps this file, so a checkout lacks it."""
+    file = paths.costs(variant, seed)
+    return read_json(file) if file.exists() else dict.fromkeys(COSTS[:-1]) | {"device": "unknown"}
+
+
+def flat(figures: dict) -> dict[str, float]:
+    """Both directions, twins and kinds of caption of metrics.json, without nesting."""
+    return {
+        **{f"{d}_{measure}": figures[d][measure] for d in DIRECTIONS for measure in MEASURES},
+        **{f"twin_{kind}": share for kind, share in figures.get("twin", {}).items()},
+        **{f"kind_{kind}": summary["R@1"] for kind, summary in figures.get("by_kind", {}).items()},
+    }

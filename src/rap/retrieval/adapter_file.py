@@ -1,0 +1,96 @@
+"""A trained adapter as one safetensors file: its weights and, in a header, everything needed to build it again.
+
+The backbone stays behind: the header holds the digest of its weights, and another backbone is refused. The header holds
+a checksum of itself and the weights, because the file travels without a record.
+"""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rap.adapters import registry
+from rap.adapters.base import Adapter
+from rap.clip.towers import Clip
+from rap.errors import UserError
+from rap.files import atomic, digest
+from rap.params import Params, hint, parse
+
+FORMAT = 2  # of the header
+KEYS = {"format", "rap", "adapter", "options", "frames", "max_words", "backbone", "trained"}
+
+
+def header(params: Params, variant: str, seed: int, config: dict) -> dict:
+    """How to build a variant's adapter, what to feed it, and where it comes from. `config`: that of the backbone."""
+    options = registry.options(params, variant)
+    return {
+        "format": FORMAT,
+        "rap": version("rap-retrieval"),
+        "adapter": params.variant(variant).adapter,
+        "options": {name: group.model_dump(mode="json") for name, group in options.items()},
+        "frames": params.frames.model_dump(mode="json"),
+        "max_words": params.features.max_words,
+        "backbone": {name: config[name] for name in ("name", "digest")},
+        "trained": {"variant": variant, "seed": seed, "dataset": params.dataset.name},
+    }
+
+
+def save_pretrained(adapter: Adapter, about: dict, path: Path) -> None:
+    """Write an adapter with its header. Equal adapters are equal bytes: the metadata has one key, since safetensors
+    writes several in any order."""
+    weights = {name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}
+    text = json.dumps(about | {"checksum": _checksum(about, weights)}, sort_keys=True)
+    with atomic(path) as temporary:
+        save_file(weights, temporary, metadata={"rap": text})
+
+
+def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
+    """The header and the weights. Raises UserError if the file is absent, damaged, or not an adapter of this format."""
+    try:
+        with safe_open(str(file), "pt") as opened:
+            about = json.loads((opened.metadata() or {})["rap"])
+            weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        number = about["format"]
+    except FileNotFoundError:
+        raise UserError(f"{file}: not there; `rap train` writes adapter.safetensors under results/runs/") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise UserError(f"{file}: not an adapter of rap; name an adapter.safetensors that `rap train` wrote") from None
+    if number != FORMAT or not set(about) >= KEYS:
+        raise UserError(
+            f"{file}: an adapter of format {number}, written by rap {about.get('rap')}; this version reads {FORMAT}"
+        )
+    if about.pop("checksum", "") != _checksum(about, weights):
+        raise UserError(f"{file}: damaged: its checksum is wrong; copy it again, or run `rap train` again")
+    return about, weights
+
+
+def build(file: str | Path, about: dict, weights: dict[str, Tensor], clip: Clip) -> Adapter:
+    """The adapter that a header describes, with its weights, for a backbone."""
+    name = about["adapter"]
+    if name not in registry.names():
+        raise UserError(f"{file}: there is no method {name!r}{hint(name, registry.names())}")
+    method = registry.method(name)
+    groups = method.groups.items()
+    chosen = {key: parse(group, about["options"].get(key, {}), f"{file}: {key}") for key, group in groups}
+    adapter = method.build(clip, about["frames"]["count"], **chosen)
+    try:
+        adapter.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(f"{file}: its weights do not fit the {name} that its header describes") from None
+    return adapter
+
+
+def _checksum(about: dict, weights: dict[str, Tensor]) -> str:
+    """SHA-256 of the header and of every tensor's name, type, shape and bytes."""
+    sums: list[Any] = [about]
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        content = hashlib.sha256(tensor.flatten().view(torch.uint8).numpy().data).hexdigest() if tensor.numel() else ""
+        sums.append([name, str(tensor.dtype), list(tensor.shape), content])
+    return digest(sums)

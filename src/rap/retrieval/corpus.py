@@ -1,0 +1,53 @@
+"""What a model reads of a dataset: a cache for each tower, and the splits of the manifest."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rap import paths
+from rap.data.manifest import Manifest
+from rap.errors import UserError
+from rap.features.cache import Cache, choose
+from rap.params import Params
+from rap.retrieval.model import Retriever
+
+
+@dataclass(frozen=True)
+class Split:
+    """The usable part of a split: `captions` (rows of the manifest) of `videos` (ids), out of `total` listed videos."""
+
+    videos: list[str]
+    captions: pd.DataFrame
+    total: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The deepest caches that a model can start from, and the manifest."""
+
+    video: Cache
+    text: Cache
+    manifest: Manifest
+
+    def split(self, name: str) -> Split:
+        """The decoded videos of a split with their captions. Raises UserError if there is none."""
+        part = self.manifest.split(name)
+        videos = [id for id in part.videos.video_id if id in self.video]
+        captions = part.captions[part.captions.video_id.isin(videos)].reset_index(drop=True)
+        if captions.empty:
+            raise UserError(f"dataset: split {name!r} has no usable video with a caption; see `rap dataset stats`")
+        return Split(videos, captions, len(part.videos))
+
+    def records(self, params: Params) -> list[str]:
+        """The records of everything that was opened."""
+        shards = [f"{shard.stem}.json" for cache in (self.video, self.text) for shard in cache.shards]
+        return [str(paths.manifest(params.dataset.name) / "manifest.json"), *shards]
+
+
+def open_corpus(params: Params, model: Retriever) -> Corpus:
+    """Raises UserError if a cache or the manifest is absent or damaged."""
+    clip, adapter = model.clip, model.adapter
+    video = choose(params, "video", clip.visual, adapter.video.first_block)
+    text = choose(params, "text", clip.text, adapter.text.first_block)
+    manifest = Manifest.read(paths.manifest(params.dataset.name))
+    return Corpus(Cache(params, video, clip.visual), Cache(params, text, clip.text), manifest)

@@ -1,0 +1,223 @@
+"""The pipeline, described once: for each stage its jobs, inputs, outputs, parameters, source code and resources.
+
+dvc.yaml is generated from this table (rap.graph), workflow/rules/ read it, and rap.jobs runs its jobs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rap import paths
+from rap.data import datasets
+from rap.params import Params
+
+Item = dict[str, Any]  # the axes of a job with their values, such as {"variant": "rap", "seed": 0}
+
+D, B = "{dataset}", "{backbone}"
+MANIFEST = tuple(f"{paths.manifest(D)}/{name}" for name in ("videos.parquet", "captions.parquet", "manifest.json"))
+BACKBONE = tuple(f"{paths.backbone(B)}/{name}" for name in ("weights.safetensors", "config.json", "backbone.json"))
+RUN = str(paths.run("{variant}", "{seed}"))
+
+
+def _shard(stem: Path) -> tuple[str, ...]:
+    return tuple(f"{stem}.{end}" for end in ("npy", "parquet", "json"))
+
+
+FRAMES = _shard(paths.frames(D, "{shard}"))
+FEATURES = _shard(paths.features(D, "{cache}", "{shard}"))
+TRAINED = tuple(f"{RUN}/{name}" for name in paths.RUN_FILES)
+EVALUATED = tuple(f"{RUN}/{name}" for name in paths.EVALUATION_FILES)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table: `rap NAME` with an option for each axis is one job.
+
+    `inputs` and `outputs` are patterns. The last output is the record of the result. An axis in an input that is not an
+    axis of the stage stands for all its values.
+    """
+
+    about: str
+    module: str  # its `run(job, **item)` does the work
+    axes: tuple[str, ...]
+    settings: Callable[[Params, Item], dict]  # the parameters that the result depends on
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    external: Callable[[Params], list[str]] = lambda params: []  # the user's own files among the inputs
+    plugins: Callable[[Params, Item], list[str]] = lambda params, item: []  # modules that the parameters choose
+    looks: bool = False  # looks at the outside world: never answers "up to date" by itself
+    gpu: bool = False
+    threads: Callable[[Params], int] = lambda params: 1
+    memory: int = 2000  # MB, for a cluster
+    minutes: int = 30  # likewise
+
+
+def _runtime(params: Params) -> dict:
+    """What of the runtime decides the bits of a result."""
+    return params.runtime.model_dump(include={"device", "precision", "processes", "threads"})
+
+
+def _download_settings(params: Params, item: Item) -> dict:
+    sources = params.download.model_dump(mode="json", include={"archives", "videos", "pages", "format"})
+    return {"dataset": params.dataset.model_dump(mode="json"), "download": sources}
+
+
+def _frames_settings(params: Params, item: Item) -> dict:
+    limit = params.dataset.max_failed
+    return {"frames": params.frames.model_dump(), "shards": len(params.shards), "max_failed": limit}
+
+
+def _features_settings(params: Params, item: Item) -> dict:
+    features = params.features.model_dump(mode="json", exclude={"caches"})
+    frames = params.frames.count
+    return {"features": features, "frames": frames, "shards": len(params.shards), "runtime": _runtime(params)}
+
+
+def _train_settings(params: Params, item: Item) -> dict:
+    return _variant(params, item) | {
+        "train": params.training(item["variant"]).model_dump(),
+        "frames": params.frames.model_dump(),
+        "max_words": params.features.max_words,
+        "shards": len(params.shards),
+        "runtime": _runtime(params),
+    }
+
+
+def _evaluate_settings(params: Params, item: Item) -> dict:
+    evaluation = params.evaluation.model_dump(mode="json")
+    return _variant(params, item) | {
+        "evaluation": evaluation,
+        "batch": params.features.batch,
+        "shards": len(params.shards),
+        "runtime": _runtime(params),
+    }
+
+
+def _variant(params: Params, item: Item) -> dict:
+    variant = params.variant(item["variant"])
+    return {"adapter": variant.adapter, "options": variant.options}
+
+
+def _table_settings(params: Params, item: Item) -> dict:
+    table = params.tables[item["table"]]
+    labels = [params.variant(name).label for name in table.variants]
+    post = list(params.evaluation.post)
+    return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, "post": post}
+
+
+def _users_files(params: Params) -> list[str]:
+    """The annotations and, unless the stage fills it, the folder of the videos."""
+    fetches = params.download.archives or params.download.videos or params.download.pages
+    files = [params.dataset.annotations, None if fetches else params.dataset.videos]
+    return [file for file in files if file]
+
+
+def _weights(params: Params) -> list[str]:
+    """A local weights file; that of the demo's own backbone comes with its config."""
+    file = params.backbone.weights
+    if not file:
+        return []
+    return [file, str(Path(file).with_suffix(".json"))] if params.backbone.name == "demo-vit" else [file]
+
+
+def _method(params: Params, item: Item) -> list[str]:
+    return [f"rap.adapters.{params.variant(item['variant']).adapter}"]
+
+
+def _processes(params: Params) -> int:
+    return params.runtime.processes * params.runtime.threads
+
+
+STAGES = {
+    "download": Stage(
+        about="Fetch missing videos, inspect each, write the manifest",
+        module="rap.download.stage",
+        axes=(),
+        settings=_download_settings,
+        plugins=lambda params, item: [datasets.module(params.dataset.name)],
+        inputs=(),
+        external=_users_files,
+        outputs=MANIFEST,
+        looks=True,
+        threads=lambda params: params.runtime.workers,
+        minutes=720,
+    ),
+    "backbone": Stage(
+        about="The weights of the frozen CLIP, and how to prepare frames and captions for it",
+        module="rap.clip.backbone",
+        axes=(),
+        settings=lambda params, item: params.backbone.model_dump(),
+        inputs=(),
+        external=_weights,
+        outputs=BACKBONE,
+        memory=4000,
+    ),
+    "frames": Stage(
+        about="Decode the videos of a shard into frames of the backbone's size",
+        module="rap.frames.stage",
+        axes=("shard",),
+        settings=_frames_settings,
+        inputs=(*MANIFEST[:2], BACKBONE[1]),
+        outputs=FRAMES,
+        threads=lambda params: params.runtime.workers,
+        minutes=240,
+    ),
+    "features": Stage(
+        about="Compute the frozen part of a tower on a shard, once for all variants",
+        module="rap.features.stage",
+        axes=("cache", "shard"),
+        settings=_features_settings,
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES),
+        outputs=FEATURES,
+        gpu=True,
+        threads=_processes,
+        memory=4000,
+        minutes=240,
+    ),
+    "train": Stage(
+        about="Train a variant's adapter from the cache, with one seed",
+        module="rap.training.stage",
+        axes=("variant", "seed"),
+        settings=_train_settings,
+        plugins=_method,
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES),
+        outputs=TRAINED,
+        gpu=True,
+        threads=_processes,
+        memory=4000,
+        minutes=720,
+    ),
+    "evaluate": Stage(
+        about="Score the test split with a trained variant, in both directions",
+        module="rap.evaluation.stage",
+        axes=("variant", "seed"),
+        settings=_evaluate_settings,
+        plugins=_method,
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES, TRAINED[0], TRAINED[2]),
+        outputs=EVALUATED,
+        gpu=True,
+        threads=_processes,
+        memory=4000,
+        minutes=120,
+    ),
+    "table": Stage(
+        about="Finished runs side by side",
+        module="rap.report.table",
+        axes=("table",),
+        settings=_table_settings,
+        inputs=(TRAINED[-1], *EVALUATED),
+        outputs=tuple(str(paths.table("{table}", suffix)) for suffix in ("csv", "md", "png", "json")),
+    ),
+}
+
+
+def axes(params: Params) -> dict[str, list]:
+    """The values of every axis."""
+    return {
+        "shard": list(params.shards),
+        "cache": list(params.features.caches),
+        "variant": [*params.variants, *params.ablations],
+        "seed": list(params.seeds),
+        "table": list(params.tables),
+    }

@@ -153,7 +153,7 @@ def main(seconds: int = 15, repeats: int = 3, heights: list[int] = [240, 720], r
         {"machine": about, "seconds": seconds, "repeats": repeats, "count": COUNT, "size": SIZE, "clips": figures},
         report.sentence(about),
         f"H.264 of {seconds} s at {RATE} pictures a second to {COUNT} frames of {SIZE} px; medians of {repeats} turns. "
-        f"The peers' road keeps one picture a second, as JPEG. Speeds are videos per second per core, on one core and "
+        f"The JPEG method keeps one picture a second. Speeds are videos per second per core, on one core and "
         f"with all {cores} busy.",
         report.table(rows),
         doc=report.ROOT / "docs/performance.md",
@@ -216,7 +216,7 @@ def summary(found: dict[str, dict]) -> list[dict]:
 
     return [
         {
-            "road": name,
+            "method": name,
             "one core": speed(name, "one"),
             "all": speed(name, "all"),
             "JPEG = 1, one core": against(JPEG, name, "one"),

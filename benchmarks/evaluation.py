@@ -228,10 +228,10 @@ def matrix_rows(one: dict) -> list[dict]:
             "what": f"{one['captions']:,} x {one['videos']:,}, {kind}",
             "seconds": f"{one['costs'][ours]['seconds']:.2f}",
             "floor, s": f"{one['floors'][ours]:.2f}",
-            "obvious road, s": f"{one['costs'][theirs]['seconds']:.2f}",
+            "baseline, s": f"{one['costs'][theirs]['seconds']:.2f}",
             "ratio": f"{one['costs'][theirs]['seconds'] / one['costs'][ours]['seconds']:.1f}",
             "own memory, MB": f"{one['costs'][ours]['bytes'] / 1e6:,.0f}",
-            "obvious road, MB": f"{one['costs'][theirs]['bytes'] / 1e6:,.0f}",
+            "baseline, MB": f"{one['costs'][theirs]['bytes'] / 1e6:,.0f}",
             "the matrix, MB": f"{one['matrix_bytes'] / 1e6:,.0f}",
         }
         for kind, (ours, theirs) in kinds.items()

@@ -22,14 +22,14 @@ ADAPTER = """
 import sys
 import tiny, torch
 from pathlib import Path
-from rap import adapters
-from rap.adapters import METHODS
+from rap.adapters import registry
 from rap.errors import UserError
 from rap.features.cache import FRAMES, Cache
 from rap.params import Variant
 from rap.retrieval.model import Retriever
 
-method = METHODS["frame_shift"]
+assert "frame_shift" in registry.names()
+method = registry.method("frame_shift")
 print(method.name, list(method.groups), method.about)
 
 settings = tiny.project(Path.cwd())
@@ -38,7 +38,7 @@ clip = tiny.clip()
 
 def similarity(adapter, **options):
     made = settings.model_copy(update={"variants": {"it": Variant(adapter=adapter, **options)}})
-    model = Retriever(clip, adapters.build(clip, made, "it"))
+    model = Retriever(clip, registry.build(clip, made, "it"))
     clips = Cache(settings, FRAMES, clip.visual).batch([f"v{n}" for n in range(8)])
     captions = Cache(settings, "text-ids", clip.text).batch([f"v{n}#0" for n in range(8)])
     return model.similarity(clips, captions), model.adapter.count
@@ -149,5 +149,8 @@ def test_a_backbone_is_a_name_and_a_tag_or_a_file(tmp_path, monkeypatch):
     torch.manual_seed(0)
     Path(local["weights"]).parent.mkdir()
     save_file(open_clip.create_model(local["name"]).state_dict(), local["weights"])
-    settings = tiny.project(tmp_path, backbone=local)
-    assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in backbone.run(settings)
+    values = yaml.safe_load((tiny.ROOT / "params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(values | {"backbone": local}))
+    command = [sys.executable, "-c", "from rap.cli import main; main()", "backbone"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in printed

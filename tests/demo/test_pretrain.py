@@ -25,7 +25,7 @@ def test_the_first_steps_of_every_phase_are_reproducible():
 
 
 @pytest.mark.slow
-def test_the_warm_start_learns_from_its_first_steps():
+def test_the_warm_start_learns_in_its_first_steps():
     _, losses = pretrain.train(shipped("pretrain", batch=64, warm_steps=50, pair_steps=1, event_steps=1))
     assert np.mean(losses[40:50]) < np.mean(losses[:5]) - 0.05
 

@@ -1,54 +1,47 @@
-"""Frames: our stage's ways from a video to T pictures, against what a user would take instead.
+"""From a video to T frames: the decoders of the frames stage compared with the usual alternatives.
 
     python benchmarks/decoders.py [--seconds 15] [--repeats 3]
 
-About 4 minutes on 2 cores. Roads: ours by either value of `frames.decoder`; PyAV, OpenCV and torchcodec, each made to
-convert no more than the chosen pictures, then PIL (OpenCV and torchcodec where they are installed; torchcodec needs the
-system's ffmpeg libraries); and the road of the peers: ffmpeg writes a JPEG for every second, PIL opens, resizes and
-crops them. Every road ends with the same T instants at the same size, but the peers', which has one a second. Beside
-them stands the floor of the roads that decode everything: decoding alone, by one thread, and nothing kept.
-
-Each road has one core, then all cores as its user would take them: ours in the stage's pool of threads, the others in
-as many processes. The clips are H.264 with moving detail and noise; of the two kinds, one has a key frame every 10 s,
-as x264 puts them by itself, the other every 2 s, as sites that stream want them. The roads take turns, so that what
-else the machine does falls on all of them; figures are medians, ratios are medians of the ratios within a turn.
+All roads give T frames of the same size, at the same instants except the JPEG files, which have one picture per second.
+OpenCV and torchcodec run where they are installed. The floor decodes every picture and keeps none. A road runs on one
+core, then on all: ours in threads, as in the stage, the others in processes. The clips are H.264 with moving detail
+and noise, with a key frame every 10 s (x264's default) or 2 s (streaming). About 4 minutes on 2 cores.
 """
 
 import multiprocessing
 import os
-import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import av
 import numpy as np
-import report
 import typer
+from lib import ours, report, turns
 from PIL import Image
 
-from rap.frames import ffmpeg as tool
-from rap.frames.decode import Recipe, decode
 from rap.params import Frames
 
 SIZE, COUNT = 224, 12
-RATE = 25  # pictures a second
-KEYS = {"10 s": 10 * RATE, "2 s": 2 * RATE}  # pictures from one key frame to the next at most
-JPEG = "JPEG, then PIL"
+RATE = 25  # pictures per second
+GAPS = {"10 s": 10 * RATE, "2 s": 2 * RATE}  # most pictures from one key frame to the next
+JPEG, OURS = "JPEG, then PIL", ("ours, ffmpeg", "ours, sparse")
+TABLE = (
+    "clip | road | one core | all | JPEG = 1, one core | all  | ours, ffmpeg = 1, all | MB on disk",
+    "{clip} | {road} | {one:.2f} | {all:.2f} | {jpeg_one:.2f} | {jpeg_all:.2f} | {ours_all:.2f} | {megabytes:.2f}",
+)
 
 Road = Callable[[Path, Path], np.ndarray]  # a video and a folder for files -> [T, SIZE, SIZE, 3] uint8
 
 
-def by_ffmpeg(video: Path, folder: Path) -> np.ndarray:
-    return decode(video, Recipe(Frames(count=COUNT, decoder="ffmpeg"), SIZE, "bicubic"))
-
-
-def by_sparse(video: Path, folder: Path) -> np.ndarray:
-    return decode(video, Recipe(Frames(count=COUNT, decoder="sparse"), SIZE, "bicubic"))
+def by_ours(video: Path, folder: Path, decoder: str) -> np.ndarray:
+    preprocess = {"size": SIZE, "interpolation": "bicubic", "resize_mode": "shortest"}
+    return ours.decoder(Frames(count=COUNT, decoder=decoder), preprocess)(video)
 
 
 def by_pyav(video: Path, folder: Path) -> np.ndarray:
@@ -83,7 +76,7 @@ def by_torchcodec(video: Path, folder: Path) -> np.ndarray:
 
 
 def by_jpegs(video: Path, folder: Path) -> np.ndarray:
-    command = [tool.binary(), "-v", "error", "-nostdin", "-threads", "1", "-i", str(video), "-vf", "fps=1", "-q:v", "2"]
+    command = [ours.ffmpeg(), "-v", "error", "-nostdin", "-threads", "1", "-i", str(video), "-vf", "fps=1", "-q:v", "2"]
     subprocess.run([*command, "-threads", "1", str(folder / "%04d.jpg")], check=True)
     pictures = []
     for file in sorted(folder.glob("*.jpg")):
@@ -106,126 +99,98 @@ def one_thread(opened: av.container.InputContainer) -> av.VideoStream:
 
 
 def middles(length: float) -> np.ndarray:
+    """The middles of COUNT equal segments of `length`, float64 [COUNT]."""
     return (np.arange(COUNT) + 0.5) / COUNT * length
 
 
 def resized(picture: Image.Image) -> np.ndarray:
-    """CLIP's own transform: shortest side to SIZE, centre crop."""
+    """CLIP's own transform: the shortest side to SIZE, then a centre crop."""
     scale = SIZE / min(picture.size)
     picture = picture.resize([int(scale * side + 1e-6) for side in picture.size], Image.Resampling.BICUBIC)
     left, top = ((side - SIZE) // 2 for side in picture.size)
     return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
 
 
-OURS = {"ours, ffmpeg": by_ffmpeg, "ours, sparse": by_sparse}
-THEIRS = {"PyAV": by_pyav, "OpenCV": by_opencv, "torchcodec": by_torchcodec, JPEG: by_jpegs, "floor": floor}
-OPTIONAL = {"OpenCV": "cv2", "torchcodec": "torchcodec"}
-
-
 def available() -> dict[str, Road]:
-    """The roads that this machine has."""
-    roads: dict[str, Road] = OURS | THEIRS
-    for name, module in OPTIONAL.items():
+    """The roads whose packages are installed."""
+    roads: dict[str, Road] = {f"ours, {name}": partial(by_ours, decoder=name) for name in ("ffmpeg", "sparse")}
+    roads |= {"PyAV": by_pyav, "OpenCV": by_opencv, "torchcodec": by_torchcodec, JPEG: by_jpegs, "floor": floor}
+    for name, module in {"OpenCV": "cv2", "torchcodec": "torchcodec"}.items():
         try:
             import_module(module)
-        except (ImportError, OSError, RuntimeError):  # torchcodec, where the system has no libraries of ffmpeg
-            print(f"{name} cannot be loaded and is left out")
+        except (ImportError, OSError, RuntimeError):  # torchcodec without ffmpeg libraries
+            print(f"{name} cannot be imported and is left out")
             del roads[name]
     return roads
 
 
-def main(seconds: int = 15, repeats: int = 3, heights: list[int] = [240, 720], results: Path = report.RESULTS) -> None:  # noqa: B006
-    """`seconds`: the length of the clips; `heights`: theirs, in pixels."""
-    about, roads, figures, rows, cores = report.machine(), available(), {}, [], os.cpu_count()
+def main(seconds: int = 15, repeats: int = 3, heights: list[int] = [240, 720]) -> None:  # noqa: B006
+    """`seconds` and `heights`: the duration and the heights in pixels of the clips."""
+    out, roads, rows, cores = report.Report("decoders"), available(), [], os.cpu_count() or 1
     processes = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"))
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores) as threads, processes:
-        for height in heights:
-            for keys, gap in KEYS.items():
-                video = film(Path(place) / f"{height}-{gap}.mp4", height, seconds, gap)
-                name = f"{height}p, key frames {keys} apart"
-                print(f"{name}: {video.stat().st_size / 1e6:.1f} MB", flush=True)
-                found = measured(video, roads, repeats, cores, threads, processes)
-                figures[name] = {"bytes": video.stat().st_size, "roads": found}
-                rows += [{"clip": name, **row} for row in summary(found)]
-    report.write(
-        results.resolve(),
-        "decoders",
-        {"machine": about, "seconds": seconds, "repeats": repeats, "count": COUNT, "size": SIZE, "clips": figures},
-        report.sentence(about),
-        f"H.264 of {seconds} s at {RATE} pictures a second to {COUNT} frames of {SIZE} px; medians of {repeats} turns. "
-        f"The JPEG method keeps one picture a second. Speeds are videos per second per core, on one core and "
+        for height, (label, gap) in product(heights, GAPS.items()):
+            video = film(Path(place) / f"{height}-{gap}.mp4", height, seconds, gap)
+            clip = {"clip": f"{height}p, key frames {label} apart", "bytes": video.stat().st_size}
+            ways: dict[str, Callable[[], object]] = {}
+            for name, road in roads.items():
+                ways[f"{name}, one"] = partial(on_one_core, road, video)
+                pool = threads if name in OURS else processes
+                ways[f"{name}, all"] = partial(on_all_cores, pool, cores, road, video)
+            taken = turns.take(ways, repeats, clip["clip"])
+            rows += [clip | summary(name, taken) | disk(road, video) for name, road in roads.items()]
+    out.write(
+        {"seconds": seconds, "repeats": repeats, "count": COUNT, "size": SIZE, "roads": rows},
+        f"H.264 of {seconds} s at {RATE} pictures per second to {COUNT} frames of {SIZE} px; medians of {repeats} "
+        f"turns. The JPEG files hold one picture per second. Speeds are videos per second and core, on one core and "
         f"with all {cores} busy.",
-        report.table(rows),
-        doc=report.ROOT / "docs/performance.md",
+        report.table(rows, TABLE),
     )
 
 
 def film(path: Path, height: int, seconds: int, gap: int) -> Path:
-    """A clip with moving detail and some noise, as a camera's: flat test pictures decode faster than anything real."""
+    """Encode a clip with moving detail and noise; flat test pictures would decode faster than a camera's."""
     width = height * 16 // 9 // 2 * 2
     source = f"testsrc2=size={width}x{height}:rate={RATE}:duration={seconds},noise=alls=12:allf=t"
     encode = ["-c:v", "libx264", "-preset", "medium", "-crf", "26", "-pix_fmt", "yuv420p", "-g", str(gap)]
-    subprocess.run([tool.binary(), "-v", "error", "-f", "lavfi", "-i", source, *encode, str(path)], check=True)
+    subprocess.run([ours.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", source, *encode, str(path)], check=True)
     return path
 
 
-def measured(
-    video: Path, roads: dict[str, Road], repeats: int, cores: int, threads: Executor, processes: Executor
-) -> dict[str, dict]:
-    """Of each road the seconds per video and core in each turn, on one core and on all, and the bytes left on disk. The
-    first turn is not counted; it says how many videos take about a second, of four at most.
-    """
-    found, videos = {name: {"one": [], "all": [], "bytes": 0} for name in roads}, dict.fromkeys(roads, 1)
-    for _ in range(repeats + 1):
-        for name, road in roads.items():
-            many, pool = videos[name], threads if name in OURS else processes
-            began = time.perf_counter()
-            found[name]["bytes"] = on_one_core(road, video, many)
-            ended = time.perf_counter()
-            list(pool.map(walked, [road] * many * cores, [video] * many * cores))
-            found[name]["one"].append((ended - began) / many)
-            found[name]["all"].append((time.perf_counter() - ended) / many)
-            videos[name] = min(4, max(1, int(1 / found[name]["one"][0])))
-    return {name: {"one": f["one"][1:], "all": f["all"][1:], "bytes": f["bytes"]} for name, f in found.items()}
-
-
-def on_one_core(road: Road, video: Path, many: int) -> int:
-    """What a road leaves on disk of each of `many` videos, by this thread and its children on one core."""
+def on_one_core(road: Road, video: Path) -> None:
+    """Run a road and its child processes on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        return sum(walked(road, video) for _ in range(many)) // many
+        in_folder(road, video)
     finally:
         os.sched_setaffinity(0, cores)
 
 
-def walked(road: Road, video: Path) -> int:
-    """Bytes on disk: of the files that a road writes, else of the frames that it gives."""
+def on_all_cores(pool: Executor, cores: int, road: Road, video: Path) -> None:
+    list(pool.map(in_folder, [road] * cores, [video] * cores))
+
+
+def in_folder(road: Road, video: Path) -> int:
+    """Run a road; the bytes that it needs on disk: of the files that it writes, otherwise of its frames."""
     with tempfile.TemporaryDirectory() as folder:
         frames = road(video, Path(folder))
         return sum(file.stat().st_size for file in Path(folder).iterdir()) or frames.nbytes
 
 
-def summary(found: dict[str, dict]) -> list[dict]:
-    def speed(name: str, way: str) -> str:
-        return f"{1 / statistics.median(found[name][way]):.2f}"
+def disk(road: Road, video: Path) -> dict:
+    size = in_folder(road, video)
+    return {"megabytes": size / 1e6} if size else {}
 
-    def against(other: str, name: str, way: str) -> str:
-        pairs = zip(found[other][way], found[name][way], strict=True)
-        return f"{statistics.median(theirs / its for theirs, its in pairs):.2f}"
 
-    return [
-        {
-            "method": name,
-            "one core": speed(name, "one"),
-            "all": speed(name, "all"),
-            "JPEG = 1, one core": against(JPEG, name, "one"),
-            "all ": against(JPEG, name, "all"),
-            "ours, ffmpeg = 1, all": against("ours, ffmpeg", name, "all"),
-            "MB on disk": f"{figures['bytes'] / 1e6:.2f}" if figures["bytes"] else "",
-        }
-        for name, figures in found.items()
-    ]
+def summary(name: str, taken: turns.Taken) -> dict:
+    """Videos per second and core of a road, and its speed relative to the JPEG files and to our default."""
+    return {
+        "road": name,
+        **{way: 1 / turns.median(taken, f"{name}, {way}") for way in ("one", "all")},
+        **{f"jpeg_{way}": turns.ratio(taken, f"{JPEG}, {way}", f"{name}, {way}") for way in ("one", "all")},
+        "ours_all": turns.ratio(taken, f"{OURS[0]}, all", f"{name}, all"),
+    }
 
 
 if __name__ == "__main__":

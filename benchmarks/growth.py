@@ -1,109 +1,96 @@
-"""How cost grows: seconds and own memory of each stage against videos, captions, frames and variants, at four sizes.
+"""How cost grows: seconds and own memory of each stage over videos, captions, frames and variants, at four sizes.
 
     python benchmarks/growth.py [--start 1.0] [--repeats 2]
 
-Sizes double. Every measurement is a process of its own after its imports; what is made before it is not counted. The
-exponent is the slope of a line through the logarithms of cost and size; what costs the same at any size makes it
-smaller, so the last doubling is shown and checked as well. Everything should grow with exponent 1 at most, but the
-similarity, which has captions times videos entries: where both grow together its time may have exponent 2, its memory
-may not. A stage that grows faster is an error, after the table is written. Noise on a backbone of the demo's size; six
-minutes on two cores.
+Sizes double. Each measurement is a process of its own after its imports, and does not include preparation. The exponent
+is the slope of a line through the logarithms of cost and size. A constant cost makes it smaller, so the last doubling
+is given and checked as well. Every exponent should be 1 at most, except for the similarity, which has captions times
+videos entries: if both grow together its time may have exponent 2, its memory may not. If a stage grows faster, the
+benchmark fails after it has written the table. Noise on a backbone of the demo's size; six minutes on two cores.
 """
 
 import math
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import apart
 import numpy as np
-import report
-import scratch
-import synthetic
 import typer
-from apart import Cost
-from scratch import Size
+from lib import ours, projects, report, turns
+from lib.projects import Size
+from lib.turns import Cost
 
-from rap.evaluation import stage as evaluation
-from rap.features import stage as features
 from rap.files import read_json, write_json
-from rap.params import Params
-from rap.report import table as tables
 from rap.retrieval import metrics
-from rap.training import stage as training
-from rap.training.run import Experiment, run_folder
 
 DOUBLINGS = 3
-SLACK = 0.2  # by which a measured exponent may exceed the expected one
-LEAST = {"seconds": 0.1, "bytes": 4e6}  # what a process takes anyhow, such as the buffers of a library, is no growth
-CACHE, ADAPTED, TABLE = f"video-{scratch.BLOCK}", "rap", "table1"
+SLACK = 0.2  # a measured exponent may exceed the expected one by this much
+LEAST = {"seconds": 0.1, "bytes": 4e6}  # smaller costs do not count as growth: every process has some
+CACHE, TABLE = "video-3", "table1"
+TABLE = (
+    "stage | grows | from, to | seconds | exponent (last doubling) | MB | of memory | expected",
+    "{stage} | {grows} | {first:,}, {last:,} | {seconds[0]:.2f}, {seconds[1]:.2f} | "
+    "{exponents[seconds][0]:.2f} ({exponents[seconds][1]:.2f}) | {MB[0]:.0f}, {MB[1]:.0f} | "
+    "{exponents[bytes][0]:.2f} ({exponents[bytes][1]:.2f}) | {expected[seconds]}, {expected[bytes]}{mark}",
+)
 
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A stage, what grows, from which size on, and the exponents that are expected at most, of time and memory."""
+    """A stage, the fields of Size that double together, the first size, and the largest expected exponents."""
 
-    stage: Callable[[str, Size], Work]
-    grows: tuple[str, ...]  # fields of Size that double together
+    stage: Callable[[Size], Work]
+    grows: tuple[str, ...]
     start: Size
     time: int = 1
     memory: int = 1
 
 
-def bookkeeping(folder: str, size: Size) -> Work:
-    """Rows of the manifest made, written and read; caches opened, their digests, and the order of an epoch."""
-    settings = scratch.enter(folder, size)
+def bookkeeping(size: Size) -> Work:
+    """Make, write and read the manifest, open the caches, digest the inputs of a run, order an epoch."""
+    settings = projects.small(size)
 
     def work() -> None:
-        scratch.manifest(size).write(settings.data / "manifest")
-        experiment = Experiment(settings, ADAPTED, 0)
-        data = training.Pairs(experiment.split("train"), experiment)
-        assert experiment.digests and data.steps
+        projects.manifest(size).write(settings.data / "manifest")
+        ours.Run(settings, "rap").list_inputs()
 
     return work
 
 
-def clips(folder: str, size: Size) -> Work:
-    return extract(CACHE, folder, size)
+def clips(size: Size) -> Work:
+    """The features stage of one shard of clips."""
+    return partial(ours.remake_cache, projects.small(size), CACHE)
 
 
-def captions(folder: str, size: Size) -> Work:
-    return extract("text-all", folder, size)
+def captions(size: Size) -> Work:
+    """The features stage of one shard of captions."""
+    return partial(ours.remake_cache, projects.small(size), "text-all")
 
 
-def extract(cache: str, folder: str, size: Size) -> Work:
-    """The features stage of one shard, all rows to be made."""
-    settings = scratch.enter(folder, size)
-    for file in (settings.data / "features" / cache).glob("shard-0.*"):
-        file.unlink()
-    return partial(features.run, settings, cache, 0)
-
-
-def epoch(folder: str, size: Size) -> Work:
+def epoch(size: Size) -> Work:
     """The train stage, one epoch."""
-    settings = scratch.enter(folder, size)
-    shutil.rmtree(run_folder(settings, ADAPTED, 0), ignore_errors=True)
-    return partial(training.run, settings, ADAPTED, 0)
+    settings = projects.small(size)
+    shutil.rmtree(ours.run_folder(settings, "rap"), ignore_errors=True)
+    return partial(ours.train, settings, "rap")
 
 
-def evaluate(folder: str, size: Size) -> Work:
+def evaluate(size: Size) -> Work:
     """The evaluate stage of an adapter that was trained for one epoch."""
-    settings = scratch.enter(folder, size)
-    if not run_folder(settings, ADAPTED, 0).exists():
-        training.run(settings, ADAPTED, 0)
-    return partial(evaluation.run, settings, ADAPTED, 0)
+    settings = projects.small(size)
+    if not ours.run_folder(settings, "rap").exists():
+        ours.train(settings, "rap")
+    return partial(ours.evaluate, settings, "rap")
 
 
-def ranks(folder: str, size: Size) -> Work:
-    """Ranks of both directions from a matrix that is memory-mapped."""
-    scratch.enter(folder, size)
+def ranks(size: Size) -> Work:
+    """Ranks of both directions from a memory-mapped matrix."""
     if not Path("similarity.npy").exists():
         shape = (size.queries, size.tested)
         np.save("similarity.npy", np.random.default_rng(0).standard_normal(shape, np.float32))
@@ -111,24 +98,20 @@ def ranks(folder: str, size: Size) -> Work:
     return lambda: (metrics.text_to_video(similarity, owner), metrics.video_to_text(similarity, owner))
 
 
-def table(folder: str, size: Size) -> Work:
-    """The table stage; its runs are copies of one, and logged from the first turn on."""
-    settings = scratch.enter(folder, size)
+def table(size: Size) -> Work:
+    """The table stage over copies of one run, which the first turn logs to MLflow."""
+    settings = projects.small(size)
     first, *others = settings.tables[TABLE].variants
-    if not run_folder(settings, first, 0).exists():
-        training.run(settings, first, 0)
-        evaluation.run(settings, first, 0)
+    source = ours.run_folder(settings, first)
+    if not source.exists():
+        ours.train(settings, first)
+        ours.evaluate(settings, first)
         for name in others:
-            copied(settings, first, name)
-    return partial(tables.run, settings, TABLE)
-
-
-def copied(settings: Params, first: str, name: str) -> None:
-    """The run of variant `first` as the run of `name`."""
-    source, target = (run_folder(settings, variant, 0) for variant in (first, name))
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("similarity.npy"))
-    for file in ("run.json", "metrics.json"):
-        write_json(target / file, read_json(target / file) | {"variant": name})
+            target = ours.run_folder(settings, name)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("similarity.npy"))
+            for file in ("run.json", "metrics.json"):
+                write_json(target / file, read_json(target / file) | {"variant": name})
+    return partial(ours.table, settings, TABLE)
 
 
 BOTH = ("tested", "queries")
@@ -141,10 +124,10 @@ CASES = (
     Case(epoch, ("trained",), Size(trained=512)),
     Case(epoch, ("captions",), Size(trained=512)),
     Case(epoch, ("frames",), Size(trained=256, frames=4)),
-    Case(evaluate, ("tested",), Size(tested=500, queries=1000)),
+    Case(evaluate, ("tested",), Size(tested=500, queries=4000)),  # at least a query for each video
     Case(evaluate, ("queries",), Size(tested=500, queries=8000)),
     Case(evaluate, BOTH, Size(tested=1000, queries=1000), time=2),
-    Case(evaluate, ("frames",), Size(tested=500, frames=4)),
+    Case(evaluate, ("frames",), Size(tested=500, queries=500, frames=4)),
     Case(ranks, ("tested",), Size(tested=1000, queries=4000)),
     Case(ranks, ("queries",), Size(tested=2000, queries=4000)),
     Case(ranks, BOTH, Size(tested=1500, queries=1500), time=2),
@@ -153,48 +136,55 @@ CASES = (
 )
 
 
-def main(start: float = 1.0, repeats: int = 2, results: Path = report.RESULTS) -> None:
+def main(start: float = 1.0, repeats: int = 2) -> None:
     """`start`: a factor on the sizes."""
-    results, about = results.resolve(), report.machine()
+    out = report.Report("growth")
     found = [grown(case, start, repeats) for case in CASES]
-    report.write(
-        results,
-        "growth",
-        {"machine": about, "repeats": repeats, "cases": found},
-        report.sentence(about),
+    out.write(
+        {"repeats": repeats, "cases": found},
         f"Medians of {repeats} turns at four sizes, each twice the one before. MB are own memory beyond the start.",
-        report.table([row(one) for one in found]),
+        report.table(found, TABLE),
     )
-    if faster := [f"{one['stage']} over {one['grows']}" for one in found if not one["as expected"]]:
+    if faster := [f"{one['stage']} over {one['grows']}" for one in found if one["mark"]]:
         sys.exit(f"grows faster than expected: {', '.join(faster)}")
 
 
 def grown(case: Case, start: float, repeats: int) -> dict:
-    """Costs at the sizes of a case, exponents, and whether these are as expected."""
-    name, sizes = case.stage.__name__, [scaled(case, start, step) for step in range(DOUBLINGS + 1)]
-    print(f"{name} over {' and '.join(case.grows)}", flush=True)
-    with tempfile.TemporaryDirectory() as home:
-        works = {}
-        for number, size in enumerate(sizes):
-            folder = Path(home) / str(number)
-            folder.mkdir()
-            scratch.make(str(folder), size)
-            works[str(number)] = (case.stage, str(folder), size)
-        costs = list(apart.take(works, repeats).values())
-        os.chdir(synthetic.ROOT)
+    """Costs at the sizes of a case, and their exponents; `mark` is " !" if one exceeds what is expected."""
+    sizes = [scaled(case, start, step) for step in range(DOUBLINGS + 1)]
+    print(f"{case.stage.__name__} over {' and '.join(case.grows)}", flush=True)
+    with projects.workplace() as home:
+        ways = {str(number): placed(case, size, home / str(number)) for number, size in enumerate(sizes)}
+        costs = list(turns.costs(ways, repeats).values())
     amounts = [getattr(size, case.grows[0]) for size in sizes]
     growth = {kind: exponents(amounts, costs, kind) for kind in ("seconds", "bytes")}
     limits = {"seconds": case.time, "bytes": case.memory}
     return {
-        "stage": name,
+        "stage": case.stage.__name__,
         "grows": " and ".join(case.grows),
+        "first": amounts[0],
+        "last": amounts[-1],
         "sizes": [asdict(size) for size in sizes],
-        "amounts": amounts,
         "costs": [asdict(cost) for cost in costs],
+        "seconds": (costs[0].seconds, costs[-1].seconds),
+        "MB": (costs[0].bytes / 1e6, costs[-1].bytes / 1e6),
         "exponents": growth,
         "expected": limits,
-        "as expected": all(max(growth[kind]) <= limits[kind] + SLACK for kind in limits),
+        "mark": " !" if any(max(growth[kind]) > limits[kind] + SLACK for kind in limits) else "",
     }
+
+
+def placed(case: Case, size: Size, folder: Path) -> Callable[[], Work]:
+    """Make a project of this size in `folder`; the stage of the case there."""
+    folder.mkdir()
+    with chdir(folder):
+        projects.make_small(size)
+    return partial(inside, folder, case.stage, size)
+
+
+def inside(folder: Path, stage: Callable[[Size], Work], size: Size) -> Work:
+    os.chdir(folder)
+    return stage(size)
 
 
 def scaled(case: Case, start: float, step: int) -> Size:
@@ -203,24 +193,10 @@ def scaled(case: Case, start: float, step: int) -> Size:
 
 
 def exponents(amounts: list[int], costs: list[Cost], kind: str) -> tuple[float, float]:
-    """Of all sizes, and of the last doubling."""
+    """The exponent over all sizes, and that of the last doubling."""
     x = [math.log2(amount) for amount in amounts]
     y = [math.log2(max(getattr(cost, kind), LEAST[kind])) for cost in costs]
     return float(np.polyfit(x, y, 1)[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])
-
-
-def row(one: dict) -> dict:
-    amounts, costs, growth = one["amounts"], one["costs"], one["exponents"]
-    return {
-        "stage": one["stage"],
-        "grows": one["grows"],
-        "from, to": f"{amounts[0]:,}, {amounts[-1]:,}",
-        "seconds": f"{costs[0]['seconds']:.2f}, {costs[-1]['seconds']:.2f}",
-        "exponent (last doubling)": "{:.2f} ({:.2f})".format(*growth["seconds"]),
-        "MB": f"{costs[0]['bytes'] / 1e6:.0f}, {costs[-1]['bytes'] / 1e6:.0f}",
-        "of memory": "{:.2f} ({:.2f})".format(*growth["bytes"]),
-        "expected": f"{one['expected']['seconds']}, {one['expected']['bytes']}" + " !" * (not one["as expected"]),
-    }
 
 
 if __name__ == "__main__":

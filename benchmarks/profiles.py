@@ -1,28 +1,23 @@
-"""Where the time of a training step goes, by kinds of operations: with no adapter, with LoRM, with RAP.
+"""The time of a training step by kind of operation: without an adapter, with LoRM, and with RAP.
 
     python benchmarks/profiles.py [--batch 2] [--frames 12]
 
-The bare step and the train stage's step of step.py, from block 0 and in the last block, of ViT-B/32 and, with 16 times
-the clips, of the demo's backbone; on one core, so that an operation's time is its own. `rest` is all that is neither of
-the kinds before it: small operations, Python between them, reading rows, the optimizer. Three minutes.
+The bare step and the step of the train stage as in step.py, from block 0 and in the last block, for ViT-B/32 and, with
+16 times the clips, for the demo's backbone; on one core, so that times of operations add up. `rest` is everything else:
+small operations, Python, reading rows, the optimizer. Three minutes.
 """
 
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import chdir
-from pathlib import Path
 
-import report
 import step
-import synthetic
 import typer
+from lib import ours, projects, report
 from torch.profiler import ProfilerActivity, profile
 
 from rap.clip.backbone import DEMO
-from rap.training.run import Experiment
 
-KINDS = {  # operations by what their names begin with, after aten::
+KINDS = {  # operations by the beginnings of their names, after aten::
     "products": ("mm", "addmm", "bmm", "baddbmm"),
     "attention": ("_scaled_dot_product", "_flash", "_softmax", "_safe_softmax"),
     "norms, activations": ("native_layer_norm", "gelu", "sigmoid", "silu"),
@@ -30,45 +25,39 @@ KINDS = {  # operations by what their names begin with, after aten::
     "sampling": ("grid_sampler",),
     "elementwise, sums": ("add", "addcmul", "mul", "sum", "div", "sub", "where", "all", "eq", "neg", "pow"),
 }
+COLUMNS = ("whole", *KINDS, "rest")
+TABLE = (
+    " | ".join(("backbone", "from block", "clips", "method", *COLUMNS)),
+    " | ".join(("{backbone}", "{depth}", "{clips}", "{method}", *(f"{{{name}:,.0f}}" for name in COLUMNS))),
+)
 
 
-def main(batch: int = 2, frames: int = 12, results: Path = report.RESULTS) -> None:
-    """`batch`: clips of a step of ViT-B/32."""
-    about, results, found = report.machine(), results.resolve(), []
+def main(batch: int = 2, frames: int = 12) -> None:
+    """`batch`: clips in a step of ViT-B/32."""
+    out, found = report.Report("profiles"), []
     for backbone, times in (("ViT-B-32", 1), (DEMO, 16)):
-        layers = synthetic.config(backbone)["model"]["vision_cfg"]["layers"]
-        for depth in (0, layers - 1):
-            with tempfile.TemporaryDirectory() as place, chdir(place):
+        for depth in (0, projects.blocks(backbone) - 1):
+            with projects.workplace():
                 found += [{"backbone": backbone} | one for one in at_depth(backbone, depth, batch * times, frames)]
-    report.write(
-        results,
-        "profiles",
-        {"machine": about, "frames": frames, "steps": found},
-        report.sentence(about),
-        f"One core, {frames} frames; milliseconds of a step, of the kind of operation at the head of a column.",
-        report.table([row(one) for one in found]),
-        doc=report.ROOT / "docs/performance.md",
+    out.write(
+        {"frames": frames, "steps": found},
+        f"One core, {frames} frames; milliseconds of a step in operations of each kind.",
+        report.table(found, TABLE),
     )
 
 
 def at_depth(backbone: str, depth: int, batch: int, frames: int) -> list[dict]:
-    """Milliseconds by kind of a bare step and of both methods' steps, in the present folder."""
+    """Milliseconds by kind of a bare step and of a step of both methods, in the working directory."""
     values = step.values(backbone, depth, batch, frames)
     values["runtime"]["threads"], values["train"]["epochs"] = 1, 1
-    settings = synthetic.load(values)
-    synthetic.project(settings, train=batch)
-    synthetic.noise(settings)
-    found, ways = [], {}
-    for method in ("LoRM", "RAP"):
-        experiment = Experiment(settings, method, 0)
-        ways |= {"none": step.bare(experiment, 1), method: step.stage(experiment)}
-    for name, way in ways.items():
-        found.append({"method": name, "depth": depth, "clips": batch, **profiled(way)})
-    return found
+    settings = step.project(values)
+    lorm, rap = (ours.Run(settings, method) for method in ("LoRM", "RAP"))
+    ways = {"none": step.bare(lorm, 1), "LoRM": lorm.train, "RAP": rap.train}
+    return [{"method": name, "depth": depth, "clips": batch, **profiled(way)} for name, way in ways.items()]
 
 
 def profiled(way: Callable[[], None]) -> dict[str, float]:
-    """Milliseconds of the second call: in all, and by kind."""
+    """Milliseconds of the second call: in total, and by kind."""
     way()
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         began = time.perf_counter()
@@ -82,20 +71,10 @@ def profiled(way: Callable[[], None]) -> dict[str, float]:
 
 
 def kind_of(operation: str) -> str | None:
-    """The kind with the longest beginning of the operation's name: addmm is no add."""
+    """The kind with the longest beginning of the operation's name, so that addmm is a product."""
     name = operation.removeprefix("aten::")
     fits = [(len(start), kind) for kind, starts in KINDS.items() for start in starts if name.startswith(start)]
     return max(fits)[1] if fits and operation.startswith("aten::") else None
-
-
-def row(one: dict) -> dict:
-    return {
-        "backbone": one["backbone"],
-        "from block": str(one["depth"]),
-        "clips": str(one["clips"]),
-        "method": one["method"],
-        **{name: f"{one[name]:,.0f}" for name in ("whole", *KINDS, "rest")},
-    }
 
 
 if __name__ == "__main__":

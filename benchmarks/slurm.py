@@ -1,11 +1,11 @@
-"""`snakemake --profile profiles/slurm` on a real Slurm, whose one node is this machine.
+"""`snakemake --profile profiles/slurm` on a real Slurm, with this machine as its one node.
 
     pip install -e '.[slurm]'
     python benchmarks/slurm.py
 
 For root on Debian, best in a container, with 2 cores and 8 GB of memory. Installs Slurm's daemons from Debian's
-packages, starts them by hand, makes the tests' small demo on the spot and by way of sbatch, and compares the tables
-byte by byte. One training is cancelled on the way, as an administrator would: Snakemake has to submit it again.
+packages, starts them, runs the tests' small demo with and without Slurm, and compares the tables byte by byte. One
+training is cancelled as an administrator would cancel it; Snakemake has to submit it again.
 """
 
 import os
@@ -21,61 +21,52 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import report
 import typer
+from lib import report
 
-sys.path.append(str(report.ROOT / "tests"))
+sys.path.append(str(report.ROOT / "tests/helpers"))
 from clones import clone, run
 
 PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd")
-SETTINGS = Path(
-    "/etc/slurm/slurm.conf"
-)  # a job step forgets SLURM_CONF, so the file has to be where Slurm looks for it
+SETTINGS = Path("/etc/slurm/slurm.conf")  # a job step ignores SLURM_CONF, so the file must be in the default place
 TARGET = "results/table1.csv"
-# Without accounting there is no sacct to ask for a job's state, although the command is installed.
+# Without accounting sacct is installed, but fails.
 OPTIONS = ("--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5")
 
 
-def main(results: Path = report.RESULTS) -> None:
-    about = report.machine()
+def main() -> None:
+    out = report.Report("slurm")
     install()
     with tempfile.TemporaryDirectory() as folder, slurm(Path(folder)):
         here, queued = (clone(Path(folder) / name) for name in ("here", "queued"))
         run(here, "snakemake", "--cores", "2", TARGET)
-        killer = threading.Thread(target=cancel_a_training, daemon=True)
-        killer.start()
+        threading.Thread(target=cancel_a_training, daemon=True).start()
         start = time.monotonic()
         printed = run(queued, "snakemake", "--profile", "profiles/slurm", *OPTIONS, TARGET)
         seconds = time.monotonic() - start
         same = (here / TARGET).read_bytes() == (queued / TARGET).read_bytes()
     figures = {
-        "machine": about,
         "slurm": output("slurmctld", "-V").split()[-1],
         "snakemake": version("snakemake"),
         "plugin": version("snakemake-executor-plugin-slurm"),
         "submitted": printed.count("has been submitted with SLURM jobid"),
         "restarted": printed.count("Trying to restart job"),
         "seconds": round(seconds),
-        "same_table": same,
+        "verdict": "the same bytes as without Slurm" if same else "NOT THE SAME as without Slurm",
     }
-    report.write(results, "slurm", figures, words(figures), doc=report.ROOT / "docs/cluster.md")
-    sys.exit(not (same and figures["restarted"]))
-
-
-def words(figures: dict) -> str:
-    verdict = "the same bytes as without Slurm" if figures["same_table"] else "NOT THE SAME as without Slurm"
-    return (
-        f"Slurm {figures['slurm']}, Snakemake {figures['snakemake']}, its plugin {figures['plugin']}: "
-        f"{figures['submitted']} jobs submitted, {figures['restarted']} of them anew after it was cancelled, in "
-        f"{figures['seconds']} s. {TARGET}: {verdict}. {report.sentence(figures['machine'])}"
+    text = (
+        "Slurm {slurm}, Snakemake {snakemake}, its plugin {plugin}: {submitted} jobs submitted in {seconds} s, "
+        "{restarted} of them again after it was cancelled. " + TARGET + ": {verdict}."
     )
+    out.write(figures, text.format(**figures))
+    sys.exit(not (same and figures["restarted"]))
 
 
 def install() -> None:
     if os.geteuid():
-        sys.exit("slurm: only root can install and start Slurm; run this in a container")
+        sys.exit("slurm: installing and starting Slurm needs root; run this in a container")
     if SETTINGS.exists():
-        sys.exit(f"slurm: {SETTINGS} is there; this machine has a Slurm of its own, which is left alone")
+        sys.exit(f"slurm: {SETTINGS} exists: this machine has its own Slurm; run this in a container")
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     command = ("apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=quiet)
@@ -83,8 +74,8 @@ def install() -> None:
 
 @contextmanager
 def slurm(folder: Path) -> Iterator[None]:
-    """Munge and Slurm's two daemons, with all their files but one in `folder`, until the block ends."""
-    folder.chmod(0o755)  # munged refuses a socket that others cannot reach
+    """Run munge and Slurm's two daemons inside the block, with all their files except SETTINGS in `folder`."""
+    folder.chmod(0o755)  # munged refuses a socket that other users cannot reach
     door = folder / "munge.socket"
     munge = [f"--{name}-file={folder / f'munge.{name}'}" for name in ("key", "pid", "log", "seed")]
     subprocess.run(["mungekey", "--create", "--keyfile", folder / "munge.key"], check=True)
@@ -100,7 +91,7 @@ def slurm(folder: Path) -> Iterator[None]:
                 daemons.append(subprocess.Popen(command, stdout=log, stderr=log))
                 time.sleep(2)
         if subprocess.run(["srun", "--ntasks", "1", "true"], timeout=60).returncode:
-            sys.exit((folder / "daemons.log").read_text() + "slurm: it did not start; its own words are above")
+            sys.exit((folder / "daemons.log").read_text() + "slurm: it did not start; its log is above")
         yield
     finally:
         for daemon in reversed(daemons):
@@ -110,7 +101,7 @@ def slurm(folder: Path) -> Iterator[None]:
 
 
 def settings(folder: Path, door: Path) -> str:
-    """Of a cluster of one node. Processes are followed through /proc, since a container may have no cgroups to give."""
+    """slurm.conf of a cluster of one node. Processes are tracked by /proc, since a container may have no cgroups."""
     host = socket.gethostname().split(".")[0]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 9 // 10 // 2**20
     lines = (
@@ -135,7 +126,7 @@ def settings(folder: Path, door: Path) -> str:
 
 
 def cancel_a_training() -> None:
-    """Cancel the first training that Slurm runs. Snakemake writes the rule into the job's comment."""
+    """Cancel the first training that Slurm runs. Snakemake writes the name of the rule into the job's comment."""
     while True:
         time.sleep(0.5)
         running = output("squeue", "--noheader", "--states=running", "--format=%i %k")

@@ -1,10 +1,9 @@
-"""What one clip, one caption and one second of video cost, and that times what the benchmarks have.
+"""The cost of one clip, one caption and one second of video, multiplied out to the sizes of datasets.
 
     python benchmarks/units.py FOLDER
 
-FOLDER holds a few typical videos. Everything runs on one core, and its CPU seconds are taken: other work on the machine
-lengthens them less than it lengthens the wall's. The backbone has the shape of a ViT-B/32 and random weights. What is
-written are benchmarks/results/units.json and .md, and the tables of docs/scaling.md.
+FOLDER holds a few typical videos. Everything runs on one core, and figures are CPU seconds, which other work on the
+machine lengthens less than wall time. The backbone has the shape of a ViT-B/32 and random weights.
 """
 
 import resource
@@ -13,43 +12,44 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import report
-import synthetic
+import numpy as np
 import torch
 import typer
+from lib import ours, projects, report
 from torch import Tensor, UntypedStorage
 from tqdm import tqdm
 
-from rap import adapters
 from rap.adapters import Adapter
 from rap.adapters.lorm import text_tuner
 from rap.clip.towers import INPUT, Clip
-from rap.data.datasets import names
-from rap.data.registry import info
-from rap.data.videos import SUFFIXES
 from rap.features.cache import Batch
-from rap.features.stage import prefix
-from rap.frames.decode import Recipe, decode, prepare
-from rap.frames.probe import probe
 from rap.retrieval.model import Retriever
 
-BATCH = 128  # pairs per step of the published figures
+BATCH = 128  # pairs per step in published results
 HALF, FLOAT = 2, 4  # bytes
 HOUR, GB = 3600, 1e9  # seconds, bytes
-LENGTHS = ((12, 32), (64, 64))  # frames and words that the benchmarks ask for
+LENGTHS = ((12, 32), (64, 64))  # frames and words in published results
+CLIPS = (
+    "frames | from block | in the cache, MB | to there, s | from there, s | training from there, s | kept for it, MB",
+    "{frames} | {depth} | {cache} | {prefix} | {suffix} | {train} | {kept}",
+)
+CAPTIONS = (
+    "words | embedding, s | training, s | kept for it, MB",
+    "{words} | {embed} | {train} | {kept}",
+)
 
 
 @dataclass(frozen=True)
 class Size:
-    """Counts of docs/datasets.md; `hours` of ActivityNet are the mean of val_1, 118 s, times all videos.
+    """Counts of docs/datasets.md. The hours of ActivityNet are the mean of val_1, 118 s, times all videos.
 
-    Ten million are clips of 15 s with a caption each, all trained on, 1,000 of them tested.
+    "ten million" are clips of 15 s with a caption each, all for training, and 1,000 of them tested.
     """
 
     videos: int
     hours: float
     captions: int  # of all splits
-    pairs: int  # of an epoch
+    pairs: int  # per epoch
     tested: int  # videos
     queries: int
 
@@ -63,79 +63,65 @@ SIZES = {
 }
 
 
-def main(videos: Path, backbone: str = "ViT-B-32", results: Path = report.RESULTS, repeats: int = 2) -> None:
-    """`videos`: a folder of typical ones. Every figure is the best of `repeats`."""
+def main(videos: Path, backbone: str = "ViT-B-32", repeats: int = 2) -> None:
+    """`videos`: a folder of typical videos. Every figure is the best of `repeats`."""
     torch.set_num_threads(1)
-    about = report.machine()
-    clip = synthetic.random_clip(backbone)
-    units = {}
+    out, clip, units = report.Report("units"), projects.random_clip(projects.config(backbone)), {}
     for frames, words in tqdm(LENGTHS, desc="lengths"):
-        units |= {f"{frames} frames": clip_units(backbone, clip, frames, videos, repeats)}
-        units |= {f"{words} words": text_units(clip, min(words, len(clip.text.positional_embedding)), repeats)}
-    figures = {"machine": about, "units": units, "sizes": {name: asdict(size) for name, size in SIZES.items()}}
-    report.write(
-        results.resolve(),
-        "units",
-        figures,
-        report.sentence(about) + " Seconds are of one core.",
-        "One clip:",
-        report.table(clip_rows(units)),
-        decoded(units),
+        units[f"{frames} frames"] = clip_units(backbone, clip, frames, videos.resolve(), repeats)
+        units[f"{words} words"] = text_units(clip, min(words, len(clip.text.positional_embedding)), repeats)
+    decoded = " and ".join(f"{digits(units[f'{n} frames']['decode'])} s for {n} frames" for n, _ in LENGTHS)
+    times, space = zip(*(multiplied(units, name) for name in SIZES), strict=True)
+    out.write(
+        {"units": units, "sizes": {name: asdict(size) for name, size in SIZES.items()}},
+        "One clip; seconds on this page are of one core:",
+        report.table([shown(c) | {"frames": n} for n, _ in LENGTHS for c in trained(units, n)], CLIPS),
+        f"Decoding a second of video takes {decoded}.",
         "One caption:",
-        report.table(caption_rows(units)),
+        report.table([shown(units[f"{n} words"]) | {"words": n} for _, n in LENGTHS], CAPTIONS),
         f"Multiplied out, in core hours; an epoch has all training captions, a step {BATCH}:",
-        report.table(time_rows(units)),
+        report.table(transposed(times)),
         "Disk and memory, in GB; caches with 16 bits a number, what a step keeps with 32:",
-        report.table(space_rows(units)),
+        report.table(transposed(space)),
     )
 
 
 def clip_units(backbone: str, clip: Clip, frames: int, videos: Path, repeats: int) -> dict:
-    """Costs of a clip of so many frames: decoding it, and from there to, and from, each depth."""
-    settings = synthetic.load(synthetic.values(backbone, depths(clip.visual.layers), frames))
-    recipe = prepare(settings.frames, synthetic.config(backbone)["preprocess"], backbone)
-    size, length = recipe.size, torch.tensor([frames])
-    pixels = torch.randint(0, 256, (1, frames, size, size, 3), dtype=torch.uint8)
-    found = {"frames_bytes": pixels.nbytes, "decode": decoding(videos, recipe, repeats), "depths": {}}
+    """Costs of a clip: of decoding a second of it, and for each depth of the prefix, the suffix and a training step."""
+    layers, tower = clip.visual.layers, clip.visual
+    settings = projects.load(projects.values(backbone, (0, layers // 2, layers - 1, layers), frames))
+    preprocess = projects.config(backbone)["preprocess"]
+    pixels = torch.randint(0, 256, (1, frames, *[preprocess["size"]] * 2, 3), dtype=torch.uint8)
+    length, depths = torch.tensor([frames]), []
     for variant in settings.variants:
-        adapter = adapters.build(clip, settings, variant)
-        depth = int(min(adapter.video.first_block, clip.visual.all))
-        tokens = prefix(clip.visual, pixels, length, depth)
-        model = Retriever(clip, adapter)
+        model = ours.model(clip, settings, variant)
+        depth = int(min(model.adapter.video.first_block, tower.all))
+        to_there = partial(ours.prefix, tower, pixels, length, depth)
+        tokens = to_there()
         step = partial(model.video, Batch(tokens, length, depth))
-        found["depths"]["all" if depth == clip.visual.all else str(depth)] = {
-            "bytes": HALF * tokens.numel(),
-            "prefix": seconds(partial(prefix, clip.visual, pixels, length, depth), repeats),
-            "suffix": seconds(torch.no_grad()(step), repeats),
-            **training(step, model, repeats),
-        }
-    return found
-
-
-def depths(layers: int) -> tuple[int, ...]:
-    """The first block, the middle one, the last one, and after it, where a frame is one token."""
-    return 0, layers // 2, layers - 1, layers
+        costs = {"prefix": seconds(to_there, repeats), "suffix": seconds(torch.no_grad()(step), repeats)}
+        name = "all" if depth == tower.all else str(depth)
+        depths.append({"depth": name, "bytes": HALF * tokens.numel(), **costs, **training(step, model, repeats)})
+    decode = decoding(videos, ours.decoder(settings.frames, preprocess), repeats)
+    return {"frames_bytes": pixels.nbytes, "decode": decode, "depths": depths}
 
 
 def text_units(clip: Clip, words: int, repeats: int, captions: int = 8) -> dict:
-    """Costs of a caption of so many words: its embedding, and a step that trains the scales of RAP's text side."""
-    adapter = Adapter(text=text_tuner(clip, "scale"))
-    model, length = Retriever(clip, adapter), torch.full((captions,), words)
+    """Costs of a caption: of its embedding, and of a step that trains the scales of RAP's text side."""
+    model, length = Retriever(clip, Adapter(text=text_tuner(clip, "scale"))), torch.full((captions,), words)
     step = partial(model.text, Batch(torch.randint(1, 50, (captions, words)), length, INPUT))
     found = {"embed": seconds(torch.no_grad()(step), repeats), **training(step, model, repeats)}
     return {"bytes": HALF * clip.embed_dim, **{name: value / captions for name, value in found.items()}}
 
 
-def decoding(folder: Path, recipe: Recipe, repeats: int) -> float:
-    """Seconds for a second of video, over all videos of a folder."""
-    files = [file for file in sorted(folder.iterdir()) if file.suffix and file.suffix in SUFFIXES]
-    spans = [probe(file) for file in files]
-    length = sum(span.end - span.start for span in spans)
-    return seconds(lambda: [decode(file, recipe) for file in files], repeats) / length
+def decoding(folder: Path, decode: Callable[[Path], np.ndarray], repeats: int) -> float:
+    """CPU seconds for a second of video, over all videos of a folder."""
+    files = ours.videos_in(folder)
+    return seconds(lambda: [decode(file) for file in files], repeats) / sum(map(ours.seconds_of, files))
 
 
 def training(step: Callable[[], Tensor], model: Retriever, repeats: int) -> dict:
-    """Seconds of a step forward and back, and bytes kept in between, less the weights; {} if nothing is trained."""
+    """CPU seconds of a step forward and backward, and bytes kept in between without weights; {} if untrained."""
     if not model.adapter.count:
         return {}
     kept: list[UntypedStorage] = []
@@ -150,105 +136,61 @@ def training(step: Callable[[], Tensor], model: Retriever, repeats: int) -> dict
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
     """CPU seconds of this process and its children, the best of `repeats`."""
-    return min(_seconds(work) for _ in range(repeats))
+
+    def once() -> float:
+        before = cpu()
+        work()
+        return cpu() - before
+
+    return min(once() for _ in range(repeats))
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    before = _cpu()
-    work()
-    return _cpu() - before
-
-
-def _cpu() -> float:
+def cpu() -> float:
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in usage)
 
 
-def clip_rows(units: dict) -> list[dict]:
-    return [
-        {
-            "frames": str(frames),
-            "from block": depth,
-            "in the cache, MB": digits(cost["bytes"] / 1e6),
-            "to there, s": digits(cost["prefix"]),
-            "from there, s": digits(cost["suffix"]),
-            "training from there, s": digits(cost["train"]),
-            "kept for it, MB": digits(cost["kept_bytes"] / 1e6),
-        }
-        for frames, _ in LENGTHS
-        for depth, cost in trained(units, frames).items()
-    ]
+def trained(units: dict, frames: int) -> list[dict]:
+    """Costs at the depths from which something is trained: all but that of the finished embeddings."""
+    return [cost for cost in units[f"{frames} frames"]["depths"] if "train" in cost]
 
 
-def trained(units: dict, frames: int) -> dict:
-    """The depths from which something is trained: all but that of the finished embeddings."""
-    return {depth: cost for depth, cost in units[f"{frames} frames"]["depths"].items() if "train" in cost}
+def multiplied(units: dict, dataset: str) -> tuple[dict, dict]:
+    """Core hours and gigabytes of a dataset: unit costs times its counts."""
+    size, (frames, words) = SIZES[dataset], ours.published_lengths(dataset)
+    clip, depths, text = units[f"{frames} frames"], trained(units, frames), units[f"{words} words"]
+    hours = {
+        "decoding": size.hours * clip["decode"],
+        "features, all blocks": size.videos * max(cost["prefix"] for cost in depths) / HOUR,
+        "embeddings of the captions": size.captions * text["embed"] / HOUR,
+        **{f"an epoch, from block {c['depth']}": size.pairs * c["train"] / HOUR for c in depths},
+        "an epoch, text side trained: in addition": size.pairs * text["train"] / HOUR,
+        **{f"the test split, from block {c['depth']}": size.tested * c["suffix"] / HOUR for c in depths},
+    }
+    space = {
+        "frames": size.videos * clip["frames_bytes"] / GB,
+        **{f"video-{c['depth']}": size.videos * c["bytes"] / GB for c in clip["depths"]},
+        "text-all": size.captions * text["bytes"] / GB,
+        "similarity.npy, a run": FLOAT * size.tested * size.queries / GB,
+        **{f"memory of a step, from block {c['depth']}": BATCH * c["kept_bytes"] / GB for c in depths},
+        "memory of a step, text side trained: in addition": BATCH * text["kept_bytes"] / GB,
+    }
+    return hours, space
 
 
-def decoded(units: dict) -> str:
-    costs = [f"{digits(units[f'{n} frames']['decode'])} s for {n} frames" for n, _ in LENGTHS]
-    return f"Decoding a second of video takes {' and '.join(costs)}."
+def transposed(columns: tuple[dict, ...]) -> list[dict]:
+    """Rows from one column per dataset."""
+    return [{"": key, **{name: digits(c[key]) for name, c in zip(SIZES, columns, strict=True)}} for key in columns[0]]
 
 
-def caption_rows(units: dict) -> list[dict]:
-    return [
-        {
-            "words": name.removesuffix(" words"),
-            "embedding, s": digits(cost["embed"]),
-            "training, s": digits(cost["train"]),
-            "kept for it, MB": digits(cost["kept_bytes"] / 1e6),
-        }
-        for name, cost in units.items()
-        if name.endswith(" words")
-    ]
-
-
-def time_rows(units: dict) -> list[dict]:
-    """Core hours, a column for each benchmark."""
-    columns = {}
-    for name, size in SIZES.items():
-        clip, depths, text = costs(units, name)
-        columns[name] = {
-            "decoding": size.hours * clip["decode"],
-            "features, all blocks": size.videos * max(cost["prefix"] for cost in depths.values()) / HOUR,
-            "embeddings of the captions": size.captions * text["embed"] / HOUR,
-            **{f"an epoch, from block {d}": size.pairs * cost["train"] / HOUR for d, cost in depths.items()},
-            "an epoch, text side trained: in addition": size.pairs * text["train"] / HOUR,
-            **{f"the test split, from block {d}": size.tested * cost["suffix"] / HOUR for d, cost in depths.items()},
-        }
-    return transposed(columns)
-
-
-def space_rows(units: dict) -> list[dict]:
-    """Gigabytes, a column for each benchmark: files, what a step keeps, the similarity matrix."""
-    columns = {}
-    for name, size in SIZES.items():
-        clip, depths, text = costs(units, name)
-        columns[name] = {
-            "frames": size.videos * clip["frames_bytes"] / GB,
-            **{f"video-{depth}": size.videos * cost["bytes"] / GB for depth, cost in clip["depths"].items()},
-            "text-all": size.captions * text["bytes"] / GB,
-            "similarity.npy, a run": FLOAT * size.tested * size.queries / GB,
-            **{f"memory of a step, from block {d}": BATCH * cost["kept_bytes"] / GB for d, cost in depths.items()},
-            "memory of a step, text side trained: in addition": BATCH * text["kept_bytes"] / GB,
-        }
-    return transposed(columns)
-
-
-def transposed(columns: dict[str, dict[str, float]]) -> list[dict]:
-    """Rows from columns, figures to three digits."""
-    names = next(iter(columns.values()))
-    return [{"": name, **{key: digits(column[name]) for key, column in columns.items()}} for name in names]
+def shown(cost: dict) -> dict:
+    """The cells of a row: seconds, and MB of bytes, to three digits."""
+    cells = {name: digits(value) if isinstance(value, float) else value for name, value in cost.items()}
+    return cells | {"cache": digits(cost["bytes"] / 1e6), "kept": digits(cost["kept_bytes"] / 1e6)}
 
 
 def digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def costs(units: dict, name: str) -> tuple[dict, dict, dict]:
-    """Of a clip, of it by depth, and of a caption, as a data set asks for frames and words."""
-    usual = info(name if name in names() else "msrvtt")
-    return units[f"{usual.frames} frames"], trained(units, usual.frames), units[f"{usual.max_words} words"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmarks of scale, at toy size: the real stages run on noise that stands under the keys of features."""
+"""The benchmarks at toy size: each runs to its end, compares equal work, and states ratios within one run."""
 
 import subprocess
 import sys
@@ -6,138 +6,280 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from safetensors.torch import save_file
+import torch
 
-from rap.clip import backbone
-from rap.features import cache as caches
-from rap.features import stage as features
-from rap.features.cache import Cache
+from rap.clip.backbone import DEMO
 from rap.files import read_json
-from rap.shards import Item, build
 
 ROOT = Path(__file__).resolve().parents[2]
-TOY = {"videos": 20, "tested": 4, "captions": 2, "frames": 12, "depth": 3, "batch": 8, "epochs": 1}
-HEADER = 128  # bytes in front of the numbers of a .npy file
+FOREIGN = ("open_clip", "ffmpeg", "imageio_ffmpeg", "av", "mlflow", "dvc", "ruamel", "torchvision", "matplotlib")
 
 
-@pytest.fixture
-def scripts(monkeypatch):
-    """benchmarks/ on the path, as a script there has it."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+def figures(name: str) -> dict:
+    return read_json(f"results/{name}.json")
 
 
-@pytest.fixture
-def toy(scripts, tmp_path, monkeypatch):
-    """The parameters of a toy project of noise with the demo's backbone, in the present folder."""
-    import synthetic
-
-    monkeypatch.chdir(tmp_path)
-    values = synthetic.values("demo-vit", [3, 4], frames=2)
-    Path("params.yaml").write_text(yaml.safe_dump(values))
-    settings = synthetic.load(values)
-    save_file(synthetic.random_clip("demo-vit").state_dict(), "weights.safetensors")
-    backbone.run(settings)
-    synthetic.manifest(train=12, test=4, captions=2, validation=2).write(settings.data / "manifest")
-    synthetic.holes(settings)
-    synthetic.noise(settings)
-    return settings
-
-
-def benchmark(script: str, *arguments: str) -> None:
-    command = [sys.executable, ROOT / "benchmarks" / script, "--backbone", "demo-vit", *arguments]
+def script(name: str, *options: object) -> None:
+    command = [sys.executable, ROOT / f"benchmarks/{name}.py", *map(str, options)]
     result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert not result.returncode, result.stdout[-3000:]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> dict:
-    """What a dry run of toy size wrote."""
-    folder = tmp_path_factory.mktemp("dry")
-    options = [text for name, value in TOY.items() for text in (f"--{name}", str(value))]
-    benchmark("msrvtt_size.py", *options, "--results", str(folder))
-    return read_json(folder / "msrvtt-depth-3.json") | {"text": (folder / "msrvtt-depth-3.md").read_text()}
+def test_features_has_a_share_and_a_floor_below_the_stage():
+    import features
+
+    features.main((DEMO, DEMO), clips=2, frames=2, batch=1, repeats=1)
+    found = figures("features")["stages"]
+    assert [(one["cache"], one["clips"]) for one in found] == [
+        (cache, clips) for clips in (2, 32) for cache in ("video-0", "video-2", "video-all")
+    ]
+    for one in found:
+        assert one["rate"] == pytest.approx(2 * one["clips"] / one["work"]) and 0 < one["floor"] < one["stage"]
+        assert one["work"] == pytest.approx(one["stage"] - one["start"])
+        assert one["share"] == pytest.approx(one["bare"] / one["work"])
+
+
+def test_the_stage_computes_every_row_each_time_and_the_bare_pass_as_many_batches(monkeypatch):
+    import features
+    from lib import ours
+
+    settings = features.project(DEMO, clips=7, frames=2, batch=2)
+    clip = ours.load_clip(settings)
+    pixels = torch.from_numpy(np.array(ours.rows(settings, "frames")))
+    expected = ours.prefix(clip.visual, pixels, torch.full((7,), 2), 2).numpy()
+    for _ in range(2):
+        ours.remake_cache(settings, "video-2")
+        made = ours.rows(settings, "video-2")
+        np.testing.assert_allclose(made, expected, atol=0.01, rtol=0.01)  # stored with 16 bits
+        np.save(ours.cache_folder(settings, "video-2") / "shard-0.npy", np.zeros_like(made))
+    seen = []
+    monkeypatch.setattr(clip.visual, "run", lambda x, start, stop, *rest: seen.append((x.shape, start, stop)))
+    monkeypatch.setattr(features, "HELD", 2)
+    features.bare(settings, clip, "video-2")()
+    assert seen == [((2, 2, 64, 64, 3), -1, 2)] * 4
+
+
+@pytest.mark.parametrize("depth", [0, 2, 4])
+def test_the_bare_step_has_the_arithmetic_of_the_suffix_forward_and_backward(depth):
+    import step
+    from lib import ours
+
+    run = ours.Run(step.project(step.values(DEMO, depth, batch=3, frames=2)), "LoRM")
+    suffix, own, before = step.arithmetic(run, depth)
+    clips = len(run.split.videos)
+    whole = clips * ours.flops_per_clip(ours.bare_model(run.model.clip), 2)
+    cosines = 2 * clips**2 * run.model.clip.embed_dim
+    assert clips == 3 * (step.LARGE if depth == 4 else 1)
+    assert 2 <= (suffix - 2 * cosines) / (whole - before) < 2.03  # attention has two factors to go back to
+    assert 1 < own / suffix < (1.2 if depth == 4 else 1.01)  # LoRM adds the products of its factors
+    assert all(weight.grad is None for weight in run.model.parameters())
+
+
+def test_step_predicts_a_speedup_that_grows_with_depth(monkeypatch):
+    import step
+    from lib import ceilings
+
+    monkeypatch.setattr(step, "LARGE", 2)
+    monkeypatch.setattr(ceilings, "measure", lambda clip: ceilings.Ceilings({"float32": 1e12}, 1e12))
+    step.main(DEMO, batch=2, frames=2, repeats=1)
+    found = figures("step")["steps"]
+    assert [(one["method"], one["depth"], one["batch"]) for one in found] == [
+        ("LoRM", 0, 2), ("RAP", 0, 2), ("LoRM", 2, 2), ("RAP", 2, 2), ("LoRM, text too", 2, 2),
+        ("LoRM", 3, 2), ("RAP", 3, 2), ("LoRM", 4, 4),
+    ]  # fmt: skip
+    predicted = [one["predicted"] for one in found if one["method"] == "LoRM" and "frames" in one]
+    assert predicted == sorted(predicted) and 1 < predicted[0] < 1.2 and predicted[2] > 5
+    assert all(one["over_bare"] == pytest.approx(one["cache"] / one["bare"]) for one in found)
+    assert all(one["floor"] < one["bare"] for one in found) and "frames" not in found[-1]
+
+
+def test_a_step_is_divided_into_kinds_of_operations():
+    import profiles
+
+    assert [profiles.kind_of(f"aten::{name}") for name in ("addmm", "add_", "native_layer_norm_backward", "view")] == [
+        "products", "elementwise, sums", "norms, activations", None,
+    ]  # fmt: skip
+    none, lorm, rap = profiles.at_depth(DEMO, 3, batch=2, frames=2)
+    assert none["sampling"] == lorm["sampling"] == 0 < rap["sampling"]
+    for one in (none, lorm, rap):
+        assert one["whole"] == pytest.approx(one["rest"] + sum(one[kind] for kind in profiles.KINDS))
+        assert one["products"] > 0 and one["rest"] > 0
+
+
+def test_both_ways_of_an_epoch_see_the_same_frames():
+    import epoch
+    from lib import ours, projects
+
+    settings = projects.load(epoch.values(DEMO, frames=3, batch=2))
+    epoch.project(settings, clips=3, seconds=1, height=120)
+    ours.cut_frames(settings)
+    rows, clips = ours.rows(settings, "frames"), epoch.Clips(settings)
+    assert rows.any() and len(clips) == 3
+    assert all(np.array_equal(row, clips[number][1]) for number, row in enumerate(rows))
+
+
+def test_an_epoch_includes_its_share_of_what_comes_before(monkeypatch):
+    import epoch
+
+    monkeypatch.setattr(epoch, "alone", lambda work, *arguments: work(*arguments))
+    epoch.main(DEMO, clips=3, seconds=1, height=120, frames=2, batch=2)
+    found = figures("epoch")["ways"]
+    assert set(found) == {epoch.VIDEOS, "depth_0", "depth_2", "depth_4"}
+    for way in found.values():
+        before = way["start"] + way.get("frames", 0) + way.get("features", 0)
+        assert way["spread"] == pytest.approx(way["epoch"] + before / 5)
+        assert way["speedup"] == pytest.approx(found[epoch.VIDEOS]["spread"] / way["spread"])
 
 
 @pytest.mark.slow
-def test_a_dry_run_takes_its_size_through_train_evaluate_and_table(run):
-    facts, stages = run["project"], run["stages"]
-    assert [stage["command"].split()[0] for stage in stages] == ["train", "train", "evaluate", "evaluate", "table"]
+@pytest.mark.xfail(reason="rap.retrieval.pretrained imports the decoders at its start", strict=True)
+def test_the_script_for_a_gpu_runs_without_open_clip_and_ffmpeg():
+    start = f"""import runpy, sys
+sys.modules.update(dict.fromkeys({FOREIGN!r}))
+runpy.run_path({str(ROOT / "benchmarks/gpu.py")!r}, None, "__main__")"""
+    sizes = {"backbone": DEMO, "videos": 5, "frames": 2, "batch": 4, "epochs": 2, "repeats": 1, "precision": "float32"}
+    options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-c", start, *options], check=True)
+    assert figures(f"gpu-{DEMO}-float32")["stages"]
+
+
+def test_gpu_trains_from_three_depths():
+    import gpu
+
+    gpu.main(DEMO, "float32", videos=5, frames=2, batch=4, epochs=2, repeats=1)
+    found = figures(f"gpu-{DEMO}-float32")
+    assert [stage["cache"] for stage in found["stages"]] == ["video-0", "video-2", "video-4"]
+    assert [(one["method"], one["depth"]) for one in found["trainings"]] == [
+        ("LoRM", 0), ("RAP", 0), ("LoRM", 2), ("RAP", 2), ("LoRM", 4),
+    ]  # fmt: skip
+    assert all(one["steps"] == 4 and one["seconds"] > 0 and one["memory"] > 0.1 for one in found["trainings"])
+
+
+def test_gpu_reports_a_training_that_does_not_fit(monkeypatch):
+    import gpu
+    from lib import ours
+
+    settings = gpu.project(DEMO, "float32", videos=3, frames=2, batch=2, epochs=1, depth=4)
+    for cache in settings.features.caches:
+        ours.make_cache(settings, cache, 0)
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(ours.Run, "train", full)
+    assert gpu.training(settings, "LoRM")["time"] == "does not fit"
+
+
+def test_all_decoders_show_the_same_pictures(tmp_path):
+    """At the same instants; the JPEG files have others. Neighbouring pictures differ by more."""
+    import decoders
+
+    video = decoders.film(tmp_path / "a.mp4", 240, 3, 25)
+    roads = {name: road for name, road in decoders.available().items() if name not in (decoders.JPEG, "floor")}
+    shown = {name: road(video, tmp_path).astype(float) for name, road in roads.items()}
+    ours = shown["ours, ffmpeg"]
+    assert len(shown) >= 3 and abs(ours[1:] - ours[:-1]).mean() > 8
+    for name, frames in shown.items():
+        assert frames.shape == ours.shape and abs(frames - ours).mean() < 3, name
+
+
+@pytest.mark.slow
+def test_decoders_measures_every_road():
+    import decoders
+
+    script("decoders", "--seconds", 2, "--repeats", 1, "--heights", 96)
+    rows = figures("decoders")["roads"]
+    assert [row["road"] for row in rows] == [*decoders.available()] * 2
+    sizes = {row["road"]: row.get("megabytes", 0) for row in rows}
+    assert sizes["ours, sparse"] == 12 * 224 * 224 * 3 / 1e6 > sizes[decoders.JPEG] > sizes["floor"] == 0
+    assert all(row["jpeg_one"] == 1 for row in rows if row["road"] == decoders.JPEG)
+
+
+@pytest.mark.slow
+def test_evaluation_compares_the_stage_with_sorting():
+    script("evaluation", "--captions", 60, "--videos", 20, "--backbones", DEMO, "--repeats", 1)
+    found = figures("evaluation")
+    for one in found["matrices"]:
+        assert one["ratio"] == pytest.approx(one["theirs"]["seconds"] / one["ours"]["seconds"])
+        assert one["MB"] == 4 * 60 * 20 / 1e6 and 0 < one["floor"] < one["ours"]["seconds"]
+    assert all(one["floor"] > one["together"] > 0 for one in found["pairs"])
+
+
+def test_search_finds_more_in_more_groups():
+    script("search", "--videos", 3000)
+    exact, *found = (row["recall"] for row in figures("search")["rows"])
+    assert exact == 100 and found == sorted(found) and found[-1] > 90
+
+
+@pytest.mark.slow
+def test_the_dry_run_and_the_units_agree_on_the_size_of_caches(clips, tmp_path):
+    options = {"videos": 20, "tested": 4, "captions": 2, "frames": 12, "depth": 3, "batch": 8, "epochs": 1}
+    script("msrvtt_size", "--backbone", DEMO, *(text for name, n in options.items() for text in (f"--{name}", n)))
+    run = figures("msrvtt-depth-3")
+    facts, commands = run["project"], [stage["command"].split()[0] for stage in run["stages"]]
+    assert commands == ["train", "train", "evaluate", "evaluate", "table"]
     assert (facts["videos"], facts["pairs"], facts["steps"]) == (18, 36, 5)  # 2 of 20 set aside; 36 pairs by 8
     assert (facts["tested"], facts["queries"], facts["caches"]["video"]) == (4, 4, "video-3")
-    for stage in stages:
-        assert 10**8 < stage["own_bytes"] < stage["resident_bytes"] < 10**10 and stage["cpu_seconds"] > 0.5
-        assert f"`rap {stage['command']}`" in run["text"]
-
-
-@pytest.mark.slow
-def test_units_are_those_of_the_caches_that_the_stages_read(run, clips, tmp_path):
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    (folder / "picture.mp4").symlink_to(clips / "picture.mp4")
-    benchmark("units.py", str(folder), "--repeats", "1", "--results", str(tmp_path))
-    units = read_json(tmp_path / "units.json")["units"]["12 frames"]
-    for cache, size in run["project"]["cache_bytes"].items():
+    assert all(0.1 < stage["own"] < stage["resident"] < 10 and stage["cpu_seconds"] > 0.5 for stage in run["stages"])
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/picture.mp4").symlink_to(clips / "picture.mp4")
+    script("units", "videos", "--repeats", 1, "--backbone", DEMO)
+    units = figures("units")["units"]["12 frames"]
+    bytes_of = {f"video-{one['depth']}": one["bytes"] for one in units["depths"]}
+    for cache, size in facts["cache_bytes"].items():
         if cache.startswith("video"):
-            rows = size - 8 * HEADER  # in 8 shards
-            assert rows == (TOY["videos"] + TOY["tested"]) * units["depths"][cache.removeprefix("video-")]["bytes"]
-    steps = [units["depths"][str(depth)]["kept_bytes"] for depth in (0, 2, 3, 4)]
-    assert steps == sorted(steps, reverse=True) and units["decode"] > 0
-    assert "| similarity.npy, a run" in (tmp_path / "units.md").read_text()
+            assert size - 8 * 128 == 24 * bytes_of[cache]  # 8 shards, each with a header of 128 bytes
+    kept = [one["kept_bytes"] for one in units["depths"] if "kept_bytes" in one]
+    assert kept == sorted(kept, reverse=True) and units["decode"] > 0
 
 
-def test_the_features_stage_takes_rows_of_noise_as_its_own_and_replaces_them_where_the_weights_are_others(toy):
-    for cache in toy.features.caches:
-        assert " rows, 0 computed, 0 failed" in features.run(toy, cache, 0)
-    array = np.load("data/msrvtt/features/video-4/shard-0.npy")
-    assert array.shape == (2, 2, 1, 128) and array.dtype == np.float16 and array.std() > 0.9
-    weights = Path("data/backbones/demo-vit/config.json")
-    weights.write_text(weights.read_text().replace(read_json(weights)["digest"], "other"))
-    assert " 2 rows, 2 computed, 0 failed" in features.run(toy, "video-4", 0)
+def test_manifest_runs_to_its_end(capsys):
+    import manifest
+
+    manifest.main(videos=40, captions=2)
+    assert capsys.readouterr().out.count(" MB ") == 5
 
 
-def test_frames_of_a_dry_run_take_no_disk(toy):
-    for file in Path("data/msrvtt/frames").glob("*.npy"):
-        assert file.stat().st_blocks * 512 < file.stat().st_size / 2
+@pytest.fixture
+def verifying(monkeypatch):
+    """`rap.shards.verify` that takes 0.2 ms per row, called for each batch and for the frames of the features stage."""
+    import time
+
+    from lib import ours
+
+    from rap import shards
+    from rap.features.cache import Cache
+
+    read, remake = Cache.batch, ours.remake_cache
+    monkeypatch.setattr(shards, "verify", lambda rows, sums, where: time.sleep(2e-4 * len(rows)), raising=False)
+
+    def batch(self, ids):
+        shards.verify(ids, ids, "")
+        return read(self, ids)
+
+    def made(settings, cache):
+        shards.verify(ours.rows(settings, "frames"), [], "")
+        return remake(settings, cache)
+
+    monkeypatch.setattr(Cache, "batch", batch)
+    monkeypatch.setattr(ours, "remake_cache", made)
 
 
-def mapped() -> int:
-    """Bytes of files that are mapped into this process and in memory."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(lines["RssFile"].split()[0])
+def test_verification_has_a_ratio_and_the_share_of_verify(verifying):
+    import verification
+
+    verification.main((DEMO, DEMO), (4, 4), repeats=3)
+    found = figures("verification")["works"]
+    assert [one["work"] for one in found] == ["8 steps", "features", "2 steps", "features"]
+    for one in found:
+        assert one["ratio"] > 0 and 0 < one["share"] < 100 and one["verified"] > 2e-4 * one["rows"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory of a process is read from /proc")
-def test_a_batch_maps_its_rows_and_no_others(toy):
-    """64 rows of 1 MiB, of which two are read: a cache need not fit into memory."""
-    row = np.ones((1 << 18,), np.float32)
-    stem = caches.folder(toy, "video-all") / "shard-"
-    for shard in toy.shards:
-        keys = {f"v{shard}-{n}": "key" for n in range(8)}
-        build(f"{stem}{shard}", keys, row.shape, row.dtype, lambda ids: (Item(id, row, 1) for id in ids))
-    cache = Cache(toy, "video-all", backbone.load(toy.backbone_folder)[0].visual)
-    before = mapped()
-    cache.batch(["v3-1", "v5-6"])
-    few = mapped() - before
-    cache.batch(list(cache.rows))
-    assert few < 8 << 20 < 60 << 20 < mapped() - before
+def test_verification_refuses_a_stage_that_does_not_verify(monkeypatch):
+    import verification
 
+    from rap import shards
 
-def test_tables_stand_in_the_document_as_they_were_measured(scripts):
-    import report
-
-    docs = [file.read_text() for file in (ROOT / "docs").glob("*.md")]
-    files = sorted(report.RESULTS.glob("*.md"))
-    assert files
-    for file in files:
-        (doc,) = (doc for doc in docs if f"<!-- {file.stem}: begin -->" in doc)
-        assert report.quoted(doc, file.stem, file.read_text()) == doc, f"{file.name}: run its benchmark again"
-
-
-def test_a_table_replaces_what_stands_between_its_marks_and_nothing_else(scripts):
-    import report
-
-    doc = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb <!-- y: begin -->\nc\n<!-- y: end -->\n"
-    assert report.quoted(doc, "x", "new\n") == doc.replace("old", "new")
-    with pytest.raises(AssertionError, match="no marks for z"):
-        report.quoted(doc, "z", "new\n")
+    monkeypatch.setattr(shards, "verify", lambda rows, sums, where: None, raising=False)
+    with pytest.raises(RuntimeError, match="no row was verified"):
+        verification.compared(lambda: None, np.zeros((1, 2)), repeats=1)

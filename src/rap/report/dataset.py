@@ -1,10 +1,9 @@
-"""`rap dataset stats`: what of a dataset is there, what failed and why, how long videos and captions are."""
+"""`rap dataset stats`: usable and failed videos of a dataset, and the lengths of its clips and captions."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,11 +17,14 @@ from rap.report import plots
 from rap.shards import Shard
 
 BINS = 40
-SHOWN = 3  # names of failed videos per reason
+SHOWN = 3  # failed videos named per reason
 
 
 def run(params: Params) -> str:
-    """Tables of the manifest, in words; writes data/DATASET/stats/durations.png, of the clips that are there."""
+    """Return tables about the manifest as text, and write data/DATASET/stats/durations.png.
+
+    Raises UserError if the manifest does not exist.
+    """
     manifest = Manifest.read(paths.manifest(params.dataset.name))
     videos = manifest.videos.assign(seconds=clip_seconds(manifest.videos), why=reasons(params, manifest.videos))
     parts = [overview(videos, manifest.captions), lengths(videos, manifest.captions), failures(videos)]
@@ -36,12 +38,12 @@ def run(params: Params) -> str:
 
 
 def clip_seconds(videos: pd.DataFrame) -> pd.Series:
-    """Seconds of each clip, float64 [videos]: what of its span lies in the file; NaN if the file could not be had."""
+    """Seconds of each clip, float64 [videos]: the part of its span inside the file. NaN if the file is missing."""
     return np.maximum(np.minimum(videos.end.fillna(np.inf), videos.duration) - videos.start.fillna(0), 0)
 
 
 def reasons(params: Params, videos: pd.DataFrame) -> pd.Series:
-    """Why each video failed, at the download or, where frames were cut already, at the decoding; or nothing."""
+    """Why each video failed, in the download or, if the frames exist, in decoding. Empty for a usable video."""
     found = dict(zip(videos.video_id, videos.reason, strict=True))
     for stem in (paths.frames(params.dataset.name, index) for index in params.shards):
         if Path(f"{stem}.parquet").exists():
@@ -51,7 +53,7 @@ def reasons(params: Params, videos: pd.DataFrame) -> pd.Series:
 
 
 def overview(videos: pd.DataFrame, captions: pd.DataFrame) -> str:
-    """Per split: videos, how many of them can be used, hours of those, captions."""
+    """Per split: the number of videos, usable videos, failed videos and captions, and the hours of usable video."""
     rows = []
     for split, part in _parts(videos):
         usable, of = part[part.why == ""], captions.video_id.isin(part.video_id)
@@ -62,14 +64,14 @@ def overview(videos: pd.DataFrame, captions: pd.DataFrame) -> str:
 
 
 def lengths(videos: pd.DataFrame, captions: pd.DataFrame) -> str:
-    """Per split: seconds of a clip, captions of a video, words of a caption: least, median, 95th percentile, most."""
+    """Per split: minimum, median, 95th percentile and maximum of clip seconds, captions per video, caption words."""
     rows = []
     for split, part in _parts(videos):
         own = captions[captions.video_id.isin(part.video_id)]
         kinds = {
             "seconds per clip": part.seconds.dropna(),
             "captions per video": part.video_id.map(own.video_id.value_counts()).fillna(0),
-            "words per caption": own.caption.str.split().str.len(),
+            "words per caption": own.caption.map(lambda caption: len(caption.split())),
         }
         for kind, values in kinds.items():
             if len(values):
@@ -79,7 +81,7 @@ def lengths(videos: pd.DataFrame, captions: pd.DataFrame) -> str:
 
 
 def failures(videos: pd.DataFrame) -> str:
-    """The reasons, the most frequent first, with some of the videos. Reasons that differ in figures alone are one."""
+    """The reasons by frequency, each with some of its videos. Reasons that differ only in numbers are grouped."""
     failed = videos[videos.why != ""]
     if failed.empty:
         return ""
@@ -92,10 +94,10 @@ def failures(videos: pd.DataFrame) -> str:
 
 
 def durations(videos: pd.DataFrame, name: str) -> Figure:
-    """How many clips last how long, by split, with the medians."""
+    """A histogram of clip durations, stacked by split, with the medians as lines."""
     seconds = {split: part.seconds.dropna() for split, part in _parts(videos) if split != "all"}
     seconds = {split: values for split, values in seconds.items() if len(values)}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **plots.STYLE}):
+    with plots.style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         colours = plots.COLOURS[: len(seconds)]
@@ -119,7 +121,7 @@ def _table(rows: list[tuple[str, ...]], *headers: str) -> str:
 
 
 def _parts(videos: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The splits that have videos, then all of them together."""
+    """The splits that have videos, then "all"."""
     for split in SPLITS:
         if (videos.split == split).any():
             yield split, videos[videos.split == split]

@@ -1,4 +1,4 @@
-"""What papers report, beside ours, where the data set is the same. The figures and their sources: reported.csv."""
+"""Published figures beside ours, for the same dataset. literature.csv holds the figures and their sources."""
 
 from importlib import resources
 
@@ -10,15 +10,16 @@ DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
 
 
 def read() -> pd.DataFrame:
-    """One row per method, data set and direction; a measure that is not reported is NaN."""
+    """One row per method, dataset and direction. A measure that no source reports is NaN."""
     with resources.files("rap.report").joinpath("literature.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 
 def beside(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The reported figures for the data set of a table's `rows`, each with ours and the difference, or None.
+    """The published figures for the dataset of a table's `rows`, each with ours and the difference ours - theirs.
 
-    Ours is the first row of the table with the same adapter; without one the cells stay empty.
+    Ours is the first row of the table with the same adapter; without such a row the cells stay empty. Returns None if
+    literature.csv has no figure for the dataset.
     """
     known = read()
     known = known[known.dataset == rows.dataset.iloc[0]]

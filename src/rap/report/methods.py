@@ -1,4 +1,4 @@
-"""`rap adapters`: the registered methods, and what each variant trains on the configured backbone."""
+"""`rap adapters`: the registered methods, and the number of parameters that each variant trains."""
 
 from tabulate import tabulate
 
@@ -9,7 +9,10 @@ from rap.params import Params
 
 
 def run(params: Params) -> str:
-    """Two tables: methods with their option groups; variants with trainable parameters, also as a share of CLIP."""
+    """Two tables as text: the methods with their option groups, and the variants with their trainable parameters.
+
+    The second also gives the parameters as a share of the configured backbone's.
+    """
     clip, config = load(paths.backbone(params.backbone.name))
     whole = sum(p.numel() for p in clip.parameters())
     methods = [(m.name, ", ".join(m.groups) or "-", m.about) for m in registry.methods().values()]

@@ -1,9 +1,11 @@
-"""The picture of a table: what recall costs in trainable parameters, and who sees the direction of time.
+"""The figure of a table: recall against trainable parameters, and twin accuracy.
 
-A variant has the same colour and marker in all panels; the list of names beside the dots is the key to them.
+A variant has the same colour and marker in all panels. The row labels of the second panel are the legend.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -34,15 +36,29 @@ STYLE = {
 }
 
 
-def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
-    """`rows` of `rap.report.table.uncertain`: text-to-video R@1 against trainable parameters, beside twin accuracy.
+class Spread(NamedTuple):
+    """Distances below and above a mean, each float64 [2, 1] as `Axes.errorbar` takes them."""
 
-    Thick bars are ± one sample standard deviation over the seeds, thin ones the interval over queries. Without twins,
-    video-to-text R@1 takes their place.
+    interval: np.ndarray  # over queries; drawn thin
+    deviation: np.ndarray  # over seeds; drawn thick
+
+
+def style(**changes: Any) -> AbstractContextManager[None]:
+    """STYLE and `changes` on matplotlib's defaults, so that a matplotlibrc file does not change a figure."""
+    settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE, **changes}
+    return matplotlib.rc_context(settings)
+
+
+def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
+    """Draw text-to-video R@1 against trainable parameters, and beside it twin accuracy.
+
+    `rows` come from `rap.report.table.uncertain`; `baseline` is a variant among them. Thick bars are ± one sample
+    standard deviation over seeds, thin bars the interval over queries. Without twins the second panel shows
+    video-to-text R@1.
     """
-    kinds = [n.removesuffix("_mean") for n in rows if n.startswith("twin_") and n.endswith("_mean")]
-    kinds = [name for name in kinds if name != "twin_all"]
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
+    means = [str(name).removesuffix("_mean") for name in rows if str(name).endswith("_mean")]
+    kinds = [name for name in means if name.startswith("twin_") and name != "twin_all"]
+    with style():
         figure = Figure(figsize=(13.2, 1.9 + 0.4 * max(len(rows), 5)), layout="constrained")
         widths = [1.35, 1.0, 0.2 * len(kinds)] if kinds else [1.35, 1.0]
         recall, dots, *grid = figure.subplots(1, len(widths), width_ratios=widths)
@@ -60,12 +76,12 @@ def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """PNG without metadata: the same picture is the same bytes."""
+    """Write a PNG without metadata, so that the same figure gives the same bytes."""
     figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
 def _recall(axes: Axes, rows: pd.DataFrame, baseline: str) -> None:
-    """One point per variant; an axis that is linear up to the smallest power of ten in use shows 0 as well."""
+    """One point per variant. The x axis is linear below the smallest decade in use, so that it can show 0."""
     positive = rows.parameters[rows.parameters > 0]
     low = 10 ** np.floor(np.log10(positive.min())) if len(positive) else 1.0
     decades = int(np.ceil(np.log10(max(rows.parameters.max(), 10 * low) / low)))
@@ -77,7 +93,7 @@ def _recall(axes: Axes, rows: pd.DataFrame, baseline: str) -> None:
     level = rows.loc[rows.variant == baseline, "t2v_R@1_mean"].iloc[0]
     axes.axhline(level, color="#9AA0AB", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     for place, row in enumerate(rows.to_dict("records")):
-        _point(axes, row["parameters"], row["t2v_R@1_mean"], place, yerr=_spreads(row, "t2v_R@1"))
+        _point(axes, (row["parameters"], row["t2v_R@1_mean"]), place, y=_spread(row, "t2v_R@1"))
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_xlabel("Trainable parameters")
     axes.set_title("Text to video R@1 (%)")
@@ -89,9 +105,10 @@ def _recall(axes: Axes, rows: pd.DataFrame, baseline: str) -> None:
 
 
 def _dots(axes: Axes, rows: pd.DataFrame, metric: str, title: str, chance: float | None = None) -> None:
+    """One row per variant, with its label and its mean; `chance` draws a vertical line."""
     for place, row in enumerate(rows.to_dict("records")):
         mean = row[f"{metric}_mean"]
-        _point(axes, mean, place, place, xerr=_spreads(row, metric))
+        _point(axes, (mean, place), place, x=_spread(row, metric))
         label = axes.annotate(f"{mean:.1f}", (mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     if chance is not None:
@@ -110,7 +127,7 @@ def _dots(axes: Axes, rows: pd.DataFrame, metric: str, title: str, chance: float
 
 
 def _grid(axes: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
-    """Twin accuracy by kind of caption, coloured by its distance from chance."""
+    """Twin accuracy by kind of caption. The colour shows the distance from chance, 50 %."""
     values = rows[[f"{kind}_mean" for kind in kinds]].to_numpy(float)
     axes.imshow(values, cmap="PuOr_r", vmin=0, vmax=100, aspect="auto", alpha=0.75)
     for (row, column), value in np.ndenumerate(values):
@@ -123,30 +140,34 @@ def _grid(axes: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
     axes.set_title("Twin accuracy by kind (%)")
 
 
-def _point(axes: Axes, x: float, y: float, place: int, **spreads: list[np.ndarray]) -> None:
-    """A marker of its own for each place, with thin bars for the first of the spreads and thick ones for the second."""
+def _point(axes: Axes, at: tuple[float, float], place: int, x: Spread | None = None, y: Spread | None = None) -> None:
+    """The marker of row `place` at the point `at`, with error bars along `x` or `y`."""
     colour, lap = COLOURS[place % len(COLOURS)], place // len(COLOURS)
     marker = MARKERS[(place + lap) % len(MARKERS)]
-    for name, (thin, thick) in spreads.items():
-        axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=1, capsize=2.5, alpha=0.75, zorder=2, **{name: thin})
-        axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=3, capsize=0, zorder=3, **{name: thick})
-    axes.plot(x, y, marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.6, zorder=4)
+    for name, width, cap, alpha, layer in (("interval", 1, 2.5, 0.75, 2), ("deviation", 3, 0.0, None, 3)):
+        axes.errorbar(
+            *at, xerr=getattr(x, name, None), yerr=getattr(y, name, None), fmt="none", ecolor=colour,
+            elinewidth=width, capsize=cap, alpha=alpha, zorder=layer,
+        )  # fmt: skip
+    axes.plot(*at, marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.6, zorder=4)
 
 
-def _spreads(row: dict, metric: str) -> list[np.ndarray]:
-    """Below and above a row's mean: the interval over queries, then the deviation over seeds; zeros if unknown."""
+def _spread(row: dict, metric: str) -> Spread:
+    """The error bars of a row; zeros where the table has no interval or one seed."""
     mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
     low, high = row.get(f"{metric}_low", mean), row.get(f"{metric}_high", mean)
-    return [np.array([[max(mean - low, 0)], [max(high - mean, 0)]]), np.nan_to_num(np.array([[std], [std]]))]
+    interval = np.array([[max(mean - low, 0)], [max(high - mean, 0)]])
+    return Spread(interval, np.nan_to_num(np.array([[std], [std]])))
 
 
 def _about(rows: pd.DataFrame) -> str:
+    """What the bars mean, for the foot of the figure."""
     thick = "thick bars: ± one standard deviation over seeds; " if rows.seeds.iloc[0] > 1 else ""
     return f"{thick}thin bars: {LEVEL} % interval over queries"
 
 
 def _short(count: float) -> str:
-    """1000 -> 1k, 1000000 -> 1M."""
+    """A count with a unit prefix: 1000 -> 1k, 1000000 -> 1M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:g}{letter}"

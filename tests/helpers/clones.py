@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 LISTING = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 VARIANTS = ("ssf", "lorm", "rap")
 TABLES = {
@@ -29,6 +30,8 @@ def clone(folder: Path, small: bool = True) -> Path:
             shutil.copyfile(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     if small:
+        shutil.rmtree(folder / "results")  # and the lock: they are of the whole job
+        (folder / "dvc.lock").unlink(missing_ok=True)
         edit(folder, reduce)
     return folder
 

@@ -1,5 +1,7 @@
-"""Both engines to the end on a small demo, in a clone each: same bytes, in step after `make sync`, nothing missed."""
+"""Both engines to the end on a small demo: same bytes, nothing left to do, the same bytes after a kill."""
 
+import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -7,38 +9,43 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import yaml
-from clones import ROOT, clone, edit, kill, run, start
-from workflow_graphs import planned
+from clones import GIT, clone, edit, kill, run, start
+from engines import planned
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png")]
-ABLATIONS = "workflow/ablations/dvc.yaml"
-NUMBERS = yaml.safe_load((ROOT / ABLATIONS).read_text())["stages"]["table"]["matrix"]["number"]
-ABLATED = ["results/table3.csv", "results/table3.md", "results/ablations/rank_2/seed-0/adapter.safetensors"]
-RUNS = [f"results/runs/lorm/seed-0/{name}" for name in ("adapter.safetensors", "run.json", "metrics.json")]
-RANKS = [f"results/runs/lorm/seed-0/{name}" for name in ("ranks.parquet", "similarity.npy")]
-LORM = {"train@lorm-0", "evaluate@lorm-0", "table@1", "table@2"}
-CHECKPOINT = "results/runs/lorm/seed-0/checkpoint.pt"
-PORT = "50712"
-NOTHING = {"dvc": set(), "snakemake": set()}
+TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png", "json")]
+LORM = "results/runs/lorm/seed-0"
+RUNS = [f"{LORM}/{name}" for name in ("adapter.safetensors", "run.json", "metrics.json", "evaluation.json")]
+ABLATED = ["results/table3.csv", "results/table3.md", "results/runs/rank_2/seed-0/adapter.safetensors"]
 INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
 
 
 @pytest.fixture(scope="module")
-def ran_dvc(tmp_path_factory) -> Path:
+def dvc_ran(tmp_path_factory) -> Path:
+    """A clone in which DVC ran; do not change it."""
     folder = clone(tmp_path_factory.mktemp("dvc"))
     run(folder, "make", "demo", *INSTALLED)
     return folder
 
 
 @pytest.fixture(scope="module")
-def ran_snakemake(tmp_path_factory) -> Path:
+def snakemake_ran(tmp_path_factory) -> Path:
+    """A clone in which Snakemake ran; do not change it."""
     folder = clone(tmp_path_factory.mktemp("snakemake"))
     run(folder, "snakemake", "--cores", "8", "results/table1.csv")
     run(folder, "snakemake", "--cores", "8")
     return folder
+
+
+@pytest.fixture
+def by_dvc(dvc_ran, tmp_path) -> Path:
+    return Path(shutil.copytree(dvc_ran, tmp_path / "by-dvc", symlinks=True))
+
+
+@pytest.fixture
+def by_snakemake(snakemake_ran, tmp_path) -> Path:
+    return Path(shutil.copytree(snakemake_ran, tmp_path / "by-snakemake", symlinks=True))
 
 
 def sync(folder: Path, fails: bool = False) -> str:
@@ -46,8 +53,63 @@ def sync(folder: Path, fails: bool = False) -> str:
 
 
 def set_rank(folder: Path, rank: int) -> None:
-    """A parameter of one variant."""
     edit(folder, lambda params: params["variants"]["lorm"]["lorm"].update(rank=rank))
+
+
+def contents(folder: Path, names: list[str]) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in names]
+
+
+def test_both_engines_make_the_same_bytes(dvc_ran, snakemake_ran):
+    assert contents(dvc_ran, TABLE + RUNS) == contents(snakemake_ran, TABLE + RUNS)
+
+
+def test_a_second_run_has_nothing_to_do_in_either_engine(dvc_ran, snakemake_ran):
+    assert planned(dvc_ran, "dvc") == planned(dvc_ran, "snakemake") == planned(snakemake_ran, "snakemake") == set()
+
+
+def test_a_fresh_clone_makes_the_same_and_git_sees_no_change(by_dvc, tmp_path):
+    """The lock pins no time and no memory: a second run on the same machine writes the same lock."""
+    run(by_dvc, *GIT, "add", "--all")
+    run(by_dvc, *GIT, "commit", "--quiet", "--message", "Results")
+    fresh = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "--quiet", str(by_dvc), str(fresh))
+    run(fresh, "make", "demo", *INSTALLED)
+    assert run(fresh, "git", "status", "--porcelain") == ""
+    assert contents(fresh, TABLE + RUNS) == contents(by_dvc, TABLE + RUNS)
+
+
+def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):
+    """The default run leaves them alone; asked for, they reuse its runs and come out the same in both engines."""
+    assert not (by_dvc / "results/runs/rank_2").exists()
+    run(by_dvc, "dvc", "repro", "workflow/ablations/dvc.yaml")
+    run(by_snakemake, "snakemake", "--cores", "2", "ablations")
+    assert contents(by_dvc, ABLATED) == contents(by_snakemake, ABLATED)
+    edit(by_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=1))
+    needed = {f"rap {stage} --variant rank_2 --seed 0" for stage in ("train", "evaluate")}
+    for engine in ("dvc", "snakemake"):
+        assert planned(by_dvc, engine) == set()
+        assert planned(by_dvc, engine, "ablations") == needed | {"rap table --table table3"}
+
+
+def test_results_can_be_looked_at(by_dvc):
+    assert "rap" in run(by_dvc, "rap", "adapters")
+    assert "results/runs/lorm/seed-0/metrics.json" in run(by_dvc, "dvc", "metrics", "show")
+    assert "undamaged" in run(by_dvc, "rap", "verify")
+    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", str(port := free_port()))
+    server = start(by_dvc, "mlflow", "ui", *options)
+    try:
+        assert wait_for(f"http://127.0.0.1:{port}/health", server) == b"OK"
+    finally:
+        kill(server)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def wait_for(address: str, server: subprocess.Popen) -> bytes:
@@ -61,112 +123,62 @@ def wait_for(address: str, server: subprocess.Popen) -> bytes:
     raise AssertionError("the server ended")
 
 
-def contents(folder: Path, names: list[str]) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in names]
+def test_dvc_takes_over_what_snakemake_made_and_sync_records_nothing_else(by_snakemake):
+    assert "rap train --variant lorm --seed 0" in planned(by_snakemake, "dvc")
+    set_rank(by_snakemake, 2)
+    assert "the default run is not finished" in sync(by_snakemake, fails=True)
+    set_rank(by_snakemake, 8)
+    content = bytearray((by_snakemake / RUNS[0]).read_bytes())
+    content[-60:] = bytes(60)
+    (by_snakemake / RUNS[0]).write_bytes(content)
+    assert f"{RUNS[0]}: damaged; run `rap train --variant lorm --seed 0`" in sync(by_snakemake, fails=True)
+    run(by_snakemake, "rap", "train", "--variant", "lorm", "--seed", "0")
+    sync(by_snakemake)
+    assert planned(by_snakemake, "dvc") == planned(by_snakemake, "snakemake") == set()
 
 
-def test_both_engines_make_the_same_bytes(ran_dvc, ran_snakemake):
-    assert contents(ran_dvc, TABLE + RUNS) == contents(ran_snakemake, TABLE + RUNS)
-
-
-def test_ablations_are_targets_of_their_own(ran_dvc, ran_snakemake):
-    """The default run leaves them alone; asked for, they reuse its runs and come out the same in both engines."""
-    assert not (ran_dvc / "results/ablations").exists()
-    run(ran_dvc, "dvc", "repro", ABLATIONS)
-    run(ran_snakemake, "snakemake", "--cores", "2", "ablations")
-    assert contents(ran_dvc, ABLATED) == contents(ran_snakemake, ABLATED)
-    sync(ran_dvc)
-    assert planned(ran_dvc, "ablations") == NOTHING
-    edit(ran_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=1))
-    assert planned(ran_dvc) == NOTHING
-    needed = {
-        f"{ABLATIONS}:{job}"
-        for job in ("train@rank_2-0", "evaluate@rank_2-0", *(f"table@{number}" for number in NUMBERS))
-    }
-    assert planned(ran_dvc, "ablations") == {"dvc": needed, "snakemake": needed}
-    edit(ran_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=2))
-
-
-def test_a_second_run_has_nothing_to_do(ran_dvc, ran_snakemake):
-    assert planned(ran_dvc)["dvc"] == planned(ran_snakemake)["snakemake"] == set()
-
-
-def test_results_can_be_looked_at(ran_dvc):
-    assert "rap" in run(ran_dvc, "rap", "adapters")
-    assert "results/runs/lorm/seed-0/metrics.json" in run(ran_dvc, "dvc", "metrics", "show")
-    address = ("--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", PORT)
-    server = start(ran_dvc, "mlflow", "ui", *address)
-    try:
-        assert wait_for(f"http://127.0.0.1:{PORT}/health", server) == b"OK"
-    finally:
-        kill(server)
-
-
-def test_snakemake_takes_over_what_dvc_made_and_sees_a_changed_parameter(ran_dvc):
-    sync(ran_dvc)
-    assert planned(ran_dvc) == NOTHING
-    set_rank(ran_dvc, 2)
-    assert planned(ran_dvc) == {"dvc": LORM, "snakemake": LORM}
-    assert "neither engine is up to date" in sync(ran_dvc, fails=True)
-    set_rank(ran_dvc, 8)
-    assert planned(ran_dvc)["dvc"] == set()
-
-
-def test_dvc_takes_over_what_snakemake_made_and_sees_a_changed_parameter(ran_snakemake):
-    assert planned(ran_snakemake)["dvc"] > LORM
-    sync(ran_snakemake)
-    assert planned(ran_snakemake) == NOTHING
-    set_rank(ran_snakemake, 2)
-    assert planned(ran_snakemake) == {"dvc": LORM, "snakemake": LORM}
-    set_rank(ran_snakemake, 8)
-    assert planned(ran_snakemake)["dvc"] == set()
-
-
-def test_a_parameter_that_goes_there_and_back_is_not_missed(ran_dvc):
+def test_a_parameter_that_goes_there_and_back_is_not_missed(by_dvc):
     """DVC runs with another value, unseen by Snakemake, and the value is put back: the files are the other value's."""
-    sync(ran_dvc)
-    before = contents(ran_dvc, TABLE + RUNS)
-    set_rank(ran_dvc, 2)
-    run(ran_dvc, "dvc", "repro")
-    assert contents(ran_dvc, RUNS) != before[len(TABLE) :]
-    set_rank(ran_dvc, 8)
-    assert planned(ran_dvc) == {"dvc": LORM, "snakemake": LORM}
-    sync(ran_dvc, fails=True)
-    run(ran_dvc, "snakemake", "--cores", "2")
-    assert contents(ran_dvc, TABLE + RUNS) == before
-    sync(ran_dvc)
-    assert planned(ran_dvc) == NOTHING
+    before = contents(by_dvc, TABLE + RUNS)
+    set_rank(by_dvc, 2)
+    run(by_dvc, "dvc", "repro")
+    assert contents(by_dvc, RUNS) != before[len(TABLE) :]
+    set_rank(by_dvc, 8)
+    run(by_dvc, "snakemake", "--cores", "2")
+    assert contents(by_dvc, TABLE + RUNS) == before
 
 
-def test_results_of_other_parameters_are_not_recorded(ran_snakemake):
-    """Snakemake made the new results, `dvc checkout --force` put the old ones back: sync must not call them new.
+def test_a_changed_source_file_trains_again_and_leaves_nothing_old(by_dvc):
+    """Training that drops four videos: the stage must not call the old weights up to date."""
+    file = by_dvc / "src/rap/training/batches.py"
+    text = file.read_text()
+    changed = re.sub(r'corpus\.split\("train"\)', "_without_four(corpus)", text)
+    assert changed != text
+    changed += """
 
-    By luck their times may be in the order that Snakemake expects; here they are.
-    """
-    sync(ran_snakemake)
-    set_rank(ran_snakemake, 3)
-    run(ran_snakemake, "snakemake", "--cores", "2")
-    run(ran_snakemake, "dvc", "checkout", "--force")
-    for name in [*RUNS, *RANKS, *TABLE, *(ran_snakemake / "results").glob("*[12].*")]:
-        (ran_snakemake / name).touch()
-    assert planned(ran_snakemake)["snakemake"] == set()
-    assert "parameters changed, results did not" in sync(ran_snakemake, fails=True)
-    set_rank(ran_snakemake, 8)
-    run(ran_snakemake, "dvc", "repro")
-    sync(ran_snakemake)
-    assert planned(ran_snakemake) == NOTHING
+def _without_four(corpus):
+    from rap.retrieval.corpus import Split
+
+    split = corpus.split("train")
+    captions = split.captions[split.captions.video_id.isin(split.videos[4:])].reset_index(drop=True)
+    return Split(split.videos[4:], captions, split.total)
+"""
+    file.write_text(changed)
+    before = contents(by_dvc, RUNS[:1])
+    said = run(by_dvc, "dvc", "repro", "train@lorm-0")
+    assert "up to date" not in said and contents(by_dvc, RUNS[:1]) != before
 
 
-def test_a_killed_training_ends_with_the_same_bytes(ran_dvc, ran_snakemake):
+def test_a_killed_training_ends_with_the_same_bytes(by_dvc, by_snakemake):
     """DVC trains in peace; Snakemake is killed with its job in the middle of training, unlocked, and run again."""
-    for folder in (ran_dvc, ran_snakemake):
+    for folder in (by_dvc, by_snakemake):
         edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
-    run(ran_dvc, "dvc", "repro", "train@lorm-0")
-    killed = start(ran_snakemake, "snakemake", "--cores", "2", RUNS[1])
-    while not (ran_snakemake / CHECKPOINT).exists():
+    run(by_dvc, "dvc", "repro", "train@lorm-0")
+    killed = start(by_snakemake, "snakemake", "--cores", "2", RUNS[1])
+    while not (by_snakemake / LORM / "checkpoint.pt").exists():
         assert killed.poll() is None, "the run ended before there was a checkpoint"
         time.sleep(0.01)
     kill(killed)
-    run(ran_snakemake, "snakemake", "--unlock")
-    run(ran_snakemake, "snakemake", "--cores", "2", RUNS[1])
-    assert contents(ran_snakemake, RUNS[:2]) == contents(ran_dvc, RUNS[:2])
+    run(by_snakemake, "snakemake", "--unlock")
+    run(by_snakemake, "snakemake", "--cores", "2", RUNS[1])
+    assert contents(by_snakemake, RUNS[:2]) == contents(by_dvc, RUNS[:2])

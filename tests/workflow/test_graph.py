@@ -1,27 +1,16 @@
-"""The two descriptions of the pipeline: that they agree, miss nothing that a stage reads, and refuse bad parameters."""
+"""The graph is described once: what DVC and Snakemake read agrees with src/rap/stages.py, and mistakes are one line."""
 
-import json
 from pathlib import Path
 
 import pytest
-import yaml
 from clones import ROOT, clone, edit, run
-from workflow_graphs import by_dvc, by_snakemake, imported
+from dvc.repo import Repo
+
+from rap import graph
+from rap.jobs import Job, jobs
+from rap.params import load
 
 pytestmark = pytest.mark.engine
-
-MODULES = {
-    "download": "rap.download.stage",
-    "backbone": "rap.clip.backbone",
-    "frames": "rap.frames.stage",
-    "features": "rap.features.stage",
-    "train": "rap.training.stage",
-    "evaluate": "rap.evaluation.stage",
-    "table": "rap.report.table",
-}
-PLUMBING = {  # sets up, says, writes, reports; what a result is does not depend on them
-    f"src/rap/{name}.py" for name in ("__init__", "errors", "files", "tracking")
-}
 
 
 @pytest.fixture(scope="module")
@@ -30,69 +19,41 @@ def project(tmp_path_factory) -> Path:
     return clone(tmp_path_factory.mktemp("project"), small=False)
 
 
-@pytest.fixture(scope="module")
-def graphs(project):
-    return by_dvc(project), by_snakemake(project)
+def by_command(folder: Path, file: str) -> dict[str, set[str]]:
+    """The outputs of the jobs of a DVC file, by command, as DVC resolves it."""
+    with Repo(str(folder)) as repo:
+        stages = [stage for stage in repo.index.stages if stage.path_in_repo == file]
+        return {stage.cmd: {out.def_path for out in stage.outs} for stage in stages}
 
 
-def covers(path: str, name: str) -> bool:
-    """Whether DVC's dependency `path`, a file or a folder, holds the file `name`."""
-    return name == path or name.startswith(path.rstrip("/") + "/")
+def test_the_committed_files_of_dvc_are_those_that_the_stages_generate():
+    for file, text in graph.rendered(load(ROOT / "params.yaml")).items():
+        assert (ROOT / file).read_text() == text, f"run `rap graph --write`: {file} is not up to date"
 
 
-def before(command: str, graph: dict) -> set[str]:
-    """A job and all that must be done before it."""
-    found, waiting = set(), {command}
-    while waiting:
-        found |= waiting
-        read = {path for name in waiting for path in graph[name].inputs}
-        made_by = {
-            name for name, job in graph.items() if any(covers(path, out) for path in read for out in job.outputs)
-        }
-        waiting = made_by - found
-    return found
+@pytest.mark.parametrize(("file", "ablations"), [("dvc.yaml", False), ("workflow/ablations/dvc.yaml", True)])
+def test_dvc_resolves_its_files_to_the_jobs_of_the_stages(project, monkeypatch, file, ablations):
+    monkeypatch.chdir(project)
+    found = by_command(project, file)
+    found.pop("rap graph --digests", None)
+    assert found == {job.command: set(job.outputs) for job in jobs(load(), ablations)}
 
 
-def test_both_engines_have_the_same_jobs(graphs):
-    dvc, snakemake = graphs
-    assert dvc.keys() == snakemake.keys()
-    for command, job in dvc.items():
-        assert job.outputs == snakemake[command].outputs, command
-        assert job.keys == snakemake[command].keys, command
+def test_snakemake_plans_the_jobs_of_the_stages(project, monkeypatch):
+    monkeypatch.chdir(project)
+    printed = run(project, "snakemake", "--dry-run", "--forceall", "--printshellcmds", "--cores", "1", "all")
+    commands = {
+        line.partition(": ")[2].partition(" > ")[0] for line in printed.splitlines() if "Shell command:" in line
+    }
+    assert commands == {job.command for job in jobs(load(), ablations=False)}
 
 
-def test_both_engines_wait_for_the_same_files(graphs):
-    """In Snakemake, a job also has the source files of the jobs before it as inputs."""
-    dvc, snakemake = graphs
-    for command, job in dvc.items():
-        files = snakemake[command].inputs
-        assert [path for path in job.inputs if not any(covers(path, file) for file in files)] == [], command
-        extra = {file for file in files if not any(covers(path, file) for path in job.inputs)}
-        source = {path for name in before(command, dvc) for path in dvc[name].inputs if path.startswith("src/")}
-        assert [file for file in extra if not any(covers(path, file) for path in source)] == [], command
-
-
-def test_a_job_of_snakemake_sees_what_every_job_before_it_sees(graphs):
-    """So that a failed job leaves nothing behind it that looks up to date."""
-    dvc, snakemake = graphs
-    for command, job in snakemake.items():
-        for name in before(command, dvc):
-            assert {file for file in snakemake[name].inputs if file.startswith("src/")} <= job.inputs, (command, name)
-            assert snakemake[name].keys <= job.watched, (command, name)
-
-
-def test_every_module_that_a_stage_imports_is_among_its_inputs(graphs):
-    for command, job in graphs[1].items():
-        stage = command.split()[1]
-        read = imported(MODULES[stage], ROOT / "src")
-        needed = {str(file.relative_to(ROOT)) for file in read} - PLUMBING
-        assert needed <= job.inputs, f"add to dvc.yaml: stages.{stage}.deps"
-
-
-def test_every_table_has_its_job_in_both_engines(graphs):
-    tables = {f"rap table --table {name}" for name in yaml.safe_load((ROOT / "params.yaml").read_text())["tables"]}
-    for graph in graphs:
-        assert {command for command in graph if "table" in command} == tables, "dvc.yaml: stages.table.matrix.number"
+def test_every_input_of_a_job_is_an_output_of_another_or_a_file_of_the_user(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = load()
+    made = {file for job in jobs(params) for file in job.outputs}
+    for job in jobs(params):
+        assert set(job.inputs) - set(job.about.external(params)) <= made, job.command
 
 
 def test_snakefiles_are_linted_and_formatted(project):
@@ -100,28 +61,23 @@ def test_snakefiles_are_linted_and_formatted(project):
     run(project, "snakefmt", "--check", "Snakefile", "workflow/rules")
 
 
-def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(project, tmp_path):
+def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(tmp_path):
     typo = clone(tmp_path)
-    edit(typo, lambda params: params["train"].update(epoch=3))
+    text = (typo / "params.yaml").read_text()
+    (typo / "params.yaml").write_text(text.replace("  epochs: 1\n", "  epoch: 1\n"))
     said = run(typo, "snakemake", "--dry-run", fails=True)
     assert "params.yaml: train.epoch: unknown key; did you mean 'epochs'?" in said
     assert "Traceback" not in said
 
 
-def test_the_ablations_have_the_stages_of_the_default_run():
-    """workflow/ablations/dvc.yaml repeats dvc.yaml's last stages, over `ablations` in place of `variants`."""
-    whole, part = (
-        yaml.safe_load((ROOT / name).read_text())["stages"] for name in ("dvc.yaml", "workflow/ablations/dvc.yaml")
-    )
-    for name, stage in part.items():
-        assert stage.pop("wdir") == "../.."
-        if name == "table":
-            assert set(whole[name]["matrix"]["number"]).isdisjoint(stage["matrix"].pop("number"))
-            whole[name]["matrix"].pop("number")
-            stage["deps"].remove("results/ablations/")
-            stage["params"].remove("ablations")
-        else:
-            stage["params"].remove("variants")
-            text = json.dumps(stage).replace("ablations", "variants").replace("results/variants", "results/runs")
-            stage = json.loads(text)
-        assert stage == whole[name], name
+def test_a_typo_in_any_variant_stops_the_first_job(tmp_path):
+    typo = clone(tmp_path)
+    edit(typo, lambda params: params["ablations"]["rank_2"]["lorm"].update(rnk=2))
+    said = run(typo, "dvc", "repro", fails=True)
+    assert "ablations.rank_2.lorm: rnk: unknown key; did you mean 'rank'?" in said
+
+
+def test_a_job_for_an_unknown_value_is_refused(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(Exception, match="variants: there is no 'rpa'; did you mean 'rap'"):
+        Job(load(), "train", {"variant": "rpa", "seed": 0})

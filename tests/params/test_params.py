@@ -8,15 +8,34 @@ import tiny
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from rap import adapters, params
+from rap import params
+from rap.adapters import registry
+from rap.data import datasets
 from rap.errors import UserError
 
 FILE = tiny.ROOT / "params.yaml"
 SHIPPED = yaml.safe_load(FILE.read_text())
 
 
+def checked(file) -> params.Params:
+    """The parameters of a file, with what only the first job looks up: the dataset and the options of methods."""
+    settings = params.load(file)
+    datasets.module(settings.dataset.name)
+    registry.check(settings)
+    return settings
+
+
+@pytest.mark.parametrize(("key", "new"), [("features.words", "features.max_words")])
+def test_an_old_key_is_refused_with_its_new_name(tmp_path, key, new):
+    values, (section, name) = copy.deepcopy(SHIPPED), key.split(".")
+    values[section][name] = values[section].pop(new.split(".")[1])
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=f"{key}: this key is now {new}; rename it"):
+        params.load(tmp_path / "params.yaml")
+
+
 def test_the_shipped_file_is_valid_and_every_section_stands_in_it():
-    settings = adapters.check(params.load(FILE))
+    settings = checked(FILE)
     assert set(SHIPPED) == set(type(settings).model_fields)
     for name, field in type(settings).model_fields.items():
         if isinstance(SHIPPED[name], dict) and name not in ("variants", "ablations", "tables"):
@@ -40,7 +59,7 @@ def test_every_key_is_commented():
         ("train.epochs", "3", "train.epochs: input should be a valid integer; found '3'"),
         ("train.epochs", 0, "train.epochs: input should be greater than 0; found 0"),
         ("train.warmup", 2.0, "train.warmup: .* less than or equal to 1"),
-        ("dataset.name", "msvdd", "dataset.name: no dataset 'msvdd'; did you mean 'msvd'"),
+        ("dataset.name", "msvdd", "dataset.name: there is no dataset 'msvdd'; did you mean 'msvd'"),
         ("frames.sampler", "unifrm", "frames.sampler: input should be 'uniform' or 'fps'; found 'unifrm'"),
         ("features.caches", ["vid-0"], r"features.caches.0: .*vid-0"),
         ("shards", [0, 2], "shards: list them as 0, 1, 2"),
@@ -63,7 +82,7 @@ def test_a_mistake_is_refused_with_its_path(tmp_path, path, value, message):
     place[key] = value
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=message) as error:
-        adapters.check(params.load(tmp_path / "params.yaml"))
+        checked(tmp_path / "params.yaml")
     assert "\n" not in str(error.value)
 
 

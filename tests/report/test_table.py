@@ -10,10 +10,11 @@ import yaml
 
 from rap import params, paths
 from rap.errors import UserError
-from rap.files import read_json, write_json
+from rap.files import digest_file, read_json, write_json, write_text
+from rap.jobs import Job
 from rap.report import literature as reported
 from rap.report import table as tables
-from rap.training.run import params_digest
+from rap.training.run import Run, read_run
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"zero_shot": (0, 10.0), "ssf": (3600, 20.0), "lorm": (10200, 30.0)}
@@ -24,11 +25,29 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     parameters, level = VARIANTS[variant]
     recall = level + 2 * seed * (parameters > 0)
     figures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
-    about = {"params": params_digest(project, variant, seed), "data": "d", "backbone": "b", "code": "c"}
     folder = paths.run(variant, seed)
-    run = {"variant": variant, "seed": seed, "parameters": parameters, "selected": "last", "steps": parameters}
-    run |= {"dataset": project.dataset.name, "backbone": "demo-vit", "adapter": project.variants[variant].adapter}
-    write_json(folder / "run.json", {**run, "digests": about})
+    facts = Run(
+        variant=variant,
+        seed=seed,
+        dataset=project.dataset.name,
+        adapter=project.variants[variant].adapter,
+        options={},
+        frames={},
+        train={},
+        caches={},
+        backbone="demo-vit",
+        weights="b",
+        parameters=parameters,
+        selected="last",
+        selected_epoch=0,
+        epochs=1,
+        steps=parameters,
+        videos=9,
+        pairs=9,
+    )
+    for name in ("adapter.safetensors", "history.csv"):
+        write_text(folder / name, "")
+    seal_training(project, facts)
     write_json(
         folder / "costs.json",
         {
@@ -47,7 +66,6 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
     write_json(
         folder / "metrics.json",
         {
-            **{"variant": variant, "seed": seed, "split": "test", "test_set": "t", "digests": about},
             **{"videos": 9, "videos_total": 10, "queries": 18, "t2v": figures, "v2t": figures},
             **{
                 "twin": {"all": 50.0 + seed, "move": 40.0 + level},
@@ -57,6 +75,20 @@ def write_run(project: params.Params, variant: str, seed: int) -> None:
             },
         },
     )
+    (folder / "similarity.npy").touch()
+    seal_evaluation(project, variant, seed)
+
+
+def seal_training(project: params.Params, facts: Run) -> None:
+    job = Job(project, "train", {"variant": facts.variant, "seed": facts.seed})
+    job.result("t", {}, **facts.model_dump()).write(job.record)
+
+
+def seal_evaluation(project: params.Params, variant: str, seed: int) -> None:
+    folder, job = paths.run(variant, seed), Job(project, "evaluate", {"variant": variant, "seed": seed})
+    job.reads(folder / "run.json")
+    files = {name: digest_file(folder / name) for name in ("metrics.json", "ranks.parquet")}
+    job.result(f"{files}", files, split="test", test_set="t").write(job.record)
 
 
 @pytest.fixture
@@ -112,6 +144,8 @@ def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
     before = [(Path("results") / name).read_bytes() for name in names]
     costs = paths.run("lorm", 1) / "costs.json"
     write_json(costs, read_json(costs) | {"train_seconds": 400.0, "peak_memory_bytes": 99, "device": "GPU"})
+    assert "up to date" in do.table(project, "table1")
+    Path("results/table1.json").unlink()
     do.table(project, "table1")
     assert before == [(Path("results") / name).read_bytes() for name in names]
     found = pd.read_csv("results/costs1.csv").set_index("variant").loc["lorm"]
@@ -128,19 +162,31 @@ def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
         write_json(file, {name: value for name, value in read_json(file).items() if not name.startswith("twin")})
         ranks = pd.read_parquet(file.with_name("ranks.parquet"))
         ranks.assign(twin=np.nan).to_parquet(file.with_name("ranks.parquet"))
+        seal_evaluation(project, file.parts[2], int(file.parts[3].removeprefix("seed-")))
     do.table(project, "table1")
     assert "twin" not in Path("results/table1.csv").read_text()
     assert "Twin accuracy\n" not in Path("results/table1.md").read_text()
     assert Path("results/table1.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name, stage", [("run", "train"), ("costs", "train"), ("metrics", "evaluate")])
+@pytest.mark.parametrize("name, stage", [("run", "train"), ("evaluation", "evaluate"), ("metrics", "evaluate")])
 @pytest.mark.parametrize("damage", ["missing", "cut short"])
-def test_a_missing_or_partial_run_is_named_with_the_command_that_makes_it(project, name, stage, damage):
+def test_a_missing_or_damaged_run_is_named_with_the_command_that_makes_it(project, name, stage, damage):
     path = paths.run("ssf", 2) / f"{name}.json"
     path.unlink() if damage == "missing" else path.write_text('{"variant"')
-    with pytest.raises(UserError, match=rf"ssf/seed-2/{name}.json: not .*`rap {stage} --variant ssf --seed 2`"):
+    with pytest.raises(
+        UserError, match=rf"ssf/seed-2/.*(missing|damaged|not there).*`rap {stage} --variant ssf --seed 2`"
+    ):
         do.table(project, "table1")
+
+
+def test_missing_costs_leave_their_columns_empty(project):
+    """No engine keeps times and memory, so a checkout lacks them."""
+    for file in Path("results/runs").glob("ssf/*/costs.json"):
+        file.unlink()
+    do.table(project, "table1")
+    costs = pd.read_csv("results/costs1.csv").set_index("variant")
+    assert np.isnan(costs.loc["ssf", "train_seconds"]) and costs.loc["lorm", "train_seconds"] == 4.0
 
 
 def test_a_run_of_other_parameters_is_refused(project):
@@ -152,24 +198,25 @@ def test_a_run_of_other_parameters_is_refused(project):
 
 
 def test_metrics_of_an_earlier_training_are_refused(project):
-    path = paths.run("lorm", 1) / "metrics.json"
-    figures = read_json(path)
-    write_json(path, figures | {"digests": figures["digests"] | {"data": "older"}})
-    with pytest.raises(UserError, match=r"lorm/seed-1/metrics\.json: not of the present training"):
-        do.table(project, "table1")
+    Job(project, "train", {"variant": "lorm", "seed": 1}).result("another", {}).write(
+        "results/runs/lorm/seed-1/run.json"
+    )
+    with pytest.raises(UserError, match=r"lorm/seed-1/evaluation\.json: made from another .*run\.json"):
+        Job(project, "table", {"table": "table1"}).reads("results/runs/lorm/seed-1/evaluation.json")
 
 
 def test_different_test_sets_do_not_share_a_table(project):
     path = paths.run("ssf", 0) / "metrics.json"
     write_json(path, read_json(path) | {"videos": 8})
+    seal_evaluation(project, "ssf", 0)
     with pytest.raises(UserError, match="lorm and ssf differ in videos: 9 and 8"):
         do.table(project, "table1")
 
 
 def test_protocols_that_differ_are_told_apart_by_method(project):
     for seed in project.seeds:
-        path = paths.run("ssf", seed) / "run.json"
-        write_json(path, read_json(path) | {"selected": "test"})
+        seal_training(project, read_run(paths.run("ssf", seed))[0].model_copy(update={"selected": "test"}))
+        seal_evaluation(project, "ssf", seed)
     do.table(project, "table1")
     assert (
         "last epoch (LoRM only); best epoch on test (optimistic: the peers' habit) (SSF)"

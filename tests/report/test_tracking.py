@@ -7,18 +7,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rap import params
+from rap import params, paths
 from rap.errors import UserError
-from rap.files import read_json, write_json, write_text
+from rap.files import digest_file, read_json, write_json, write_text
+from rap.provenance import Provenance, Record
 from rap.report import tracking
+from rap.training.run import Run
 
 pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
 JOB = """
 import pathlib, sys
-from rap import params
+from rap import params, paths
 from rap.report import tracking
+from rap.training.run import Run
 tracking.log(params.load(), [pathlib.Path(sys.argv[1])])
 """
 
@@ -35,27 +38,38 @@ def project(tmp_path, monkeypatch) -> params.Params:
 
 
 def write_run(variant: str, seed: int, loss: float = 1.0, steps: int = 3) -> Path:
-    folder = tracking.RESULTS / "runs" / variant / f"seed-{seed}"
-    digests = {name: name[0] * 64 for name in ("params", "data", "backbone", "code")}
-    run = {"variant": variant, "adapter": "lorm", "seed": seed, "parameters": 5, "options": {"lorm": {"rank": 4}}}
-    run |= {"dataset": "demo", "frames": {"count": 8}}
-    caches = {"video": "video-0", "text": "text-ids"}
-    write_json(
-        folder / "run.json", {**run, "train": {"lr": 0.1}, "caches": caches, "backbone": "tiny", "digests": digests}
-    )
+    folder = paths.run(variant, seed)
     rows = [f"{step},0,0.1,{loss / (step + 1)},1.0" for step in range(steps)]
     write_text(folder / "history.csv", "\n".join(["step,epoch,lr,loss,grad_norm", *rows]) + "\n")
-    write_json(folder / "costs.json", {"train_seconds": 1.5, "peak_memory_bytes": 2, "cache_bytes": 3, "device": "cpu"})
+    costs = {"train_seconds": 1.5, "peak_memory_bytes": 2, "cache_bytes": 3, "device": "cpu"}
+    write_json(paths.costs(variant, seed), costs)
     figures = {"R@1": 12.5, "MdR": 2.0}
-    test = {
-        "t2v": figures,
-        "v2t": figures,
-        "twin": {"all": 60.0},
-        "by_kind": {"move": figures},
-        "videos": 4,
-        "queries": 8,
-    }
-    write_json(folder / "metrics.json", test)
+    counts = {"videos": 4, "queries": 8}
+    both = {"t2v": figures, "v2t": figures}
+    write_json(folder / "metrics.json", {**both, "twin": {"all": 60.0}, "by_kind": {"move": figures}, **counts})
+    facts = Run(
+        variant=variant,
+        seed=seed,
+        dataset="demo",
+        adapter="lorm",
+        options={"lorm": {"rank": 4}},
+        frames={"count": 8},
+        train={"lr": 0.1},
+        caches={"video": "video-0", "text": "text-ids"},
+        backbone="tiny",
+        weights="b" * 64,
+        parameters=5,
+        selected="last",
+        selected_epoch=0,
+        epochs=1,
+        steps=steps,
+        videos=4,
+        pairs=8,
+    )
+    item, made = {"variant": variant, "seed": seed}, Provenance("p" * 64, "c" * 64)
+    for stage, name, file in (("train", "run", "history.csv"), ("evaluate", "evaluation", "metrics.json")):
+        files = {file: digest_file(folder / file)}
+        Record(stage, item, made, f"{files}", files, facts.model_dump()).write(folder / f"{name}.json")
     return folder
 
 
@@ -118,7 +132,7 @@ def test_what_the_ui_compares_is_there(project):
     assert evaluate.data.metrics["t2v/R_at_1"] == evaluate.data.metrics["by_kind/move/R_at_1"] == 12.5
     assert evaluate.data.metrics["twin/all"] == 60.0
     assert train.data.metrics["costs/train_seconds"] == 1.5
-    assert train.data.tags["table1"] == "yes" and train.data.tags["digest.data"] == "d" * 64
+    assert train.data.tags["table1"] == "yes" and train.data.tags["digest.code"] == "c" * 64
     assert evaluate.info.run_name == "lorm seed 0"
     from mlflow import MlflowClient
 

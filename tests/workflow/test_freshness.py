@@ -63,7 +63,7 @@ CHANGES = {
     "a parameter that no result depends on": (set_label, set()),
     "the arithmetic of the towers": (
         rewrite("src/rap/clip/towers.py", "x = self.conv1(", "x = 1.5 * self.conv1("),
-        FEATURES | RUNS | TABLES,
+        {"rap backbone"} | FRAMES | FEATURES | RUNS | TABLES,
     ),
     "the training": (rewrite("src/rap/training/optimiser.py", "0.5 * (1 +", "0.4 * (1 +"), RUNS | TABLES),
     "the method of one variant": (
@@ -111,7 +111,7 @@ def copy(folder: Path, target: Path) -> Path:
 def test_a_change_is_never_missed_and_concerns_no_other_job(ran, tmp_path, engine, what):
     """After Snakemake alone, DVC has no list of its own: it runs everything, and the stages answer "up to date".
 
-    DVC sees a replaced input at its first stage; the others follow when the files between them change.
+    DVC names the jobs that it must run first; the others follow when the files between them change.
     """
     change, concerned = CHANGES[what]
     folder = copy(ran[engine], tmp_path / "clone")
@@ -120,7 +120,8 @@ def test_a_change_is_never_missed_and_concerns_no_other_job(ran, tmp_path, engin
     if engine == "snakemake":
         assert planned(folder, "dvc") >= concerned
     else:
-        assert planned(folder, "dvc") == (concerned & {"rap backbone"} or concerned)
+        found = planned(folder, "dvc")
+        assert found <= concerned and bool(found) == bool(concerned)
 
 
 def test_a_dry_run_writes_nothing(ran, tmp_path):

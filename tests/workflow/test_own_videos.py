@@ -11,6 +11,7 @@ from clones import clone, edit, run
 from PIL import Image
 
 from rap import params
+from rap.retrieval.pretrained import untrained
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -16,6 +16,7 @@ from rap.stages import STAGES, axes
 
 try:
     PARAMS = params.load()
+    next(jobs(PARAMS)).code  # an unknown dataset is refused here
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -24,7 +24,9 @@ def parse(model: type[Model], values: Any, where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error.errors()[0], model, where)) from None
+        problems = error.errors()
+        renamed = [problem for problem in problems if ".".join(map(str, problem["loc"])) in RENAMED]
+        raise UserError(_explain((renamed or problems)[0], model, where)) from None
 
 
 def hint(name: str, valid) -> str:
@@ -33,7 +35,7 @@ def hint(name: str, valid) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(map(str, valid))}"
 
 
-def _explain(problem: dict, model: type[BaseModel], where: str) -> str:
+def _explain(problem: Any, model: type[BaseModel], where: str) -> str:
     *parents, key = problem["loc"] or ("",)
     path = ".".join(map(str, problem["loc"]))
     at = f"{where}: {path}" if path else where

@@ -36,8 +36,8 @@ BLOCKS = {"demo-vit": (8, 32, 32), "ViT-B-32": (12, 16, 16)}  # frames, clips, t
 WIDTH = 512  # of the joint space of a ViT-B
 MATRIX = (
     "what | seconds | floor, s | sorting, s | ratio | own memory, MB | sorting, MB | the matrix, MB",
-    "{what} | {ours[seconds]:.2f} | {floor:.2f} | {theirs[seconds]:.2f} | {ratio:.1f} | {ours[MB]:,.0f} | "
-    "{theirs[MB]:,.0f} | {MB:,.0f}",
+    "{what} | {ours[seconds]:.2f} | {floor:.2f} | {theirs[seconds]:.2f} | {ratio:.1f} | {ours[megabytes]:,.0f} | "
+    "{theirs[megabytes]:,.0f} | {MB:,.0f}",
 )
 PAIRS = (
     "backbone | pairs in a block | pairs per second | floor | one text at a time | ratio",
@@ -77,9 +77,7 @@ def matrix(captions: int, videos: int, top: ceilings.Ceilings, repeats: int) -> 
         ours.train(settings, VARIANT)
         ours.evaluate(settings, VARIANT)
         ways = {way.__name__: partial(way, size) for way in (stage, in_memory, ranks, sorting)}
-        costs = {
-            name: {"seconds": cost.seconds, "MB": cost.bytes / 1e6} for name, cost in turns.costs(ways, repeats).items()
-        }
+        costs = {name: vars(cost) for name, cost in turns.costs(ways, repeats).items()}
     nbytes = 4 * captions * videos
     floors = {"stage": top.floor(2 * WIDTH * captions * videos, nbytes), "ranks": top.floor(0, nbytes)}
     return [

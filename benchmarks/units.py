@@ -6,7 +6,7 @@ FOLDER holds a few typical videos. Everything runs on one core, and figures are 
 machine lengthens less than wall time. The backbone has the shape of a ViT-B/32 and random weights.
 """
 
-import resource
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -138,16 +138,11 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     """CPU seconds of this process and its children, the best of `repeats`."""
 
     def once() -> float:
-        before = cpu()
+        before = sum(os.times()[:4])
         work()
-        return cpu() - before
+        return sum(os.times()[:4]) - before
 
     return min(once() for _ in range(repeats))
-
-
-def cpu() -> float:
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in usage)
 
 
 def trained(units: dict, frames: int) -> list[dict]:

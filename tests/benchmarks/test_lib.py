@@ -50,7 +50,7 @@ def test_cost_of_a_process_is_that_of_its_work_alone():
     from lib import turns
 
     cost = turns.costs({"held": prepared}, 1)["held"]
-    assert 0.1 < cost.seconds < 1 and cost.bytes == pytest.approx(8e6, rel=0.2)
+    assert 0.1 < cost.seconds < 1 and cost.megabytes == pytest.approx(8, rel=0.2)
 
 
 def prepared():

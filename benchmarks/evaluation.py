@@ -103,7 +103,7 @@ def in_memory(size: Size) -> Callable[[], object]:
     torch.set_num_threads(settings.runtime.threads)
 
     def work() -> tuple[np.ndarray, np.ndarray]:
-        split = Manifest.read(settings.data / "manifest").split("test")
+        split = ours.read_manifest(settings).split("test")
         clips = unit(whole_cache(settings, "video-all", split.videos.video_id)).mean(1)
         texts = unit(whole_cache(settings, "text-all", split.captions.caption_id))
         return sorted_ranks((texts @ unit(clips).T).numpy(), owners(split))
@@ -134,7 +134,7 @@ def sorting(size: Size) -> Callable[[], object]:
 def evaluated(size: Size) -> tuple[np.ndarray, np.ndarray]:
     """The similarity matrix that the stage wrote, memory-mapped, and the owners of its rows."""
     settings = projects.small(size)
-    split = Manifest.read(settings.data / "manifest").split("test")
+    split = ours.read_manifest(settings).split("test")
     return np.load(ours.run_folder(settings, VARIANT) / "similarity.npy", mmap_mode="r"), owners(split)
 
 

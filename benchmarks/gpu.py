@@ -73,7 +73,7 @@ def project(backbone: str, precision: str, videos: int, frames: int, batch: int,
     values["train"] |= {"batch": batch, "epochs": epochs}
     values["runtime"] |= {"precision": precision, "threads": os.cpu_count()}
     settings = projects.load(values)
-    if not settings.backbone_folder.exists():
+    if not ours.has_backbone(settings):
         projects.make(settings, Size(trained=videos), holes=True)
     return settings
 

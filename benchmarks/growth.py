@@ -25,7 +25,6 @@ from lib import ours, projects, report, turns
 from lib.projects import Size
 from lib.turns import Cost
 
-from rap.files import read_json, write_json
 from rap.retrieval import metrics
 
 DOUBLINGS = 3
@@ -59,7 +58,7 @@ def bookkeeping(size: Size) -> Work:
     settings = projects.small(size)
 
     def work() -> None:
-        projects.manifest(size).write(settings.data / "manifest")
+        ours.write_manifest(settings, projects.manifest(size))
         ours.Run(settings, "rap").list_inputs()
 
     return work
@@ -103,15 +102,11 @@ def table(size: Size) -> Work:
     """The table stage over copies of one run, which the first turn logs to MLflow."""
     settings = projects.small(size)
     first, *others = settings.tables["table1"].variants
-    source = ours.run_folder(settings, first)
-    if not source.exists():
+    if not ours.run_folder(settings, first).exists():
         ours.train(settings, first)
         ours.evaluate(settings, first)
         for name in others:
-            target = ours.run_folder(settings, name)
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("similarity.npy"))
-            for file in ("run.json", "metrics.json"):
-                write_json(target / file, read_json(target / file) | {"variant": name})
+            ours.copy_run(settings, first, name)
     return partial(ours.table, settings, "table1")
 
 

@@ -23,7 +23,6 @@ from lib import ours, projects, report
 from lib.projects import Size
 from lib.turns import memory
 
-from rap.files import read_json
 from rap.params import Params
 
 PAUSE = 0.05  # seconds between two readings of a process's memory
@@ -84,16 +83,12 @@ def measured(*command: str) -> dict:
 
 def describe(settings: Params, variant: str) -> dict:
     """The size of the work, as the stages recorded it, and the bytes of the caches."""
-    folder = ours.run_folder(settings, variant)
-    run, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
     caches = {cache: ours.cache_folder(settings, cache) for cache in settings.features.caches}
     return {
         "backbone": settings.backbone.name,
         "frames": settings.frames.count,
         "batch": settings.train.batch,
-        **{name: run[name] for name in ("caches", "videos", "pairs", "steps", "parameters")},
-        "tested": metrics["videos"],
-        "queries": metrics["queries"],
+        **ours.facts(settings, variant),
         "cache_bytes": {name: sum(f.stat().st_size for f in path.glob("*.npy")) for name, path in caches.items()},
     }
 

@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py
 
 Ours is the evaluate stage of zero-shot CLIP, from caches of noise to similarity.npy, ranks.parquet and metrics.json,
-and its ranks alone from a mapped file. The straightforward method keeps the whole matrix in memory, sorts every row,
+and its ranks alone from a mapped file. The baseline keeps the whole matrix in memory, sorts every row,
 and finds the position of the right item; for several captions per video it pads them to a block, as CLIP4Clip does. It
 writes nothing. Each measurement is a process of its own, with its own memory recorded.
 
@@ -35,7 +35,7 @@ CONDITIONED = {
 BLOCKS = {"demo-vit": (8, 32, 32), "ViT-B-32": (12, 16, 16)}  # frames, clips, texts
 WIDTH = 512  # of the joint space of a ViT-B
 MATRIX = (
-    "what | seconds | floor, s | sorting, s | ratio | own memory, MB | sorting, MB | the matrix, MB",
+    "what | seconds | floor, s | baseline, s | ratio | own memory, MB | baseline, MB | the matrix, MB",
     "{what} | {ours[seconds]:.2f} | {floor:.2f} | {theirs[seconds]:.2f} | {ratio:.1f} | {ours[megabytes]:,.0f} | "
     "{theirs[megabytes]:,.0f} | {MB:,.0f}",
 )
@@ -98,7 +98,7 @@ def stage(size: Size) -> Callable[[], object]:
 
 
 def in_memory(size: Size) -> Callable[[], object]:
-    """The straightforward method from the same caches."""
+    """The baseline from the same caches."""
     settings = projects.small(size)
     torch.set_num_threads(settings.runtime.threads)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from workbench import workplace  # noqa: F401
 
 from rap.retrieval import metrics
 

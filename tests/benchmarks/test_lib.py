@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from workbench import ROOT, workplace  # noqa: F401
 
 from rap.clip.backbone import DEMO, open_clip_config
 from rap.features.cache import Cache
 from rap.files import read_json
 from rap.shards import Item, build
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

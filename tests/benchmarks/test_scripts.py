@@ -2,16 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from workbench import ROOT, workplace  # noqa: F401
 
 from rap.clip.backbone import DEMO
 from rap.files import read_json
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = ("open_clip", "ffmpeg", "imageio_ffmpeg", "av", "mlflow", "dvc", "ruamel", "torchvision", "matplotlib")
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/decoders.py [--seconds 15] [--repeats 3]
 
-All roads give T frames of the same size, at the same instants except the JPEG files, which have one picture per second.
-OpenCV and torchcodec run where they are installed. The floor decodes every picture and keeps none. A road runs on one
-core, then on all: ours in threads, as in the stage, the others in processes. The clips are H.264 with moving detail
-and noise, with a key frame every 10 s (x264's default) or 2 s (streaming). About 4 minutes on 2 cores.
+All methods give T frames of the same size, at the same instants except the JPEG files, which hold one picture per
+second. OpenCV and torchcodec run where they are installed. The floor decodes every picture and keeps none. A method
+runs on one core, then on all: ours in threads, as in the stage, the others in processes. The clips are H.264 with
+moving detail and noise, with a key frame every 10 s (x264's default) or 2 s (streaming). About 4 minutes on 2 cores.
 """
 
 import multiprocessing
@@ -32,11 +32,11 @@ RATE = 25  # pictures per second
 GAPS = {"10 s": 10 * RATE, "2 s": 2 * RATE}  # most pictures from one key frame to the next
 JPEG, OURS = "JPEG, then PIL", ("ours, ffmpeg", "ours, sparse")
 TABLE = (
-    "clip | road | one core | all | JPEG = 1, one core | all  | ours, ffmpeg = 1, all | MB on disk",
-    "{clip} | {road} | {one:.2f} | {all:.2f} | {jpeg_one:.2f} | {jpeg_all:.2f} | {ours_all:.2f} | {megabytes:.2f}",
+    "clip | method | one core | all | JPEG = 1, one core | all  | ours, ffmpeg = 1, all | MB on disk",
+    "{clip} | {method} | {one:.2f} | {all:.2f} | {jpeg_one:.2f} | {jpeg_all:.2f} | {ours_all:.2f} | {megabytes:.2f}",
 )
 
-Road = Callable[[Path, Path], np.ndarray]  # a video and a folder for files -> [T, SIZE, SIZE, 3] uint8
+Method = Callable[[Path, Path], np.ndarray]  # a video and a folder for files -> [T, SIZE, SIZE, 3] uint8
 
 
 def by_ours(video: Path, folder: Path, decoder: str) -> np.ndarray:
@@ -111,36 +111,36 @@ def resized(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
 
 
-def available() -> dict[str, Road]:
-    """The roads whose packages are installed."""
-    roads: dict[str, Road] = {f"ours, {name}": partial(by_ours, decoder=name) for name in ("ffmpeg", "sparse")}
-    roads |= {"PyAV": by_pyav, "OpenCV": by_opencv, "torchcodec": by_torchcodec, JPEG: by_jpegs, "floor": floor}
+def available() -> dict[str, Method]:
+    """The methods whose packages are installed."""
+    methods: dict[str, Method] = {f"ours, {name}": partial(by_ours, decoder=name) for name in ("ffmpeg", "sparse")}
+    methods |= {"PyAV": by_pyav, "OpenCV": by_opencv, "torchcodec": by_torchcodec, JPEG: by_jpegs, "floor": floor}
     for name, module in {"OpenCV": "cv2", "torchcodec": "torchcodec"}.items():
         try:
             import_module(module)
         except (ImportError, OSError, RuntimeError):  # torchcodec without ffmpeg libraries
             print(f"{name} cannot be imported and is left out")
-            del roads[name]
-    return roads
+            del methods[name]
+    return methods
 
 
 def main(seconds: int = 15, repeats: int = 3, heights: list[int] = [240, 720]) -> None:  # noqa: B006
     """`seconds` and `heights`: the duration and the heights in pixels of the clips."""
-    out, roads, rows, cores = report.Report("decoders"), available(), [], os.cpu_count() or 1
+    out, methods, rows, cores = report.Report("decoders"), available(), [], os.cpu_count() or 1
     processes = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"))
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores) as threads, processes:
         for height, (label, gap) in product(heights, GAPS.items()):
             video = film(Path(place) / f"{height}-{gap}.mp4", height, seconds, gap)
             clip = {"clip": f"{height}p, key frames {label} apart", "bytes": video.stat().st_size}
             ways: dict[str, Callable[[], object]] = {}
-            for name, road in roads.items():
-                ways[f"{name}, one"] = partial(on_one_core, road, video)
+            for name, method in methods.items():
+                ways[f"{name}, one"] = partial(on_one_core, method, video)
                 pool = threads if name in OURS else processes
-                ways[f"{name}, all"] = partial(on_all_cores, pool, cores, road, video)
+                ways[f"{name}, all"] = partial(on_all_cores, pool, cores, method, video)
             taken = turns.take(ways, repeats, clip["clip"])
-            rows += [clip | summary(name, taken) | disk(road, video) for name, road in roads.items()]
+            rows += [clip | summary(name, taken) | disk(method, video) for name, method in methods.items()]
     out.write(
-        {"seconds": seconds, "repeats": repeats, "count": COUNT, "size": SIZE, "roads": rows},
+        {"seconds": seconds, "repeats": repeats, "count": COUNT, "size": SIZE, "methods": rows},
         f"H.264 of {seconds} s at {RATE} pictures per second to {COUNT} frames of {SIZE} px; medians of {repeats} "
         f"turns. The JPEG files hold one picture per second. Speeds are videos per second and core, on one core and "
         f"with all {cores} busy.",
@@ -157,36 +157,36 @@ def film(path: Path, height: int, seconds: int, gap: int) -> Path:
     return path
 
 
-def on_one_core(road: Road, video: Path) -> None:
-    """Run a road and its child processes on one core."""
+def on_one_core(method: Method, video: Path) -> None:
+    """Run a method and its child processes on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        in_folder(road, video)
+        in_folder(method, video)
     finally:
         os.sched_setaffinity(0, cores)
 
 
-def on_all_cores(pool: Executor, cores: int, road: Road, video: Path) -> None:
-    list(pool.map(in_folder, [road] * cores, [video] * cores))
+def on_all_cores(pool: Executor, cores: int, method: Method, video: Path) -> None:
+    list(pool.map(in_folder, [method] * cores, [video] * cores))
 
 
-def in_folder(road: Road, video: Path) -> int:
-    """Run a road; the bytes that it needs on disk: of the files that it writes, otherwise of its frames."""
+def in_folder(method: Method, video: Path) -> int:
+    """Run a method; the bytes that it needs on disk: of the files that it writes, otherwise of its frames."""
     with tempfile.TemporaryDirectory() as folder:
-        frames = road(video, Path(folder))
+        frames = method(video, Path(folder))
         return sum(file.stat().st_size for file in Path(folder).iterdir()) or frames.nbytes
 
 
-def disk(road: Road, video: Path) -> dict:
-    size = in_folder(road, video)
+def disk(method: Method, video: Path) -> dict:
+    size = in_folder(method, video)
     return {"megabytes": size / 1e6} if size else {}
 
 
 def summary(name: str, taken: turns.Taken) -> dict:
-    """Videos per second and core of a road, and its speed relative to the JPEG files and to our default."""
+    """Videos per second and core of a method, and its speed relative to the JPEG files and to our default."""
     return {
-        "road": name,
+        "method": name,
         **{way: 1 / turns.median(taken, f"{name}, {way}") for way in ("one", "all")},
         **{f"jpeg_{way}": turns.ratio(taken, f"{JPEG}, {way}", f"{name}, {way}") for way in ("one", "all")},
         "ours_all": turns.ratio(taken, f"{OURS[0]}, all", f"{name}, all"),

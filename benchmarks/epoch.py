@@ -32,7 +32,7 @@ from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT
 from rap.data.manifest import Manifest
 from rap.features.cache import Batch
-from rap.files import digest_file, read_json
+from rap.files import digest_file
 from rap.params import Params
 
 WORDS = 32  # tokens of a caption, as in the caches
@@ -91,7 +91,7 @@ def project(settings: Params, clips: int, seconds: int, height: int) -> None:
     projects.write_backbone(settings, projects.config(settings.backbone.name))
     source = film(Path("film.mp4"), height, seconds, gap=10)
     found = projects.manifest(Size(trained=clips, tested=0, queries=0))
-    Manifest(found.videos.assign(digest=digest_file(source)), found.captions).write(settings.data / "manifest")
+    ours.write_manifest(settings, Manifest(found.videos.assign(digest=digest_file(source)), found.captions))
     Path("videos").mkdir()
     for path in found.videos.path:
         shutil.copy(source, f"videos/{path}")
@@ -108,12 +108,13 @@ def from_cache(found: dict, variant: str) -> dict:
     depth = variant.removeprefix("depth_")
     names = [f"video-{depth}", "text-all"]
     settings = projects.load(found | {"features": found["features"] | {"caches": names}})
-    for folder in (settings.data / "frames", settings.data / "features", Path("results")):
+    caches = [ours.cache_folder(settings, name) for name in ("frames", *names)]
+    for folder in (*caches, ours.run_folder(settings, variant)):
         shutil.rmtree(folder, ignore_errors=True)
     taken = {"frames": turns.timed(lambda: ours.cut_frames(settings, 0))}
     taken["features"] = turns.timed(lambda: [ours.make_cache(settings, name, 0) for name in names])
     whole = turns.timed(lambda: ours.train(settings, variant))
-    taken["epoch"] = read_json(ours.run_folder(settings, variant) / "costs.json")["train_seconds"]
+    taken["epoch"] = ours.train_seconds(settings, variant)
     return taken | {"start": whole - taken["epoch"], "memory": peak()}
 
 
@@ -144,10 +145,7 @@ class Clips(Dataset):
     """The clips of a project, decoded when they are read; `ids` and `lengths` are the tokens of their captions."""
 
     def __init__(self, settings: Params):
-        manifest, config = (
-            Manifest.read(settings.data / "manifest"),
-            read_json(settings.backbone_folder / "config.json"),
-        )
+        manifest, config = ours.read_manifest(settings), ours.backbone_config(settings)
         self.decode = ours.decoder(settings.frames, config["preprocess"])
         self.paths = [Path("videos") / path for path in manifest.videos.path]
         tokens = tokenize(manifest.captions.caption.tolist(), config["tokenizer"], WORDS)

@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py
 
 Ours is the evaluate stage of zero-shot CLIP, from caches of noise to similarity.npy, ranks.parquet and metrics.json,
-and its ranks alone from a mapped file. The straightforward method keeps the whole matrix in memory, sorts every row,
+and its ranks alone from a mapped file. The baseline keeps the whole matrix in memory, sorts every row,
 and finds the position of the right item; for several captions per video it pads them to a block, as CLIP4Clip does. It
 writes nothing. Each measurement is a process of its own, with its own memory recorded.
 
@@ -35,9 +35,9 @@ CONDITIONED = {
 BLOCKS = {"demo-vit": (8, 32, 32), "ViT-B-32": (12, 16, 16)}  # frames, clips, texts
 WIDTH = 512  # of the joint space of a ViT-B
 MATRIX = (
-    "what | seconds | floor, s | sorting, s | ratio | own memory, MB | sorting, MB | the matrix, MB",
-    "{what} | {ours[seconds]:.2f} | {floor:.2f} | {theirs[seconds]:.2f} | {ratio:.1f} | {ours[MB]:,.0f} | "
-    "{theirs[MB]:,.0f} | {MB:,.0f}",
+    "what | seconds | floor, s | baseline, s | ratio | own memory, MB | baseline, MB | the matrix, MB",
+    "{what} | {ours[seconds]:.2f} | {floor:.2f} | {theirs[seconds]:.2f} | {ratio:.1f} | {ours[megabytes]:,.0f} | "
+    "{theirs[megabytes]:,.0f} | {MB:,.0f}",
 )
 PAIRS = (
     "backbone | pairs in a block | pairs per second | floor | one text at a time | ratio",
@@ -77,9 +77,7 @@ def matrix(captions: int, videos: int, top: ceilings.Ceilings, repeats: int) -> 
         ours.train(settings, VARIANT)
         ours.evaluate(settings, VARIANT)
         ways = {way.__name__: partial(way, size) for way in (stage, in_memory, ranks, sorting)}
-        costs = {
-            name: {"seconds": cost.seconds, "MB": cost.bytes / 1e6} for name, cost in turns.costs(ways, repeats).items()
-        }
+        costs = {name: vars(cost) for name, cost in turns.costs(ways, repeats).items()}
     nbytes = 4 * captions * videos
     floors = {"stage": top.floor(2 * WIDTH * captions * videos, nbytes), "ranks": top.floor(0, nbytes)}
     return [
@@ -100,12 +98,12 @@ def stage(size: Size) -> Callable[[], object]:
 
 
 def in_memory(size: Size) -> Callable[[], object]:
-    """The straightforward method from the same caches."""
+    """The baseline from the same caches."""
     settings = projects.small(size)
     torch.set_num_threads(settings.runtime.threads)
 
     def work() -> tuple[np.ndarray, np.ndarray]:
-        split = Manifest.read(settings.data / "manifest").split("test")
+        split = ours.read_manifest(settings).split("test")
         clips = unit(whole_cache(settings, "video-all", split.videos.video_id)).mean(1)
         texts = unit(whole_cache(settings, "text-all", split.captions.caption_id))
         return sorted_ranks((texts @ unit(clips).T).numpy(), owners(split))
@@ -136,7 +134,7 @@ def sorting(size: Size) -> Callable[[], object]:
 def evaluated(size: Size) -> tuple[np.ndarray, np.ndarray]:
     """The similarity matrix that the stage wrote, memory-mapped, and the owners of its rows."""
     settings = projects.small(size)
-    split = Manifest.read(settings.data / "manifest").split("test")
+    split = ours.read_manifest(settings).split("test")
     return np.load(ours.run_folder(settings, VARIANT) / "similarity.npy", mmap_mode="r"), owners(split)
 
 

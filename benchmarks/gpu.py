@@ -6,14 +6,13 @@
     PYTHONPATH=src python benchmarks/gpu.py --backbone ViT-B-16 --repeats 1 --precision float32 --videos 1800 --epochs 1
 
 9,000 training videos of 12 frames with a caption each, batches of 128, random weights; the frames are files of full
-length without content. The features stage makes a cache and is compared with the bare pass as in features.py. The train
-stage then trains RAP and LoRM from this cache: from block 0, from the middle, and on frame embeddings, the text side
-off. "does not fit" means that the GPU has too little memory. A cache takes 8.3 GB of disk for ViT-B/32 and 33 GB for
-ViT-B/16, and is removed after its two trainings; the pages of the frames' files take 17 GB of memory.
+length without content. The features stage is compared with the bare pass as in features.py; the train stage then trains
+RAP and LoRM from its cache, from block 0, from the middle, and on frame embeddings, the text side off. "does not fit"
+means that the GPU has too little memory. A cache takes 8.3 GB of disk for ViT-B/32 and 33 GB for ViT-B/16, and is
+removed after its trainings; pages of the frames' files take 17 GB of memory.
 
-Each line should take less than ten minutes on a GPU of 80 GB with 16 cores and 128 GB of memory. The lines need torch,
-numpy, pandas, pyarrow, pydantic, pyyaml, requests, safetensors, tabulate, tqdm and typer, but neither open_clip nor
-ffmpeg. Without a GPU they run on the CPU, which takes days at this size.
+Each line should take less than ten minutes on a GPU of 80 GB with 16 cores and 128 GB of memory. Neither open_clip nor
+ffmpeg is needed. Without a GPU the lines run on the CPU, which takes days at this size.
 """
 
 import os
@@ -73,7 +72,7 @@ def project(backbone: str, precision: str, videos: int, frames: int, batch: int,
     values["train"] |= {"batch": batch, "epochs": epochs}
     values["runtime"] |= {"precision": precision, "threads": os.cpu_count()}
     settings = projects.load(values)
-    if not settings.backbone_folder.exists():
+    if not ours.has_backbone(settings):
         projects.make(settings, Size(trained=videos), holes=True)
     return settings
 

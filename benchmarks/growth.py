@@ -25,18 +25,18 @@ from lib import ours, projects, report, turns
 from lib.projects import Size
 from lib.turns import Cost
 
-from rap.files import read_json, write_json
 from rap.retrieval import metrics
 
 DOUBLINGS = 3
 SLACK = 0.2  # a measured exponent may exceed the expected one by this much
-LEAST = {"seconds": 0.1, "bytes": 4e6}  # smaller costs do not count as growth: every process has some
-CACHE, TABLE = "video-3", "table1"
+LEAST = {"seconds": 0.1, "megabytes": 4}  # smaller costs do not count as growth: every process has some
+CACHE = "video-3"
 TABLE = (
     "stage | grows | from, to | seconds | exponent (last doubling) | MB | of memory | expected",
-    "{stage} | {grows} | {first:,}, {last:,} | {seconds[0]:.2f}, {seconds[1]:.2f} | "
-    "{exponents[seconds][0]:.2f} ({exponents[seconds][1]:.2f}) | {MB[0]:.0f}, {MB[1]:.0f} | "
-    "{exponents[bytes][0]:.2f} ({exponents[bytes][1]:.2f}) | {expected[seconds]}, {expected[bytes]}{mark}",
+    "{stage} | {grows} | {first:,}, {last:,} | {costs[0][seconds]:.2f}, {costs[3][seconds]:.2f} | "
+    "{exponents[seconds][0]:.2f} ({exponents[seconds][1]:.2f}) | "
+    "{costs[0][megabytes]:.0f}, {costs[3][megabytes]:.0f} | "
+    "{exponents[megabytes][0]:.2f} ({exponents[megabytes][1]:.2f}) | {expected[seconds]}, {expected[megabytes]}{mark}",
 )
 
 Work = Callable[[], object]
@@ -58,7 +58,7 @@ def bookkeeping(size: Size) -> Work:
     settings = projects.small(size)
 
     def work() -> None:
-        projects.manifest(size).write(settings.data / "manifest")
+        ours.write_manifest(settings, projects.manifest(size))
         ours.Run(settings, "rap").list_inputs()
 
     return work
@@ -101,17 +101,13 @@ def ranks(size: Size) -> Work:
 def table(size: Size) -> Work:
     """The table stage over copies of one run, which the first turn logs to MLflow."""
     settings = projects.small(size)
-    first, *others = settings.tables[TABLE].variants
-    source = ours.run_folder(settings, first)
-    if not source.exists():
+    first, *others = settings.tables["table1"].variants
+    if not ours.run_folder(settings, first).exists():
         ours.train(settings, first)
         ours.evaluate(settings, first)
         for name in others:
-            target = ours.run_folder(settings, name)
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("similarity.npy"))
-            for file in ("run.json", "metrics.json"):
-                write_json(target / file, read_json(target / file) | {"variant": name})
-    return partial(ours.table, settings, TABLE)
+            ours.copy_run(settings, first, name)
+    return partial(ours.table, settings, "table1")
 
 
 BOTH = ("tested", "queries")
@@ -157,17 +153,15 @@ def grown(case: Case, start: float, repeats: int) -> dict:
         ways = {str(number): placed(case, size, home / str(number)) for number, size in enumerate(sizes)}
         costs = list(turns.costs(ways, repeats).values())
     amounts = [getattr(size, case.grows[0]) for size in sizes]
-    growth = {kind: exponents(amounts, costs, kind) for kind in ("seconds", "bytes")}
-    limits = {"seconds": case.time, "bytes": case.memory}
+    growth = {kind: exponents(amounts, costs, kind) for kind in LEAST}
+    limits = {"seconds": case.time, "megabytes": case.memory}
     return {
         "stage": case.stage.__name__,
         "grows": " and ".join(case.grows),
         "first": amounts[0],
         "last": amounts[-1],
         "sizes": [asdict(size) for size in sizes],
-        "costs": [asdict(cost) for cost in costs],
-        "seconds": (costs[0].seconds, costs[-1].seconds),
-        "MB": (costs[0].bytes / 1e6, costs[-1].bytes / 1e6),
+        "costs": [vars(cost) for cost in costs],
         "exponents": growth,
         "expected": limits,
         "mark": " !" if any(max(growth[kind]) > limits[kind] + SLACK for kind in limits) else "",

@@ -11,7 +11,7 @@ mapped files, which the system takes back when it needs them.
 The whole backbone at a batch of 128 clips does not fit into memory: see docs/scaling.md. Linux only.
 """
 
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +23,6 @@ from lib import ours, projects, report
 from lib.projects import Size
 from lib.turns import memory
 
-from rap.files import read_json
 from rap.params import Params
 
 PAUSE = 0.05  # seconds between two readings of a process's memory
@@ -63,7 +62,7 @@ def main(
 
 def measured(*command: str) -> dict:
     """Run a command of `rap`; its seconds, CPU seconds and peak memory in GB. Exits if the command fails."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    began, before = time.perf_counter(), sum(os.times()[2:4])
     with open("stderr", "w") as errors:
         process = subprocess.Popen([sys.executable, "-c", "from rap.cli import main; main()", *command], stderr=errors)
     own = resident = 0
@@ -73,11 +72,10 @@ def measured(*command: str) -> dict:
         time.sleep(PAUSE)
     if process.returncode:
         sys.exit(f"rap {' '.join(command)}: {Path('stderr').read_text()[-2000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "command": " ".join(command[:3]),
         "seconds": round(time.perf_counter() - began, 1),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "cpu_seconds": round(sum(os.times()[2:4]) - before, 1),
         "own": own / 1e9,
         "resident": resident / 1e9,
     }
@@ -85,16 +83,12 @@ def measured(*command: str) -> dict:
 
 def describe(settings: Params, variant: str) -> dict:
     """The size of the work, as the stages recorded it, and the bytes of the caches."""
-    folder = ours.run_folder(settings, variant)
-    run, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
     caches = {cache: ours.cache_folder(settings, cache) for cache in settings.features.caches}
     return {
         "backbone": settings.backbone.name,
         "frames": settings.frames.count,
         "batch": settings.train.batch,
-        **{name: run[name] for name in ("caches", "videos", "pairs", "steps", "parameters")},
-        "tested": metrics["videos"],
-        "queries": metrics["queries"],
+        **ours.facts(settings, variant),
         "cache_bytes": {name: sum(f.stat().st_size for f in path.glob("*.npy")) for name, path in caches.items()},
     }
 

@@ -6,7 +6,7 @@ FOLDER holds a few typical videos. Everything runs on one core, and figures are 
 machine lengthens less than wall time. The backbone has the shape of a ViT-B/32 and random weights.
 """
 
-import resource
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,8 +19,6 @@ from lib import ours, projects, report
 from torch import Tensor, UntypedStorage
 from tqdm import tqdm
 
-from rap.adapters import Adapter
-from rap.adapters.lorm import text_tuner
 from rap.clip.towers import INPUT, Clip
 from rap.features.cache import Batch
 from rap.retrieval.model import Retriever
@@ -108,7 +106,7 @@ def clip_units(backbone: str, clip: Clip, frames: int, videos: Path, repeats: in
 
 def text_units(clip: Clip, words: int, repeats: int, captions: int = 8) -> dict:
     """Costs of a caption: of its embedding, and of a step that trains the scales of RAP's text side."""
-    model, length = Retriever(clip, Adapter(text=text_tuner(clip, "scale"))), torch.full((captions,), words)
+    model, length = ours.scaled_text_model(clip), torch.full((captions,), words)
     step = partial(model.text, Batch(torch.randint(1, 50, (captions, words)), length, INPUT))
     found = {"embed": seconds(torch.no_grad()(step), repeats), **training(step, model, repeats)}
     return {"bytes": HALF * clip.embed_dim, **{name: value / captions for name, value in found.items()}}
@@ -138,16 +136,11 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     """CPU seconds of this process and its children, the best of `repeats`."""
 
     def once() -> float:
-        before = cpu()
+        before = sum(os.times()[:4])
         work()
-        return cpu() - before
+        return sum(os.times()[:4]) - before
 
     return min(once() for _ in range(repeats))
-
-
-def cpu() -> float:
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in usage)
 
 
 def trained(units: dict, frames: int) -> list[dict]:

@@ -3,6 +3,7 @@
 What decodes videos is imported where it is used: gpu.py runs on machines without ffmpeg and PyAV.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -10,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rap import adapters, shards
+from rap.adapters.lorm import text_tuner
 from rap.clip import backbone
 from rap.clip.towers import Clip, Tower
 from rap.data.manifest import Manifest
 from rap.features import cache as caches
 from rap.features import stage as features_stage
 from rap.features.cache import Batch
+from rap.files import digest_file, read_json, write_json
 from rap.params import Frames, Params
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
@@ -76,6 +80,50 @@ def run_folder(settings: Params, variant: str) -> Path:
     return runs.run_folder(settings, variant, 0)
 
 
+def read_manifest(settings: Params) -> Manifest:
+    return Manifest.read(settings.data / "manifest")
+
+
+def write_manifest(settings: Params, manifest: Manifest) -> None:
+    manifest.write(settings.data / "manifest")
+
+
+def write_backbone(settings: Params, clip: Clip, config: dict) -> None:
+    """What the backbone stage writes, for any weights."""
+    home = settings.backbone_folder
+    home.mkdir(parents=True, exist_ok=True)
+    save_file(clip.state_dict(), home / "weights.safetensors")
+    write_json(home / "config.json", config | {"digest": digest_file(home / "weights.safetensors")})
+
+
+def backbone_config(settings: Params) -> dict:
+    return backbone.read_config(settings.backbone_folder)
+
+
+def has_backbone(settings: Params) -> bool:
+    return (settings.backbone_folder / "config.json").exists()
+
+
+def train_seconds(settings: Params, variant: str) -> float:
+    """Seconds of the training loop of a finished run."""
+    return read_json(run_folder(settings, variant) / "costs.json")["train_seconds"]
+
+
+def facts(settings: Params, variant: str) -> dict:
+    """What a run was trained and evaluated on."""
+    run, metrics = (read_json(run_folder(settings, variant) / file) for file in ("run.json", "metrics.json"))
+    trained = {name: run[name] for name in ("caches", "videos", "pairs", "steps", "parameters")}
+    return trained | {"tested": metrics["videos"], "queries": metrics["queries"]}
+
+
+def copy_run(settings: Params, source: str, target: str) -> None:
+    """The finished run of one variant as that of another, without the similarity matrix."""
+    folder, copy = run_folder(settings, source), run_folder(settings, target)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("similarity.npy"))
+    for file in ("run.json", "metrics.json"):
+        write_json(copy / file, read_json(copy / file) | {"variant": target})
+
+
 def rows(settings: Params, cache: str, shard: int = 0) -> np.ndarray:
     """The rows of a shard of a cache or of `frames`, memory-mapped [rows, ...]."""
     return shards.Shard.read(cache_folder(settings, cache) / f"shard-{shard}").array
@@ -89,8 +137,8 @@ def rows_by_id(settings: Params, cache: str) -> dict[str, np.ndarray]:
 
 def write_frames(settings: Params, picture: np.ndarray | None) -> None:
     """The frames of every video are `picture` uint8 [T, size, size, 3]; None leaves holes in files of full length."""
-    videos = Manifest.read(settings.data / "manifest")
-    size, count = backbone.read_config(settings.backbone_folder)["preprocess"]["size"], settings.frames.count
+    videos = read_manifest(settings)
+    size, count = backbone_config(settings)["preprocess"]["size"], settings.frames.count
     for shard in settings.shards:
         ids = videos.shard(shard, len(settings.shards)).videos.video_id
         keys = {id: f"frames of {id}" for id in ids}
@@ -154,6 +202,11 @@ def model(clip: Clip, settings: Params, variant: str) -> Retriever:
 def bare_model(clip: Clip) -> Retriever:
     """The backbone with an adapter that changes nothing."""
     return Retriever(clip, adapters.Adapter())
+
+
+def scaled_text_model(clip: Clip) -> Retriever:
+    """The backbone with the trained scales of RAP's text side."""
+    return Retriever(clip, adapters.Adapter(text=text_tuner(clip, "scale")))
 
 
 def loss(model: Retriever, settings: Params, video: Batch, text: Batch) -> Tensor:

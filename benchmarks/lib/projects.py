@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from lib import ours
 from lib.report import ROOT
@@ -21,7 +20,7 @@ from rap.clip.backbone import DEMO, demo_config, open_clip_config
 from rap.clip.towers import Clip
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
-from rap.files import digest_file, read_json, write_json
+from rap.files import read_json
 from rap.params import Params
 
 BACKBONES = ROOT / "benchmarks/backbones"
@@ -129,7 +128,7 @@ def _sentence(number: int) -> str:
 def make(settings: Params, size: Size, validation: int = 0, holes: bool = False) -> Params:
     """Everything that the features stage reads, in the working directory. `holes`: frames that take no disk."""
     write_backbone(settings, config(settings.backbone.name))
-    manifest(size, validation).write(settings.data / "manifest")
+    ours.write_manifest(settings, manifest(size, validation))
     side = config(settings.backbone.name)["preprocess"]["size"]
     picture = np.random.default_rng(0).integers(0, 256, (settings.frames.count, side, side, 3), dtype=np.uint8)
     ours.write_frames(settings, None if holes else picture)
@@ -159,10 +158,6 @@ def make_small(size: Size) -> Params:
 
 def write_backbone(settings: Params, config: dict) -> None:
     """The folder of the backbone stage, with random weights and a tokenizer of PARTS, which needs no open_clip."""
-    home = settings.backbone_folder
-    home.mkdir(parents=True, exist_ok=True)
-    save_file(random_clip(config).state_dict(), home / "weights.safetensors")
     words = {word for part in PARTS for text in part for word in text.split()}
     tokenizer = {"kind": "words", "words": ["<pad>", "<unknown>", "<start>", *sorted(words), "<end>"]}
-    digest = digest_file(home / "weights.safetensors")
-    write_json(home / "config.json", config | {"tokenizer": tokenizer, "digest": digest})
+    ours.write_backbone(settings, random_clip(config), config | {"tokenizer": tokenizer})

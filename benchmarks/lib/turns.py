@@ -25,10 +25,10 @@ Taken = dict[str, list[float]]  # seconds of each way, turn by turn
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a piece of work, and the most own memory that its process used in addition, in bytes."""
+    """Seconds of a piece of work, and the most own memory that its process used in addition, in MB."""
 
     seconds: float
-    bytes: int
+    megabytes: float
 
 
 def take(ways: dict[str, Any], repeats: int, title: str = "turns", measure: Callable | None = None) -> dict[str, list]:
@@ -68,7 +68,7 @@ def ratio(taken: Taken, over: str, under: str) -> float:
 def costs(ways: dict[str, Callable[[], Callable]], repeats: int) -> dict[str, Cost]:
     """Median costs of `prepare()()` for each `prepare` in `ways`, each in processes of its own; see `apart`."""
     return {
-        name: Cost(statistics.median(c.seconds for c in found), statistics.median_high(c.bytes for c in found))
+        name: Cost(statistics.median(c.seconds for c in found), statistics.median_high(c.megabytes for c in found))
         for name, found in take(ways, repeats, measure=apart).items()
     }
 
@@ -90,7 +90,7 @@ def apart(prepare: Callable[[], Callable]) -> Cost:
         here.send(None)
         while not here.poll(PAUSE):
             peak = max(peak, memory(process.pid)[0])
-        return Cost(here.recv(), peak - before)
+        return Cost(here.recv(), (peak - before) / 1e6)
     except EOFError:
         raise RuntimeError(f"{prepare}: the process failed; its error is above") from None
     finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from workbench import workplace  # noqa: F401
 
 from rap.retrieval import metrics
 
@@ -34,7 +35,7 @@ def test_a_stage_that_grows_faster_than_expected_is_marked(monkeypatch):
     found = {}
     for stage in (linear, squared):
         one = growth.grown(growth.Case(stage, ("trained",), Size(trained=200)), 1.0, 1)
-        found[stage] = one["mark"], one["exponents"]["bytes"]
+        found[stage] = one["mark"], one["exponents"]["megabytes"]
     assert found[linear][0] == "" and found[linear][1] == pytest.approx((1, 1), abs=0.1)
     assert found[squared][0] == " !" and found[squared][1] == pytest.approx((2, 2), abs=0.1)
 
@@ -45,8 +46,9 @@ def test_stages_run_at_two_sizes(monkeypatch):
     from lib.projects import Size
 
     monkeypatch.setattr(growth, "DOUBLINGS", 1)
-    for stage in (growth.bookkeeping, growth.clips, growth.evaluate, growth.ranks):
-        one = growth.grown(growth.Case(stage, ("tested", "queries"), Size(trained=8, tested=8, queries=16)), 1.0, 1)
+    size = Size(trained=8, tested=8, queries=16, variants=2)
+    for stage in (growth.bookkeeping, growth.clips, growth.captions, growth.evaluate, growth.ranks, growth.table):
+        one = growth.grown(growth.Case(stage, ("tested", "queries"), size), 1.0, 1)
         assert (one["first"], one["last"]) == (8, 16) and [s["queries"] for s in one["sizes"]] == [16, 32]
         assert all(cost["seconds"] > 0 for cost in one["costs"]), stage.__name__
 

@@ -2,16 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from workbench import ROOT, workplace  # noqa: F401
 
 from rap.clip.backbone import DEMO
 from rap.files import read_json
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = ("open_clip", "ffmpeg", "imageio_ffmpeg", "av", "mlflow", "dvc", "ruamel", "torchvision", "matplotlib")
 
 
@@ -175,8 +174,8 @@ def test_all_decoders_show_the_same_pictures(tmp_path):
     import decoders
 
     video = decoders.film(tmp_path / "a.mp4", 240, 3, 25)
-    roads = {name: road for name, road in decoders.available().items() if name not in (decoders.JPEG, "floor")}
-    shown = {name: road(video, tmp_path).astype(float) for name, road in roads.items()}
+    methods = {name: method for name, method in decoders.available().items() if name not in (decoders.JPEG, "floor")}
+    shown = {name: method(video, tmp_path).astype(float) for name, method in methods.items()}
     ours = shown["ours, ffmpeg"]
     assert len(shown) >= 3 and abs(ours[1:] - ours[:-1]).mean() > 8
     for name, frames in shown.items():
@@ -184,15 +183,15 @@ def test_all_decoders_show_the_same_pictures(tmp_path):
 
 
 @pytest.mark.slow
-def test_decoders_measures_every_road():
+def test_decoders_measures_every_method():
     import decoders
 
     script("decoders", "--seconds", 2, "--repeats", 1, "--heights", 96)
-    rows = figures("decoders")["roads"]
-    assert [row["road"] for row in rows] == [*decoders.available()] * 2
-    sizes = {row["road"]: row.get("megabytes", 0) for row in rows}
+    rows = figures("decoders")["methods"]
+    assert [row["method"] for row in rows] == [*decoders.available()] * 2
+    sizes = {row["method"]: row.get("megabytes", 0) for row in rows}
     assert sizes["ours, sparse"] == 12 * 224 * 224 * 3 / 1e6 > sizes[decoders.JPEG] > sizes["floor"] == 0
-    assert all(row["jpeg_one"] == 1 for row in rows if row["road"] == decoders.JPEG)
+    assert all(row["jpeg_one"] == 1 for row in rows if row["method"] == decoders.JPEG)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of benchmarks."""
+"""The working directory of the tests of benchmarks. It is no conftest.py, as tests import the one above by its name."""
 
 from pathlib import Path
 

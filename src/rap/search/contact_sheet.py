@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rap import paths
 from rap.errors import UserError
-from rap.features.cache import FRAMES, folder
 from rap.files import atomic
 from rap.params import Params
 from rap.report.plots import INK, PALE, STYLE
@@ -72,10 +72,10 @@ def _fit(text: str, most: float) -> str:
 def _strip(params: Params, video: str) -> np.ndarray:
     """At most MOST frames of a video, uint8 [n, size, size, 3]."""
     for number in params.shards:
-        shard = Shard.read(folder(params, FRAMES) / f"shard-{number}")
+        shard = Shard.read(paths.frames(params.dataset.name, number))
         found = np.flatnonzero(shard.index.id == video)
         if len(found):
             valid = int(shard.index.length.iloc[found[0]])
             chosen = np.linspace(0, valid - 1, min(MOST, valid)).round().astype(int)
-            return shard.array[found[0]][chosen]
+            return shard.rows(found)[0][chosen]
     raise AssertionError(f"{video} has features and no frames")

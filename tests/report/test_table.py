@@ -1,8 +1,10 @@
 """Tables from runs that are written by hand: what they say, and what they refuse."""
 
+import re
 from pathlib import Path
 
 import do
+import finished
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,91 +12,42 @@ import yaml
 
 from rap import params, paths
 from rap.errors import UserError
-from rap.files import digest_file, read_json, write_json, write_text
-from rap.jobs import Job
-from rap.report import literature as reported
-from rap.report import table as tables
-from rap.training.run import Run, read_run
+from rap.files import read_json, write_json
+from rap.report import literature, tracking
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"zero_shot": (0, 10.0), "ssf": (3600, 20.0), "lorm": (10200, 30.0)}
 
 
-def write_run(project: params.Params, variant: str, seed: int) -> None:
+def write_run(project: params.Params, variant: str, seed: int, twins: bool = True, **facts) -> None:
     """A finished run whose R@1 is the variant's level, plus 2 x seed if it has anything to train."""
     parameters, level = VARIANTS[variant]
     recall = level + 2 * seed * (parameters > 0)
-    figures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
-    folder = paths.run(variant, seed)
-    facts = Run(
-        variant=variant,
-        seed=seed,
-        dataset=project.dataset.name,
-        adapter=project.variants[variant].adapter,
-        options={},
-        frames={},
-        train={},
-        caches={},
-        backbone="demo-vit",
-        weights="b",
-        parameters=parameters,
-        selected="last",
-        selected_epoch=0,
-        epochs=1,
-        steps=parameters,
-        videos=9,
-        pairs=9,
-    )
-    for name in ("adapter.safetensors", "history.csv"):
-        write_text(folder / name, "")
-    seal_training(project, facts)
-    write_json(
-        folder / "costs.json",
-        {
-            "train_seconds": 3.0 + seed,
-            "peak_memory_bytes": 10 + seed,
-            "cache_bytes": 7,
-            "flops_per_clip": 5,
-            "index_bytes_per_video": 4,
-            "device": "cpu",
-        },
-    )
+    costs = {"train_seconds": 3.0 + seed, "peak_memory_bytes": 10 + seed}
+    facts = {"parameters": parameters, "steps": parameters} | facts
+    finished.train(project, variant, seed, costs=costs, **facts)
+    write_evaluation(project, variant, seed, recall, level, twins)
+
+
+def write_evaluation(project, variant, seed, recall=20.0, level=20.0, twins=True, **changes) -> None:
+    """Figures with an R@1 of `recall`, and ranks of 18 queries of which `level` percent are found."""
+    measures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
+    figures = {"videos": 9, "videos_total": 10, "queries": 18, "t2v": measures, "v2t": measures, "post": {}}
+    figures |= {"by_kind": {"move": measures}}
+    if twins:
+        figures |= {"twin": {"all": 50.0 + seed, "move": 40.0 + level}, "twin_pairs": {"all": 18, "move": 9}}
     hits = np.arange(18) < 18 * level / 100
     captions = pd.DataFrame({"direction": "t2v", "id": range(18), "cluster": [f"s{i // 2}" for i in range(18)]})
-    captions = captions.assign(post="", twin=np.where(hits, 1.0, 0.5), above=np.where(hits, 0, 3), ties=0)
-    pd.concat([captions, captions.assign(direction="v2t", twin=np.nan)]).to_parquet(folder / "ranks.parquet")
-    write_json(
-        folder / "metrics.json",
-        {
-            **{"videos": 9, "videos_total": 10, "queries": 18, "t2v": figures, "v2t": figures},
-            **{
-                "twin": {"all": 50.0 + seed, "move": 40.0 + level},
-                "twin_pairs": {"all": 18, "move": 9},
-                "by_kind": {"move": figures},
-                "post": {},
-            },
-        },
-    )
-    (folder / "similarity.npy").touch()
-    seal_evaluation(project, variant, seed)
-
-
-def seal_training(project: params.Params, facts: Run) -> None:
-    job = Job(project, "train", {"variant": facts.variant, "seed": facts.seed})
-    job.result("t", {}, **facts.model_dump()).write(job.record)
-
-
-def seal_evaluation(project: params.Params, variant: str, seed: int) -> None:
-    folder, job = paths.run(variant, seed), Job(project, "evaluate", {"variant": variant, "seed": seed})
-    job.reads(folder / "run.json")
-    files = {name: digest_file(folder / name) for name in ("metrics.json", "ranks.parquet")}
-    job.result(f"{files}", files, split="test", test_set="t").write(job.record)
+    twin = np.where(hits, 1.0, 0.5) if twins else np.nan
+    captions = captions.assign(post="", twin=twin, above=np.where(hits, 0, 3), ties=0)
+    ranks = pd.concat([captions, captions.assign(direction="v2t", twin=np.nan)])
+    finished.evaluate(project, variant, seed, figures | changes, ranks)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> params.Params:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tables.tracking, "log", lambda *_: None)  # these runs are too bare; test_tracking has real ones
+    monkeypatch.setattr(tracking, "log", lambda *_: None)  # these runs are too bare; test_tracking has real ones
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["seeds"] = [0, 1, 2]
     values["variants"] = {name: values["variants"][name] for name in VARIANTS}
@@ -144,7 +97,6 @@ def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
     before = [(Path("results") / name).read_bytes() for name in names]
     costs = paths.run("lorm", 1) / "costs.json"
     write_json(costs, read_json(costs) | {"train_seconds": 400.0, "peak_memory_bytes": 99, "device": "GPU"})
-    assert "up to date" in do.table(project, "table1")
     Path("results/table1.json").unlink()
     do.table(project, "table1")
     assert before == [(Path("results") / name).read_bytes() for name in names]
@@ -158,65 +110,69 @@ def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
 
 
 def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
-    for file in Path("results/runs").glob("*/*/metrics.json"):
-        write_json(file, {name: value for name, value in read_json(file).items() if not name.startswith("twin")})
-        ranks = pd.read_parquet(file.with_name("ranks.parquet"))
-        ranks.assign(twin=np.nan).to_parquet(file.with_name("ranks.parquet"))
-        seal_evaluation(project, file.parts[2], int(file.parts[3].removeprefix("seed-")))
+    for variant in VARIANTS:
+        for seed in project.seeds:
+            write_run(project, variant, seed, twins=False)
     do.table(project, "table1")
     assert "twin" not in Path("results/table1.csv").read_text()
     assert "Twin accuracy\n" not in Path("results/table1.md").read_text()
     assert Path("results/table1.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name, stage", [("run", "train"), ("evaluation", "evaluate"), ("metrics", "evaluate")])
-@pytest.mark.parametrize("damage", ["missing", "cut short"])
-def test_a_missing_or_damaged_run_is_named_with_the_command_that_makes_it(project, name, stage, damage):
-    path = paths.run("ssf", 2) / f"{name}.json"
-    path.unlink() if damage == "missing" else path.write_text('{"variant"')
-    with pytest.raises(
-        UserError, match=rf"ssf/seed-2/.*(missing|damaged|not there).*`rap {stage} --variant ssf --seed 2`"
-    ):
+@pytest.mark.parametrize(
+    ("name", "missing", "cut"),
+    [
+        ("run.json", "run.json: not there; run `rap train", "run.json: damaged; run `rap train"),
+        ("evaluation.json", "evaluation.json: not there; run `rap evaluate", "evaluation.json: damaged; run `rap eval"),
+        ("metrics.json", "evaluation.json: {} is missing; run `rap evaluate", "metrics.json: damaged; run `rap eval"),
+        ("ranks.parquet", "evaluation.json: {} is missing; run `rap evaluate", "ranks.parquet: damaged; run `rap eval"),
+    ],
+)
+def test_a_missing_or_partial_file_of_a_run_is_named_with_the_command_that_makes_it(project, name, missing, cut):
+    file = paths.run("ssf", 2) / name
+    file.write_bytes(file.read_bytes()[:100])
+    for message in (cut, missing):
+        with pytest.raises(UserError, match=re.escape(f"ssf/seed-2/{message.format(file)}")) as error:
+            do.table(project, "table1")
+        assert "--variant ssf --seed 2`" in str(error.value)
+        file.unlink(missing_ok=True)
+
+
+def test_costs_that_are_missing_are_unknown_and_damaged_ones_are_named(project):
+    file = paths.costs("ssf", 2)
+    file.write_text('{"train')
+    with pytest.raises(UserError, match=r"ssf/seed-2/costs\.json: damaged; remove it"):
         do.table(project, "table1")
-
-
-def test_missing_costs_leave_their_columns_empty(project):
-    """No engine keeps times and memory, so a checkout lacks them."""
-    for file in Path("results/runs").glob("ssf/*/costs.json"):
-        file.unlink()
+    file.unlink()
     do.table(project, "table1")
-    costs = pd.read_csv("results/costs1.csv").set_index("variant")
-    assert np.isnan(costs.loc["ssf", "train_seconds"]) and costs.loc["lorm", "train_seconds"] == 4.0
+    assert "cpu + unknown" in Path("results/costs1.csv").read_text()
 
 
 def test_a_run_of_other_parameters_is_refused(project):
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["variants"]["lorm"]["lorm"]["rank"] = 2
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(UserError, match=r"lorm/seed-0/run\.json: made with other parameters"):
+    said = "lorm/seed-0/run.json: made with other parameters; run `rap train --variant lorm --seed 0` first"
+    with pytest.raises(UserError, match=re.escape(said)):
         do.table(params.load(), "table1")
 
 
 def test_metrics_of_an_earlier_training_are_refused(project):
-    Job(project, "train", {"variant": "lorm", "seed": 1}).result("another", {}).write(
-        "results/runs/lorm/seed-1/run.json"
-    )
-    with pytest.raises(UserError, match=r"lorm/seed-1/evaluation\.json: made from another .*run\.json"):
-        Job(project, "table", {"table": "table1"}).reads("results/runs/lorm/seed-1/evaluation.json")
+    finished.train(project, "lorm", 1, history="another")
+    said = r"lorm/seed-1/evaluation\.json: made from another .*run\.json; run `rap evaluate --variant lorm --seed 1`"
+    with pytest.raises(UserError, match=said):
+        do.table(project, "table1")
 
 
 def test_different_test_sets_do_not_share_a_table(project):
-    path = paths.run("ssf", 0) / "metrics.json"
-    write_json(path, read_json(path) | {"videos": 8})
-    seal_evaluation(project, "ssf", 0)
+    write_evaluation(project, "ssf", 0, videos=8)
     with pytest.raises(UserError, match="lorm and ssf differ in videos: 9 and 8"):
         do.table(project, "table1")
 
 
 def test_protocols_that_differ_are_told_apart_by_method(project):
     for seed in project.seeds:
-        seal_training(project, read_run(paths.run("ssf", seed))[0].model_copy(update={"selected": "test"}))
-        seal_evaluation(project, "ssf", seed)
+        write_run(project, "ssf", seed, selected="test")
     do.table(project, "table1")
     assert (
         "last epoch (LoRM only); best epoch on test (optimistic: the peers' habit) (SSF)"
@@ -243,9 +199,9 @@ def test_intervals_and_tests_stand_beside_the_means(project):
 def test_reported_figures_stand_beside_ours_on_their_own_data_set_alone(project):
     do.table(project, "table1")
     assert "Reported" not in Path("results/table1.md").read_text()
-    papers = reported.read()
+    papers = literature.read()
     rows = pd.DataFrame([{"adapter": "rap", "label": "Ours", "dataset": "msrvtt", "backbone": "ViT-B-32"}])
-    figures = [f"{direction}_{name}_mean" for direction in ("t2v", "v2t") for name in reported.MEASURES]
-    found = reported.beside(rows.assign(**dict.fromkeys(figures, 45.0)))
+    figures = [f"{direction}_{name}_mean" for direction in ("t2v", "v2t") for name in literature.MEASURES]
+    found = literature.beside(rows.assign(**dict.fromkeys(figures, 45.0)))
     assert len(found) == (papers.dataset == "msrvtt").sum() and papers.source.notna().all()
     assert found["Ours R@1 (difference)"].tolist() == ["45.0 (+0.2)", "45.0 (+1.0)", "", ""]

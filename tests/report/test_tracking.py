@@ -4,24 +4,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import finished
+import pandas as pd
 import pytest
 import yaml
 
-from rap import params, paths
+from rap import params
 from rap.errors import UserError
-from rap.files import digest_file, read_json, write_json, write_text
-from rap.provenance import Provenance, Record
+from rap.files import read_json, write_json
+from rap.provenance import Record
 from rap.report import tracking
-from rap.training.run import Run
 
 pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
 JOB = """
 import pathlib, sys
-from rap import params, paths
+from rap import params
 from rap.report import tracking
-from rap.training.run import Run
 tracking.log(params.load(), [pathlib.Path(sys.argv[1])])
 """
 
@@ -37,39 +37,13 @@ def project(tmp_path, monkeypatch) -> params.Params:
     return params.load()
 
 
-def write_run(variant: str, seed: int, loss: float = 1.0, steps: int = 3) -> Path:
-    folder = paths.run(variant, seed)
+def write_run(project: params.Params, variant: str, seed: int, loss: float = 1.0, steps: int = 3) -> Path:
     rows = [f"{step},0,0.1,{loss / (step + 1)},1.0" for step in range(steps)]
-    write_text(folder / "history.csv", "\n".join(["step,epoch,lr,loss,grad_norm", *rows]) + "\n")
-    costs = {"train_seconds": 1.5, "peak_memory_bytes": 2, "cache_bytes": 3, "device": "cpu"}
-    write_json(paths.costs(variant, seed), costs)
+    history = "\n".join(["step,epoch,lr,loss,grad_norm", *rows]) + "\n"
+    folder = finished.train(project, variant, seed, history=history)
     figures = {"R@1": 12.5, "MdR": 2.0}
-    counts = {"videos": 4, "queries": 8}
-    both = {"t2v": figures, "v2t": figures}
-    write_json(folder / "metrics.json", {**both, "twin": {"all": 60.0}, "by_kind": {"move": figures}, **counts})
-    facts = Run(
-        variant=variant,
-        seed=seed,
-        dataset="demo",
-        adapter="lorm",
-        options={"lorm": {"rank": 4}},
-        frames={"count": 8},
-        train={"lr": 0.1},
-        caches={"video": "video-0", "text": "text-ids"},
-        backbone="tiny",
-        weights="b" * 64,
-        parameters=5,
-        selected="last",
-        selected_epoch=0,
-        epochs=1,
-        steps=steps,
-        videos=4,
-        pairs=8,
-    )
-    item, made = {"variant": variant, "seed": seed}, Provenance("p" * 64, "c" * 64)
-    for stage, name, file in (("train", "run", "history.csv"), ("evaluate", "evaluation", "metrics.json")):
-        files = {file: digest_file(folder / file)}
-        Record(stage, item, made, f"{files}", files, facts.model_dump()).write(folder / f"{name}.json")
+    test = {"t2v": figures, "v2t": figures, "twin": {"all": 60.0}, "by_kind": {"move": figures}}
+    finished.evaluate(project, variant, seed, test | {"videos": 4, "queries": 8}, pd.DataFrame({"above": [0]}))
     return folder
 
 
@@ -85,7 +59,7 @@ def runs(project, everything: bool = False) -> list:
 @pytest.mark.slow
 def test_eight_processes_at_once_into_a_new_store(project):
     jobs = [("lorm", 0), ("lorm", 1), ("lorm", 2), ("ssf", 0), ("ssf", 1), ("ssf", 2), ("rap", 0), ("rap", 0)]
-    folders = [write_run(*job) for job in jobs]
+    folders = [write_run(project, *job) for job in jobs]
     started = [
         subprocess.Popen([sys.executable, "-c", JOB, str(folder)], stderr=subprocess.PIPE, text=True)
         for folder in folders
@@ -100,20 +74,20 @@ def test_eight_processes_at_once_into_a_new_store(project):
 
 
 def test_a_run_is_logged_once_and_other_contents_supersede_it(project):
-    folder = write_run("lorm", 0)
+    folder = write_run(project, "lorm", 0)
     assert tracking.log_all(project).startswith("2 runs logged, 0 already there")
     write_json(folder / "costs.json", read_json(folder / "costs.json") | {"train_seconds": 9.0})
     assert tracking.log_all(project).startswith("0 runs logged, 2 already there")
     assert len(runs(project, everything=True)) == 2
-    write_run("lorm", 0, loss=2.0)
-    assert tracking.log_all(project).startswith("1 runs logged, 1 already there")
+    write_run(project, "lorm", 0, loss=2.0)
+    assert tracking.log_all(project).startswith("2 runs logged, 0 already there")
     assert len(runs(project)) == 2
-    assert len(runs(project, everything=True)) == 3
+    assert len(runs(project, everything=True)) == 4
 
 
 def test_a_run_that_was_cut_off_is_superseded(project):
-    folder = write_run("lorm", 0)
-    (folder / "metrics.json").unlink()
+    folder = write_run(project, "lorm", 0)
+    (folder / "evaluation.json").unlink()
     tracking.log(project, [folder])
     [run] = runs(project)
     from mlflow import MlflowClient
@@ -124,15 +98,20 @@ def test_a_run_that_was_cut_off_is_superseded(project):
 
 
 def test_what_the_ui_compares_is_there(project):
-    tracking.log(project, [write_run("lorm", 0, steps=1500)])  # three metrics each: above MLflow's limit per request
+    folder = write_run(project, "lorm", 0, steps=1500)  # three metrics each: above MLflow's limit per request
+    tracking.log(project, [folder])
     by_stage = {run.data.tags["stage"]: run for run in runs(project)}
     train, evaluate = by_stage["train"], by_stage["evaluate"]
-    assert train.data.params["lorm.rank"] == evaluate.data.params["lorm.rank"] == "4"
+    assert train.data.params["lorm.rank"] == evaluate.data.params["lorm.rank"] == "8"
     assert {"variant", "seed", "adapter", "train.lr", "backbone", "caches.video", "dataset"} <= set(train.data.params)
     assert evaluate.data.metrics["t2v/R_at_1"] == evaluate.data.metrics["by_kind/move/R_at_1"] == 12.5
     assert evaluate.data.metrics["twin/all"] == 60.0
     assert train.data.metrics["costs/train_seconds"] == 1.5
-    assert train.data.tags["table1"] == "yes" and train.data.tags["digest.code"] == "c" * 64
+    assert train.data.tags["table1"] == "yes" and train.data.tags["digest.weights"] == "w" * 64
+    for stage, run in by_stage.items():
+        made = Record.read(folder / {"train": "run.json", "evaluate": "evaluation.json"}[stage]).provenance
+        wanted = {"provenance": made.digest, "digest.params": made.params, "digest.code": made.code}
+        assert wanted.items() <= run.data.tags.items()
     assert evaluate.info.run_name == "lorm seed 0"
     from mlflow import MlflowClient
 
@@ -144,7 +123,7 @@ def test_what_the_ui_compares_is_there(project):
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////dev/null", "nonsense://store"])
 def test_a_store_that_fails_costs_a_line_not_the_training(project, uri, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    tracking.log(project, [write_run("lorm", 0)])
+    tracking.log(project, [write_run(project, "lorm", 0)])
     error = capsys.readouterr().err
     assert error.startswith("rap: warning: not logged to MLflow") and error.count("\n") == 1
     with pytest.raises(UserError, match=r"tracking\.uri"):
@@ -153,7 +132,7 @@ def test_a_store_that_fails_costs_a_line_not_the_training(project, uri, monkeypa
 
 def test_without_mlflow_tables_are_made_and_nothing_is_logged(project, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    tracking.log(project, [write_run("lorm", 0)])
+    tracking.log(project, [write_run(project, "lorm", 0)])
     assert capsys.readouterr().err == "rap: note: mlflow is not installed, so runs are not logged\n"
     with pytest.raises(UserError, match=r"pip install 'rap-retrieval\[tracking\]'"):
         tracking.log_all(project)

@@ -17,6 +17,7 @@ from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.jobs import Job
 from rap.params import Variant
+from rap.provenance import Record
 from rap.search import index
 from rap.search import query as search
 from rap.shards import Item, Shard, build, seal
@@ -69,7 +70,10 @@ def test_nearest_is_exact_and_keeps_the_order_of_equals():
 def test_an_index_is_made_once_and_grows_by_what_is_new(project):
     assert "8 indexed now" in find(project)
     assert "indexed now" not in find(project, "something else")
-    tiny.cache(tiny.project(Path(), videos=12))
+    tiny.manifest(12).write(paths.manifest(project.dataset.name), Job(project, "download", {}).result)
+    for shard in project.shards:
+        tiny.noise_frames(project, shard)
+    tiny.cache(project)
     said = find(project)
     assert "4 indexed now" in said and "12 videos searched" in said
     whole = find(project, top=12)
@@ -83,10 +87,11 @@ def test_a_video_that_changes_is_indexed_again(project):
     shard = Shard.read(stem)
     changed = shard.index.id[0]
     keys = dict(zip(shard.index.id, shard.index.key, strict=True)) | {changed: "other frames"}
-    made, _ = build(
-        stem, keys, shard.array.shape[1:], "uint8", lambda missing: [Item(changed, 255 - shard.array[0], 4)]
+    job = Job(project, "frames", {"shard": 0}, read=Record.read(f"{stem}.json").provenance.inputs)
+    seal(
+        build(stem, keys, shard.array.shape[1:], "uint8", lambda _: [Item(changed, 255 - shard.array[0], 4)])[0],
+        job.result,
     )
-    seal(made, Job(project, "frames", {"shard": 0}).result)
     tiny.cache(project)
     grown = find(project)
     assert "1 indexed now" in grown

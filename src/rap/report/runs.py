@@ -54,9 +54,17 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[[Path], Rec
 
 
 def read_costs(variant: str, seed: int) -> dict:
-    """Times and memory of a training, or nothing known: no engine keeps this file, so a checkout lacks it."""
+    """Times and memory of a training, or nothing known: no engine keeps this file, so a checkout lacks it.
+
+    Raises UserError if the file is damaged.
+    """
     file = paths.costs(variant, seed)
-    return read_json(file) if file.exists() else dict.fromkeys(COSTS[:-1]) | {"device": "unknown"}
+    try:
+        return read_json(file)
+    except FileNotFoundError:
+        return dict.fromkeys(COSTS[:-1]) | {"device": "unknown"}
+    except ValueError:
+        raise UserError(f"{file}: damaged; remove it, and the costs of this training are unknown") from None
 
 
 def flat(figures: dict) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""ASA: asynchronous self-attention over the patches that respond most (RAP, ACL 2024 Findings).
+"""ASA: asynchronous self-attention over the most responsive patches (RAP, ACL 2024 Findings).
 
 The paper's public text: a text-conditioned selection picks the most responsive patches; they are warped by a learnable
 patch offset and a learnable temporal offset, and attention models the correlation between them. The equations are our
 reading: see docs/method.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from rap.params import Section
 
 
 class Options(Section):
-    blocks: tuple[int, ...] | Literal["all"] = (-3, -2)  # after the last block nothing reaches the embedding but [CLS]
+    blocks: tuple[int, ...] | Literal["all"] = (-3, -2)  # not the last: only its [CLS] reaches the embedding
     top_k: Annotated[int, Field(gt=0)] = 4
     query: Literal["frame", "text"] = "frame"
     position: Literal["none", "bias", "embedding"] = "bias"
@@ -32,7 +32,7 @@ class Options(Section):
 
 
 class Offsets(nn.Module):
-    """From a selected token, how far to look from it: patches right, patches down, frames later. Zero at step 0."""
+    """Predicts from a selected token how far to move: patches right, patches down, frames later. Zero at step 0."""
 
     def __init__(self, width: int, options: Options):
         super().__init__()
@@ -54,7 +54,7 @@ def zero_linear(width: int, outputs: int) -> nn.Linear:
 
 
 class Exchange(nn.Module):
-    """What one block learns: the offsets, a gate per head, and the temporal position signal."""
+    """The parameters of one block: the offsets, a gate per head, and the temporal position signal."""
 
     def __init__(self, frames: int, width: int, heads: int, options: Options):
         super().__init__()
@@ -65,7 +65,7 @@ class Exchange(nn.Module):
 
 
 class ASA(Tuner):
-    """All frames attend to the warped responsive patches of the whole clip, with the block's frozen projections."""
+    """Every frame attends to the warped responsive patches of the clip, through the block's frozen projections."""
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
@@ -73,6 +73,7 @@ class ASA(Tuner):
         self.first_block = min(blocks)
         self.text = options.query == "text"
         self.conditioned = self.first_block if self.text else self.conditioned
+        self.grid = tower.grid
         self.top_k = min(options.top_k, tower.grid**2)
         make = {str(layer): Exchange(frames, tower.width, tower.heads, options) for layer in blocks}
         self.exchanges = nn.ModuleDict(make)
@@ -80,14 +81,14 @@ class ASA(Tuner):
     def attend(self, layer: int, block: Block, x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
         if str(layer) not in self.exchanges:
             return attended
-        exchange = self.exchanges[str(layer)]
+        exchange = cast(Exchange, self.exchanges[str(layer)])
         patches, frames = x[:, :, 1:], x.shape[1]
         index = self.select(x, context)
         tokens = patches.gather(2, index[..., None].expand(-1, -1, -1, x.shape[-1]))
         patch, delta = exchange.offsets(tokens)
-        last = (context.length - 1)[:, None, None]  # padding is never looked at
+        last = (context.length - 1)[:, None, None]  # never in the padding
         time = (torch.arange(frames, device=x.device)[:, None] + delta).clamp(min=0).minimum(last)
-        warped = sample(patches, context.tower.grid, index, patch, time)
+        warped = sample(patches, self.grid, index, patch, time)
         if context.query is not None:
             texts = context.query.shape[1]
             warped, time = of_each(warped, texts), of_each(time, texts)
@@ -99,16 +100,17 @@ class ASA(Tuner):
         k, v = block.keys_and_values(warped)
         mask = self.scores(exchange, time, frames, context)
         _batch, _, _heads, count, _ = q.shape
-        merged = q.transpose(1, 2).flatten(2, 3)  # every token of every frame asks: [B, heads, T N, D / heads]
+        merged = q.transpose(1, 2).flatten(2, 3)  # queries of all frames: [B, heads, T N, D / heads]
         mask = mask.repeat_interleave(count, dim=2)
         found = F.scaled_dot_product_attention(merged, k, v, attn_mask=mask.to(q.dtype))
         found = found.unflatten(2, (frames, count)).transpose(1, 2)
         return attended + exchange.gate[:, None, None] * found
 
     def select(self, x: Tensor, context: Context) -> Tensor:
-        """S_t: for each frame and each text the patches [B, T, n k] that respond most, by cosine in CLIP's joint space.
+        """S_t: the k most responsive patches for each frame and each text, [B, T, n k].
 
-        Without texts the frame's own [CLS] asks. No gradient passes through the choice.
+        The response is the cosine with the text in CLIP's joint space or, without texts, with the frame's own [CLS]. No
+        gradient passes through the selection.
         """
         with torch.no_grad():
             joint = F.normalize(context.tower.project(x), dim=-1)
@@ -120,9 +122,9 @@ class ASA(Tuner):
             return response.topk(self.top_k, dim=-1).indices.flatten(2)
 
     def scores(self, exchange: Exchange, time: Tensor, frames: int, context: Context) -> Tensor:
-        """What is added to the attention of frame t to a warped token: its bias by time apart, -inf if it is padding.
+        """The mask of frame t's attention to a warped token: a bias by their time difference, -inf for padding.
 
-        `time` [B, M] of the warped tokens, in frames. Returns [B, heads, T, M].
+        `time` [B, M] is the time of the warped tokens, in frames. Returns [B, heads, T, M].
         """
         clock = torch.arange(frames, device=time.device)
         padding = torch.where(clock[None] < context.length[:, None], 0.0, -torch.inf)
@@ -136,15 +138,15 @@ class ASA(Tuner):
 
 
 def of_each(x: Tensor, texts: int) -> Tensor:
-    """What was selected for all texts, [B, T, texts k, ...], as of a clip for each text: [B texts, T, k, ...]."""
+    """Split the selection for all texts, [B, T, texts k, ...], into one clip per text: [B texts, T, k, ...]."""
     return x.unflatten(2, (texts, -1)).movedim(2, 1).flatten(0, 1)
 
 
 def sample(patches: Tensor, grid: int, index: Tensor, patch: Tensor, time: Tensor) -> Tensor:
-    """Tokens at real-valued places, trilinear between frames and patches, clamped at the borders.
+    """Sample tokens at real-valued places: trilinear between frames and patches, clamped at the borders.
 
-    patches [B, T, grid^2, D]; index [B, T, k] of the selected patches; patch [B, T, k, 2] offsets to the right and
-    down; time [B, T, k] in frames. Returns [B, T, k, D].
+    patches [B, T, grid^2, D]; index [B, T, k] of the selected patches; patch [B, T, k, 2], the offsets to the right and
+    down, in patches; time [B, T, k], in frames. Returns [B, T, k, D].
     """
     frames = patches.shape[1]
     volume = patches.unflatten(2, (grid, grid)).movedim(-1, 1)
@@ -156,15 +158,15 @@ def sample(patches: Tensor, grid: int, index: Tensor, patch: Tensor, time: Tenso
 
 
 def relative(time: Tensor, length: Tensor, rows: int) -> Tensor:
-    """Frame times [B, M] of clips with `length` [B] frames as positions in a table of `rows` over normalised time."""
+    """Convert frame times [B, M] of clips with `length` [B] frames to positions in a table of `rows` over time."""
     return (time + 0.5) / length[:, None] * rows - 0.5
 
 
 @register("asa", asa=Options)
 def build(clip: Clip, frames: int, asa: Options) -> Adapter:
-    """ASA alone: asynchronous self-attention over responsive patches (RAP, Cao et al. 2024)
+    """ASA only: asynchronous self-attention over responsive patches (RAP, Cao et al. 2024)
 
-    Parameters a block: 3 (D + 1) for both offsets, a gate per head, and heads (2 T - 1) for the bias or T D for the
+    Parameters per block: 3 (D + 1) for both offsets, one gate per head, and heads (2 T - 1) for the bias or T D for the
     embedding; and 2 D for each block of the text tower.
     """
     return Adapter(ASA(clip.visual, frames, asa), text_tuner(clip, asa.text))

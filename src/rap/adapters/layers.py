@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,13 @@ from rap.errors import UserError
 
 
 class Channels(Tuner):
-    """x (1 + s) + c with s, c [channels of the site], zero at step 0: an identity. Without `scale`: x + c."""
+    """x (1 + s) + c. s and c [channels of the site] are zero at step 0: an identity. Without `scale`: x + c."""
 
     def __init__(self, tower: Tower, sites: Iterable[str], blocks: Iterable[int] | None = None, scale: bool = True):
         super().__init__()
         blocks = list(range(tower.layers) if blocks is None else blocks)
         self.first_block = min(blocks)
-        hidden = tower.transformer.resblocks[0].mlp["c_fc"].out_features
+        hidden = tower.blocks[0].hidden
         sizes = dict.fromkeys((*SITES, "ln_post"), tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
         names = [(site, f"{site}-{layer}") for layer in blocks for site in sites]
         self.scale = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names if scale})
@@ -33,8 +34,8 @@ class Channels(Tuner):
 def at_frames(table: Tensor, length: Tensor, frames: int) -> Tensor:
     """Rows of a table over time [T, r] for clips with `length` [B] valid frames of `frames`: [B or 1, frames, r].
 
-    If the number of valid frames is not T, rows are interpolated over normalised time: frame i of n is at
-    (i + 1/2) / n. Padded frames repeat the last row and are masked in the head.
+    If the number of valid frames is not T, the rows are interpolated over normalised time: frame i of n is at
+    (i + 1/2) / n. Padded frames repeat the last row; the head masks them.
     """
     if frames == len(table) and full(length, frames):
         return table[None]
@@ -44,9 +45,9 @@ def at_frames(table: Tensor, length: Tensor, frames: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def full(length: Tensor, frames: int) -> bool:
-    """Whether every clip has `frames` valid frames. Computed once per batch, not per block, because it waits for a GPU.
+    """Whether every clip has `frames` valid frames. Computed once per batch, not per block, because it syncs the GPU.
 
-    The cache is keyed by the tensor itself, which is never written to.
+    The key of the cache is the tensor object. No code writes to this tensor in place.
     """
     return bool((length == frames).all())
 
@@ -59,9 +60,9 @@ def interpolate(table: Tensor, position: Tensor) -> Tensor:
     return (1 - weight) * table[low] + weight * table[(low + 1).clamp(max=len(table) - 1)]
 
 
-def chosen(blocks: Iterable[int] | str, tower: Tower) -> list[int]:
+def chosen(blocks: Iterable[int] | Literal["all"], tower: Tower) -> list[int]:
     """Block numbers; negative ones count from the end. Raises UserError for a block that the tower does not have."""
-    if blocks == "all":
+    if isinstance(blocks, str):
         return list(range(tower.layers))
     numbers = [block + tower.layers if block < 0 else block for block in blocks]
     if not numbers or not all(0 <= number < tower.layers for number in numbers):
@@ -70,5 +71,5 @@ def chosen(blocks: Iterable[int] | str, tower: Tower) -> list[int]:
 
 
 def text_tuner(clip: Clip, kind: str) -> Tuner:
-    """The text tower's part: a scale and a shift per channel at each block's input, or nothing."""
+    """The text tower's tuner: a scale and a shift per channel at each block's input (`kind` "scale"), or none."""
     return Channels(clip.text, ("input",)) if kind == "scale" else Tuner()

@@ -1,4 +1,4 @@
-"""LoRA: a low-rank update beside frozen linear layers."""
+"""LoRA: a low-rank update of frozen linear layers."""
 
 import math
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
-from rap.clip.towers import Clip, Tower, Tuner
+from rap.clip.towers import Clip, Context, Tower, Tuner
 from rap.params import Section
 
 
@@ -30,7 +30,7 @@ class LoRA(Tuner):
         super().__init__()
         self.scale = options.alpha / options.rank
         width = tower.width
-        hidden = tower.transformer.resblocks[0].mlp["c_fc"].out_features
+        hidden = tower.blocks[0].hidden
         sizes = {"qkv": (width, 3 * width), "out": (width, width), "fc": (width, hidden), "proj": (hidden, width)}
         names = [(site, f"{site}-{layer}") for layer in range(tower.layers) for site in options.targets]
         self.down = nn.ParameterDict({name: torch.empty(sizes[site][0], options.rank) for site, name in names})
@@ -38,7 +38,7 @@ class LoRA(Tuner):
         for weight in self.down.values():
             nn.init.kaiming_uniform_(weight.T, a=math.sqrt(5))
 
-    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context) -> Tensor:
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         name = f"{site}-{layer}"
         return x + self.scale * (source @ self.down[name] @ self.up[name]) if name in self.down else x
 

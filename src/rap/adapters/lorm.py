@@ -1,8 +1,8 @@
 """LoRM: low-rank modulation of the frame features along time (RAP, ACL 2024 Findings).
 
 The paper's public text: a scale and a shift, each from a low-rank decomposition on the temporal dimension, calibrate
-the per-image CLIP features. How they are initialised, where they stand and what the text tower gets is our reading:
-see docs/method.md.
+the per-image CLIP features. The initialisation, the sites and the text tower's tuner are our reading: see
+docs/method.md.
 """
 
 import math
@@ -33,8 +33,8 @@ class Options(Section):
 class Modulation(nn.Module):
     """One low-rank tensor M over time, tokens or blocks, and channels: M = sum_r A[t, r] U[u, r] B[r, d].
 
-    time: no U. time_space: U over the tokens of a frame. time_layer: U over the blocks, A and B shared by them.
-    B is zero at step 0, and so is M.
+    time: no U. time_space: U over the tokens of a frame. time_layer: U over the blocks, which share A and B.
+    B is zero at step 0, so M is zero at step 0.
     """
 
     def __init__(self, frames: int, width: int, options: Options, units: int):
@@ -54,7 +54,8 @@ class Modulation(nn.Module):
 class LoRM(Tuner):
     """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D].
 
-    The site `ln_post` stands once, on what the head reads of a frame, X [B, T, D]: space and layers do not split it.
+    The site `ln_post` occurs once, on the token that the head reads of each frame, X [B, T, D]. It always has the
+    decomposition `time`.
     """
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
@@ -62,7 +63,7 @@ class LoRM(Tuner):
         inside = [site for site in options.sites if site != "ln_post"]
         self.shared = options.decompose == "time_layer"
         units = {"time": 0, "time_space": tower.grid**2 + 1, "time_layer": tower.layers}[options.decompose]
-        self.names = {
+        self.names: dict[tuple[int, str], str] = {
             (layer, site): site if self.shared else f"{site}-{layer}"
             for layer in chosen(options.blocks, tower)
             for site in inside
@@ -83,13 +84,13 @@ class LoRM(Tuner):
         scale, shift = (part[name](context.length, x.shape[1], unit) for part in (self.scale, self.shift))
         if site == "ln_post":
             scale, shift = scale[:, :, 0], shift[:, :, 0]
-        else:  # of the last block's tokens [CLS] alone may be left
+        else:  # the last block may hold only [CLS]
             scale, shift = scale[:, :, : x.shape[2]], shift[:, :, : x.shape[2]]
         return torch.addcmul(x + shift.to(x.dtype), x, scale.to(x.dtype))
 
 
 def basis(frames: int, options: Options) -> Tensor:
-    """A [T, r] at step 0: the first r rows of the cosine transform (a constant first), or Gaussian of like norm."""
+    """A [T, r] at step 0: the first r rows of the cosine transform, the first constant, or Gaussian of similar norm."""
     if options.basis == "random":
         return torch.randn(frames, options.rank) / math.sqrt(2)
     time = (torch.arange(frames) + 0.5) / frames
@@ -98,7 +99,7 @@ def basis(frames: int, options: Options) -> Tensor:
 
 @register("lorm", lorm=Options)
 def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
-    """LoRM alone: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
+    """LoRM only: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
 
     Parameters, `time`: 2 r (T + D) a block and site; `time_space`: 2 r (T + N + 1 + D) a block and site;
     `time_layer`: 2 r (T + L + D) a site; 2 r (T + D) for the site `ln_post`; 2 D for each block of the text tower.

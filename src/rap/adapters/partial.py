@@ -1,7 +1,7 @@
-"""Partial fine-tuning: the last blocks, whole."""
+"""Partial fine-tuning: trains all weights of the last blocks."""
 
 import copy
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import Field
 from torch import nn
@@ -13,21 +13,21 @@ from rap.params import Section
 
 
 class Options(Section):
-    blocks: Annotated[int, Field(gt=0)] = 1  # how many, from the end
+    blocks: Annotated[int, Field(gt=0)] = 1  # the number of blocks, counted from the last
 
 
 class Last(Tuner):
-    """Runs trained copies in place of the tower's last blocks."""
+    """Runs trained copies instead of the tower's last blocks."""
 
     def __init__(self, tower: Tower, count: int):
         super().__init__()
         self.first_block = max(0, tower.layers - count)
-        blocks = {str(layer): tower.transformer.resblocks[layer] for layer in range(self.first_block, tower.layers)}
+        blocks = {str(layer): tower.blocks[layer] for layer in range(self.first_block, tower.layers)}
         self.copies = nn.ModuleDict(copy.deepcopy(blocks)).requires_grad_(True)
 
     def block(self, layer: int, block: Block) -> Block:
         if str(layer) in self.copies:
-            return self.copies[str(layer)]
+            return cast(Block, self.copies[str(layer)])
         return block
 
 

@@ -1,23 +1,26 @@
-"""Projection only: the two linear maps into the joint space."""
+"""Projection: trains only the two linear maps into the joint space."""
 
 import torch
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
-from rap.clip.towers import Clip, Tower, Tuner
+from rap.clip.towers import Clip, Context, Tower, Tuner
 
 
 class Projection(Tuner):
-    """h W + h U with U [D, E], zero at step 0, beside the frozen W."""
+    """h W + h U. W is frozen; U [D, E] is trained and zero at step 0: an identity."""
 
     def __init__(self, tower: Tower):
         super().__init__()
         self.first_block = tower.layers
         self.update = nn.Parameter(torch.zeros(tower.projection.shape))
 
-    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context) -> Tensor:
-        return x + source @ self.update if site == "joint" else x
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        if site != "joint":
+            return x
+        assert source is not None  # a tower passes the input of the linear map at this site
+        return x + source @ self.update
 
 
 @register("projection")

@@ -1,18 +1,20 @@
-"""A ViT CLIP whose two towers can be entered and left at any depth, and edited at named sites.
+"""A ViT CLIP. Each tower can start and stop at any depth, and adapters can edit it at named sites.
 
-The arithmetic and the parameter names are those of open_clip's CLIP, so its weights load as they are.
+The arithmetic and the parameter names are those of open_clip's CLIP, so its weights load without conversion.
 
-Positions along a tower with L blocks: INPUT (-1) pixels or token ids; d in 0..L the tokens after d blocks; ALL (L + 1)
-the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to b; running a..d and then d..b performs
-the very operations of a..b, which is why a cache at d changes nothing.
+Positions in a tower with L blocks: INPUT (-1) is the pixels or token ids; d in 0..L is the tokens after d blocks; L + 1
+(`tower.all`) is the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to position b. Running
+a..d and then d..b performs the same operations as a..b, so training from a cache at d gives identical results.
 
-Of the tokens after L blocks one is read: [CLS] of a frame, the end of a text. The last block computes that one alone,
-so it costs less than a third of another block, and position L holds one token.
+The head reads one token after block L: [CLS] of a frame, the end token of a text. The last block computes only this
+token, so it costs less than a third of any other block, and position L holds one token.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -20,15 +22,15 @@ from torch import Tensor, nn
 
 INPUT = -1
 SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
-# and, with layer number L, "ln_post" after the norm of the head and "joint" after its projection
+# The head has layer number L and two sites: "ln_post" after its norm and "joint" after its projection.
 
 
 @dataclass
 class Context:
-    """What an edit may look at beside the tokens: `length` [B] valid frames or words, `query` [B, n, E] texts.
+    """Inputs of an edit besides the tokens: `length` [B], the valid frames or words, and `query` [B, n, E], the texts.
 
-    An edit that puts words or frames in, or merges them, sets `length` to what there is then. The first that looks at
-    the n texts of each clip makes n clips of it, side by side, and sets both: what is before it is shared by the texts.
+    An edit that inserts or merges words or frames updates `length`. The first edit that uses the n texts of each clip
+    repeats the clip n times, in adjacent rows, and updates both fields. The texts share all computation before it.
     """
 
     tower: "Tower"
@@ -37,35 +39,36 @@ class Context:
 
 
 class Tuner(nn.Module):
-    """What a method does inside one tower. This one does nothing.
+    """A method's edits of one tower. The base class edits nothing.
 
-    `first_block` is the lowest block it touches (math.inf: none); everything below is frozen and can be cached.
-    `conditioned` is the lowest block whose result depends on the query (math.inf: none).
+    `first_block` is the lowest block that the tuner edits (math.inf: none). All blocks below it are frozen, so their
+    output can be cached. `conditioned` is the lowest block whose result depends on the query (math.inf: none).
     """
 
     first_block: float = math.inf
     conditioned: float = math.inf
 
     def block(self, layer: int, block: "Block") -> "Block":
-        """The block to run as number `layer`."""
+        """Return the block to run as number `layer`."""
         return block
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
-        """The value that goes on from a site; `source` is the input of the linear map at qkv, out, fc, proj and joint.
+        """Return the new value of a site. `source` is the input of the linear map at qkv, out, fc, proj and joint.
 
-        At `input` the number of tokens and of frames may change. In the last block, out, ln_2, fc and proj hold the one
-        token that is read.
+        At `input` the number of tokens and the number of frames may change. In the last block, the sites out, ln_2, fc
+        and proj hold only the token that the head reads.
         """
         return x
 
     def prompts(self, layer: int, context: Context) -> Tensor | None:
-        """Tokens [1 or B, (1 or T,) P, D] that the block's attention sees beside the block's own, at its input."""
+        """Return extra tokens [1 or B, (1 or T,) P, D] for the block's attention, at the block's input; None: none."""
         return None
 
     def attend(self, layer: int, block: "Block", x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
-        """What attention gives, [B, ..., heads, tokens, width / heads], from block input `x` and queries `q`.
+        """Return the new output of attention [B, ..., heads, tokens, width / heads].
 
-        Of [B n, ...], if it looked at n texts of each clip.
+        `x` is the block's input, `q` its queries and `attended` the frozen attention's output. An edit that uses the n
+        texts of each clip returns [B n, ...].
         """
         return attended
 
@@ -93,7 +96,10 @@ class Block(nn.Module):
         mask: Tensor | None,
         pick: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Tokens after the block: all, or those that `pick` takes of [..., tokens, width]; `mask` fits them."""
+        """Return the tokens after the block: all, or those that `pick` selects from [..., tokens, width].
+
+        `mask` has one row for each returned token.
+        """
 
         def edit(site: str, x: Tensor, source: Tensor | None = None) -> Tensor:
             return tuner.edit(layer, site, x, source, context)
@@ -112,8 +118,13 @@ class Block(nn.Module):
         h = self.mlp["gelu"](edit("fc", self.mlp["c_fc"](h), h))
         return x + edit("proj", self.mlp["c_proj"](h), h)
 
+    @property
+    def hidden(self) -> int:
+        """The width of the MLP's hidden layer."""
+        return cast(nn.Linear, self.mlp["c_fc"]).out_features
+
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's own keys and values of further tokens [..., M, D], [..., heads, M, D / heads] each."""
+        """Apply the block's frozen projections to tokens [..., M, D]: keys and values [..., heads, M, D / heads]."""
         width = x.shape[-1]
         kv = F.linear(self.ln_1(x), self.attn.in_proj_weight[width:], self.attn.in_proj_bias[width:])
         k, v = kv.chunk(2, -1)
@@ -122,7 +133,7 @@ class Block(nn.Module):
     def extend(
         self, k: Tensor, v: Tensor, mask: Tensor | None, prompts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Keys and values with those of `prompts` in front, which every token sees."""
+        """Prepend the keys and values of `prompts`, which every token attends to."""
         front = [x.expand(*k.shape[:-2], -1, -1) for x in self.keys_and_values(prompts)]
         mask = None if mask is None else F.pad(mask, (prompts.shape[-2], 0))
         return torch.cat([front[0], k], dim=-2), torch.cat([front[1], v], dim=-2), mask
@@ -135,12 +146,12 @@ class Block(nn.Module):
 
 
 def repeated(x: Tensor, count: int) -> Tensor:
-    """Each row of x [B, ...] `count` times, side by side: [B count, ...]."""
+    """Repeat each row of x [B, ...] `count` times, in adjacent rows: [B count, ...]."""
     return x if count == 1 else x.repeat_interleave(count, dim=0)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention; leading dimensions are flattened because the fast kernels take four."""
+    """Scaled dot-product attention. Flattens the leading dimensions, because the fast kernels accept only four."""
     lead = q.shape[:-3]
     q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
     mask = None if mask is None else mask.to(q.dtype)
@@ -158,33 +169,40 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(blocks)
 
 
-class Tower(nn.Module):
-    """`embed` makes tokens of the input, blocks transform them, `read` picks the one that stands for frame or text."""
+class Tower(nn.Module, ABC):
+    """`embed` turns the input into tokens, the blocks transform them, `read` selects the token for frame or text."""
 
     transformer: Transformer
+    positional_embedding: nn.Parameter
     width: int
-    projection: Tensor
+
+    @property
+    def blocks(self) -> list[Block]:
+        return cast(list[Block], list(self.transformer.resblocks))
 
     @property
     def layers(self) -> int:
+        """The number of blocks."""
         return len(self.transformer.resblocks)
 
     @property
     def all(self) -> int:
+        """The last position: the embeddings in the joint space."""
         return self.layers + 1
 
     def run(self, x: Tensor, start: int, stop: int, context: Context, tuner: Tuner) -> Tensor:
-        """Go from position `start` to position `stop`."""
+        """Run the tower from position `start` to position `stop`."""
         if start == INPUT and stop > INPUT:
             x, start = self.embed(x), 0
+        blocks = self.blocks
         for layer in range(start, min(stop, self.layers)):
             x = tuner.edit(layer, "input", x, None, context)
-            block = tuner.block(layer, self.transformer.resblocks[layer])
+            block = tuner.block(layer, blocks[layer])
             x = block(x, layer, tuner, context, *self.attended(x, context, last=layer == self.layers - 1))
         return self.head(x, context, tuner) if stop == self.all and start < stop else x
 
     def attended(self, x: Tensor, context: Context, last: bool) -> tuple[Tensor | None, Callable | None]:
-        """The mask of a block, and the choice among its tokens: in the last one, that which is read."""
+        """Return a block's attention mask and its `pick`: in the last block, the token that the head reads."""
         mask = self.mask(x)
         if not last:
             return mask, None
@@ -192,25 +210,41 @@ class Tower(nn.Module):
         return mask, lambda tokens: self.read(tokens, context)
 
     def head(self, x: Tensor, context: Context, tuner: Tuner) -> Tensor:
-        """The token that is read, after all blocks, [..., 1, D] -> embeddings in the joint space [..., E]."""
+        """Project the token that the head reads, [..., 1, D], into the joint space: embeddings [..., E]."""
         h = tuner.edit(self.layers, "ln_post", self.norm(x[..., 0, :]), None, context)
         return tuner.edit(self.layers, "joint", h @ self.projection, h, context)
 
+    def project(self, x: Tensor) -> Tensor:
+        """Project tokens [..., D] into the joint space [..., E]."""
+        return self.norm(x) @ self.projection
+
     def mask(self, x: Tensor) -> Tensor | None:
-        """What is added to the attention scores of tokens x; None: every token sees every other."""
+        """Return the mask to add to the attention scores of tokens x; None: every token attends to every other."""
         return None
 
-    def read(self, x: Tensor, context: Context) -> Tensor:
-        """Of [..., tokens, D], the token that stands for the frame or the text, [..., 1, D]."""
-        raise NotImplementedError
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Turn the tower's input into the tokens of position 0."""
 
+    @abstractmethod
+    def read(self, x: Tensor, context: Context) -> Tensor:
+        """Select from [..., tokens, D] the token that represents the frame or the text, [..., 1, D]."""
+
+    @abstractmethod
     def norm(self, x: Tensor) -> Tensor:
-        """The norm before the projection."""
-        raise NotImplementedError
+        """Apply the norm before the projection."""
+
+    @property
+    @abstractmethod
+    def projection(self) -> Tensor:
+        """The linear map into the joint space, [D, E]."""
 
 
 class VideoTower(Tower):
     """Frames [B, T, size, size, 3] uint8 -> tokens [B, T, 1 + patches, D] -> frame embeddings [B, T, E]."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, embed_dim: int, vision: dict, preprocess: dict, activation: nn.Module):
         super().__init__()
@@ -249,13 +283,11 @@ class VideoTower(Tower):
     def projection(self) -> Tensor:
         return self.proj
 
-    def project(self, x: Tensor) -> Tensor:
-        """Tokens [..., D] into the joint space, [..., E]."""
-        return self.ln_post(x) @ self.proj
-
 
 class TextTower(Tower):
     """Token ids [B, W] -> tokens [B, W, D] -> text embeddings [B, E], read at the end token (position length - 1)."""
+
+    causal: Tensor
 
     def __init__(self, embed_dim: int, text: dict, activation: nn.Module):
         super().__init__()
@@ -292,7 +324,7 @@ class TextTower(Tower):
 
 
 class Clip(nn.Module):
-    """Both towers and the logit scale, built from an open_clip model config and preprocessing (config.json)."""
+    """Both towers and the logit scale, built from an open_clip model config and its preprocessing (config.json)."""
 
     def __init__(self, config: dict):
         super().__init__()
@@ -304,4 +336,5 @@ class Clip(nn.Module):
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
     def freeze(self) -> "Clip":
+        """Turn off gradients and training mode; return the same object."""
         return self.requires_grad_(False).eval()

@@ -1,8 +1,8 @@
-"""Ranks and recalls of a similarity matrix, fair to ties.
+"""Ranks and recalls of a similarity matrix. Ties are scored at their expected value.
 
-A tie is not a win. If `above` distractors score strictly higher than the relevant item and `ties` score the same, its
-rank is taken as uniform on above+1 … above+ties+1, as if equal scores were put in random order. Every figure is the
-expected value under that law: never the best case, so a model that gives equal scores stands at chance.
+If `above` distractors score strictly higher than the relevant item and `ties` score the same, its rank is uniform on
+above+1 … above+ties+1, as if equal scores were in random order. Every metric is the expected value under this
+distribution, so a model with all scores equal scores at chance level.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ import numpy as np
 
 from rap.errors import UserError
 
-CHUNK = 1 << 22  # entries of the similarity matrix looked at in one go: bounds the memory
+CHUNK = 1 << 22  # entries of the similarity matrix per step: bounds the memory
 CUTOFFS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each query's relevant item stands in its gallery. All arrays are int64 [N], one entry per query.
+    """The rank of each query's relevant item in its gallery. All arrays are int64 [N], one entry per query.
 
-    `query` is the caption's row (text to video) or the video's column (video to text) in the similarity matrix,
+    `query` is the caption's row (text to video) or the video's column (video to text) in the similarity matrix.
     `above` counts the distractors that score strictly higher, `ties` those that score the same.
     """
 
@@ -37,7 +37,7 @@ class Ranks:
         return np.clip((k - self.above) / (self.ties + 1), 0, 1)
 
     def only(self, chosen: np.ndarray) -> "Ranks":
-        """The ranks of some queries: `chosen` is a mask bool [N] or positions int [n]."""
+        """The ranks of a subset of queries: `chosen` is a mask bool [N] or positions int [n]."""
         return Ranks(self.query[chosen], self.above[chosen], self.ties[chosen])
 
 
@@ -58,18 +58,18 @@ def text_to_video(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
 
 
 def video_to_text(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
-    """Each video is a query; a gallery item is the caption set of one video, and its best caption stands for it.
+    """Each video is a query; a gallery item is the caption set of one video, scored by its best caption.
 
     So a video is ranked among videos, not among captions: CLIP4Clip's convention for several captions per video
-    (`tensor_video_to_text_sim`). With one caption per video it is plain retrieval of captions. A video without a
-    caption is neither a query nor in the gallery. Shapes and errors as in `text_to_video`; in memory are the scores of
-    one video's captions at a time.
+    (`tensor_video_to_text_sim`). With one caption per video, this is ordinary caption retrieval. A video without
+    captions is neither a query nor in the gallery. Shapes and errors as in `text_to_video`. Holds the scores of one
+    video's captions in memory at a time.
     """
     order = np.argsort(owner, kind="stable")
     query, starts = np.unique(owner[order], return_index=True)
     own = np.maximum.reduceat(similarity[order, owner[order]], starts)
     above, ties = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
-    for rows in np.split(order, starts[1:]):  # a file is read once, row by row
+    for rows in np.split(order, starts[1:]):  # reads a memory-mapped file once
         best = _finite(similarity[rows], rows).max(axis=0)[query]
         above += best > own
         ties += best == own
@@ -77,9 +77,9 @@ def video_to_text(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
 
 
 def summary(ranks: Ranks) -> dict[str, float]:
-    """R@1, R@5, R@10 in percent (mean probability of being within k), MdR and MnR (median and mean expected rank).
+    """R@1, R@5, R@10 in percent (mean probability of a rank within k), MdR and MnR (median and mean expected rank).
 
-    Rounded to 6 decimals. Raises ValueError if there is no query.
+    Rounded to 6 decimals. Raises ValueError if there are no queries.
     """
     if not len(ranks.query):
         raise ValueError("no queries: nothing to summarise")
@@ -89,11 +89,11 @@ def summary(ranks: Ranks) -> dict[str, float]:
 
 
 def _finite(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The same scores [N, V] of captions `rows` [N]. Raises UserError if one is not finite."""
+    """Return the scores [N, V] of captions `rows` [N]. Raises UserError if one is not finite."""
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
         raise UserError(
             f"similarity of caption row {rows[row]} and video column {column}: not a finite number; "
-            "the model has diverged, so lower train.lr or train.clip_norm and train again"
+            "training diverged; lower train.lr or train.clip_norm and train again"
         )
     return scores

@@ -1,4 +1,4 @@
-"""Backbone and adapter as one retrieval model: captions and clips in, a similarity matrix out."""
+"""The retrieval model: a backbone and an adapter that map captions and clips to a similarity matrix."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from rap.runtime import distributed
 
 
 class Retriever(nn.Module):
-    """A frozen CLIP edited by an adapter. Batches may start at any position that the adapter leaves untouched."""
+    """A frozen CLIP with an adapter. A batch may start at any position up to the adapter's first edited block."""
 
     def __init__(self, clip: Clip, adapter: Adapter):
         super().__init__()
@@ -20,21 +20,21 @@ class Retriever(nn.Module):
         self.conditioned = adapter.video.conditioned <= self.clip.visual.layers
 
     def text(self, batch: Batch) -> Tensor:
-        """Embeddings of captions, [Q, E], L2-normalised."""
+        """Caption embeddings [Q, E], L2-normalised."""
         tower = self.clip.text
         x = tower.run(batch.x, batch.position, tower.all, Context(tower, batch.length), self.adapter.text)
         return F.normalize(x.float(), dim=-1)
 
     def video(self, batch: Batch) -> Tensor:
-        """Embeddings of clips, [V, E], L2-normalised: one per video, whatever the query."""
-        assert not self.conditioned, "a text-conditioned method has no embedding of a clip alone"
+        """Clip embeddings [V, E], L2-normalised, independent of the query."""
+        assert not self.conditioned, "a text-conditioned method has no query-independent clip embedding"
         return self._embed(batch.x, batch.position, Context(self.clip.visual, batch.length))
 
     def pairs(self, batch: Batch, text: Tensor, chunk: int = 1024) -> Tensor:
-        """Cosine of every caption with every clip encoded for that caption, [Q, V].
+        """Cosines [Q, V] of every caption with every clip encoded for that caption.
 
-        Every clip is encoded once for every text, from where the text enters on, at most `chunk` pairs at a time: no
-        text is a clip's own.
+        From the first text-conditioned block on, every clip is encoded once for every text, at most `chunk` pairs at a
+        time. All texts are treated alike, so no clip is favoured by its own caption.
         """
         start = max(batch.position, int(self.adapter.video.conditioned))
         context = Context(self.clip.visual, batch.length)
@@ -53,14 +53,14 @@ class Retriever(nn.Module):
         return distributed.joined(self.against(queries, video), dim=1, replicated=True)
 
     def against(self, queries: Tensor, video: Batch) -> Tensor:
-        """Cosines [Q, V] of captions' embeddings [Q, E] and clips, of which there may be none."""
+        """Cosines [Q, V] of caption embeddings [Q, E] and clips; V may be 0."""
         clips = video.not_empty()
         found = self.pairs(clips, queries) if self.conditioned else queries @ self.video(clips).T
         return found[:, : len(video.x)]
 
     @staticmethod
     def pool(x: Tensor, length: Tensor) -> Tensor:
-        """Frame embeddings [B, T, E] -> the normalised mean of their directions over valid frames (meanP), [B, E]."""
+        """meanP: frame embeddings [B, T, E] -> the normalised mean of the normalised valid frames, [B, E]."""
         valid = torch.arange(x.shape[1], device=x.device) < length[:, None]
         return F.normalize((F.normalize(x.float(), dim=-1) * valid[..., None]).sum(1), dim=-1)
 

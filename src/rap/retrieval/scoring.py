@@ -1,4 +1,4 @@
-"""The similarity matrix of a split: every caption against every video, from the cache, in chunks."""
+"""The similarity matrix of a split: every caption against every video, computed from the cache in chunks."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from rap.runtime.prefetch import prefetch
 def score(
     model: Retriever, video: Cache, text: Cache, videos: list[str], captions: list[str], batch: int
 ) -> np.ndarray:
-    """Cosines [Q, V] float32 of `captions` and `videos` (ids), `batch` clips at a time."""
+    """The cosines [Q, V] float32 of `captions` and `videos` (ids). Encodes `batch` clips at a time."""
     return np.concatenate(list(blocks(model, video, text, videos, captions, batch)), axis=1)
 
 
@@ -23,27 +23,29 @@ def score(
 def blocks(
     model: Retriever, video: Cache, text: Cache, videos: list[str], captions: list[str], batch: int
 ) -> Iterator[np.ndarray]:
-    """The columns of the matrix that `score` gives, a few at a time, in their order.
+    """Yield the columns of the matrix of `score` in order, some at a time.
 
-    Of several processes each encodes every so many-th batch, the very batches that one process would; all get all.
+    Batches are dealt round-robin to the processes and are the same as with one process. Every process receives the
+    full result.
     """
     model.eval()
     device = model.clip.logit_scale.device
-    own = (part.to(device) for part in _own(text, captions, 8 * batch))
-    queries = torch.cat([distributed.joined(model.text(part.not_empty())[: len(part.x)]) for part in own])
+    texts = (part.to(device) for part in _own(text, captions, 8 * batch))
+    queries = torch.cat([distributed.joined(model.text(part.not_empty())[: len(part.x)]) for part in texts])
     with tqdm(total=len(videos), desc="score", unit="video", leave=False) as bar:
-        for own in _own(video, videos, batch):
-            found = distributed.joined(model.against(queries, own.to(device)), dim=1)
+        for clips in _own(video, videos, batch):
+            found = distributed.joined(model.against(queries, clips.to(device)), dim=1)
             yield found.float().cpu().numpy()
             bar.update(found.shape[1])
 
 
 def _own(cache: Cache, ids: list[str], size: int) -> Iterator[Batch]:
-    """This process's batches of `size` ids, read ahead: one of every round, empty where the last round has too few."""
+    """Prefetch this process's batches of `size` ids, one per round; the last may be empty."""
     rounds = parts(ids, size * distributed.size())
     return prefetch(cache.batch(distributed.part(ids, size)).pinned() for ids in rounds)
 
 
 def parts(ids: list[str], size: int) -> Iterator[list[str]]:
+    """Split `ids` into lists of `size`; the last may be shorter."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

@@ -1,7 +1,7 @@
-"""Twin accuracy: does a caption prefer its clip over the same scene in reversed time? Chance is 50 %.
+"""Twin accuracy: how often a caption scores its clip above the same scene in reversed time. Chance level is 50 %.
 
-A two-alternative forced choice between clips that differ in the order of time alone, so a method that is blind to
-time stands at chance whatever its recall. An equal score counts one half.
+This is a two-alternative forced choice between clips that differ only in temporal order, so a time-blind method scores
+at chance level whatever its recall. A tie counts one half.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import pandas as pd
 
 
 def partners(videos: Sequence[str], twins: Sequence[str]) -> np.ndarray:
-    """Column of each video's twin, int [V]; -1 where it has none or the twin is not among `videos` (it failed)."""
+    """The column of each video's twin, int [V]; -1 if it has none or if the twin is missing from `videos`."""
     return pd.Index(videos).get_indexer(pd.Index(twins))
 
 
 def wins(similarity: np.ndarray, owner: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """Whether each caption prefers its video over the twin, float [Q]: 1, 1/2 if it scores the same, 0; NaN: no twin.
+    """Each caption's result, float [Q]: 1 if its video scores above the twin, 1/2 for a tie, else 0; NaN without a twin.
 
     `similarity`: float [Q, V]; `owner`: int [Q], the column of each caption's video; `partner`: int [V] of `partners`.
     """
@@ -26,7 +26,7 @@ def wins(similarity: np.ndarray, owner: np.ndarray, partner: np.ndarray) -> np.n
 
 
 def accuracy(wins: np.ndarray, kinds: Sequence[str]) -> tuple[dict[str, float], dict[str, int]]:
-    """Twin accuracy in percent, and the number of captions that it rests on: "all" first, then each kind by name.
+    """Twin accuracy in percent and the number of captions, each for "all" and then for every kind in order of name.
 
     `kinds`: each caption's kind [Q], "" if it has none. Both results are empty if no caption's video has a twin.
     """

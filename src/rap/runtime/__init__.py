@@ -1,1 +1,1 @@
-"""How a job runs: device, threads, several processes, prefetching."""
+"""How a job runs: device, threads, processes, prefetching."""

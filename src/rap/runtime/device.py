@@ -1,4 +1,7 @@
-"""The device and the number of threads of a job: results depend on both, so both are fixed by params.yaml."""
+"""The device and the number of threads of a job. Results depend on both, so params.yaml sets both.
+
+Why `claim`: no library assigns GPUs to unrelated processes of one user, short of CUDA_VISIBLE_DEVICES set by hand.
+"""
 
 import os
 from contextlib import suppress
@@ -7,26 +10,27 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from rap.errors import UserError
 from rap.params import Runtime
 from rap.runtime import distributed
 
-_HELD = []  # locks of the GPUs that this process has claimed; the system lets go of them when it ends
+_held: list[BaseFileLock] = []  # locks of the GPUs that this process claimed; the system releases them when it ends
 
 
 def setup(runtime: Runtime) -> torch.device:
-    """Fix threads and determinism of this process, join the others of the job; the device to use.
+    """Set the threads and the determinism of this process, join the job's other processes and return the device.
 
-    Raises UserError if it is not there.
+    Raises UserError if params.yaml requires a GPU and there is none.
     """
     torch.set_num_threads(runtime.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode("warn")  # also on a CPU: indexed sums are atomic without it
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.set_deterministic_debug_mode("warn")  # on a CPU too: otherwise indexed sums are atomic
+    # torch replaces this module at import by an object with this property; type checkers see the module
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("params.yaml: runtime.device: cuda is asked for and there is no GPU; use auto or cpu")
+        raise UserError("params.yaml: runtime.device is cuda, but there is no GPU; use auto or cpu")
     gpu = runtime.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", claim(_gpus())) if gpu else torch.device("cpu")
     if gpu:
@@ -37,28 +41,30 @@ def setup(runtime: Runtime) -> torch.device:
 
 @cache
 def _gpus() -> tuple[str, ...]:
-    """The GPUs that this process sees, by names that hold for the whole machine."""
+    """The UUIDs of the GPUs that this process sees."""
     return tuple(str(torch.cuda.get_device_properties(n).uuid) for n in range(torch.cuda.device_count()))
 
 
 @cache
 def claim(gpus: tuple[str, ...], folder: str | None = None) -> int:
-    """Which of `gpus` to use: the first one that no other process of this user's `rap` has.
+    """The index in `gpus` of the first GPU that no other `rap` process of this user has claimed; 0 if all are claimed.
 
-    It is this process's until it ends, so jobs side by side get a GPU each. The first, where all are taken.
+    The claim lasts until this process ends, so concurrent jobs use different GPUs.
     """
     for number, name in enumerate(gpus):
         lock = FileLock(Path(folder or gettempdir()) / f"rap-{os.getuid()}-{name}.lock")
         with suppress(Timeout):
-            _HELD.append(lock.acquire(blocking=False))
+            lock.acquire(blocking=False)
+            _held.append(lock)
             return number
     return 0
 
 
 def autocast(runtime: Runtime, device: torch.device) -> torch.autocast:
-    """Mixed precision where it is asked for or, on `auto`, where the device has it: bfloat16 on a GPU."""
+    """The autocast context of runtime.precision: bfloat16, or none."""
     return torch.autocast(device.type, torch.bfloat16, enabled=mixed(runtime, device))
 
 
 def mixed(runtime: Runtime, device: torch.device) -> bool:
+    """Whether the job computes in bfloat16; with precision `auto`, only on a GPU."""
     return {"auto": device.type == "cuda", "bfloat16": True, "float32": False}[runtime.precision]

@@ -1,19 +1,23 @@
-"""Several processes that work as one on a stage, started by torchrun: each has a GPU, or threads, of its own.
+"""Data-parallel processes of one stage, started by torchrun. Each process has its own GPU or its own threads.
 
-The contrastive loss sees the whole batch. Each process encodes its share of the captions and of the clips. Embeddings
-of captions go to all; each process scores all of them against its own clips; and these columns of the matrix go to all.
-So every process has the whole matrix and the whole loss, whose gradient flows back the same ways: nothing is left out
-and nothing counted twice. What is trained gets the sum of all processes' gradients in one message.
+The contrastive loss covers the whole batch. Each process encodes its share of the captions and of the clips. All
+processes receive all caption embeddings, each scores them against its own clips, and all receive all columns of the
+matrix. So every process computes the full matrix and the full loss. Gradients flow back through both exchanges, and
+`sum_gradients` sums the parameters' gradients over the processes in one message.
 
-With one process every function here returns what it is given, and torch.distributed is not touched.
+Why not torch's own: DistributedDataParallel averages gradients, and it needs a non-empty share in every process and a
+gradient for every parameter; torch.distributed.nn.functional.all_gather aborts on shares of unequal length (gloo).
+
+With one process, every function here returns its input and does not use torch.distributed.
 """
 
 import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, overload
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -21,7 +25,7 @@ from torch.nn import Parameter
 
 from rap.errors import UserError
 
-T = TypeVar("T", bound=Sequence)
+T = TypeVar("T")
 
 
 def launched() -> bool:
@@ -30,11 +34,11 @@ def launched() -> bool:
 
 
 def launch(processes: int, arguments: list[str]) -> int:
-    """Run `rap` with `arguments` in so many processes of this machine, as torchrun does; the exit status."""
+    """Run `rap` with `arguments` in `processes` processes on this machine, as torchrun does. Return the exit status."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say themselves what is wrong
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes report their own errors
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -52,82 +56,94 @@ def launch(processes: int, arguments: list[str]) -> int:
 
 
 def begin(processes: int, gpu: bool) -> None:
-    """Join the other processes, if there are any and it is not done.
+    """Join the process group, if torchrun started this process and it has not joined yet.
 
-    Raises UserError if there are not as many as params.yaml says: results depend on how many they are.
+    Raises UserError if the number of processes is not that of params.yaml: results depend on it.
     """
     if not launched():
         return
     if (world := int(os.environ["WORLD_SIZE"])) != processes:
-        raise UserError(f"params.yaml: runtime.processes is {processes}, and torchrun started {world}; make them equal")
+        raise UserError(f"params.yaml: runtime.processes is {processes}, but torchrun started {world}; make them equal")
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
 
 
 def size() -> int:
+    """The number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """The number of this process, from 0."""
     return dist.get_rank() if size() > 1 else 0
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Whether this process writes the files and the messages: rank 0."""
     return rank() == 0
 
 
 def wait() -> None:
-    """Go on when all processes have come here."""
+    """Block until all processes have called this function."""
     if size() > 1:
         dist.barrier()
 
 
-def share(items: T) -> T:
-    """This process's part of `items`: consecutive ones, in the order of the processes, as many as the others' or one
-    more; none, where there are fewer items than processes."""
+@overload
+def share(items: list[T]) -> list[T]: ...
+@overload
+def share(items: np.ndarray) -> np.ndarray: ...
+def share(items: Sequence[T] | np.ndarray) -> Sequence[T] | np.ndarray:
+    """This process's share of `items`: consecutive items, in rank order. Lengths of shares differ by at most one.
+
+    With fewer items than processes, the last shares are empty.
+    """
     each, more = divmod(len(items), size())
     start = rank() * each + min(rank(), more)
     return items[start : start + each + (rank() < more)]
 
 
-def part(items: T, length: int) -> T:
-    """This process's part where each takes `length` of the items, and the last ones what is left."""
+def part(items: list[T], length: int) -> list[T]:
+    """This process's part of `items` if each process takes `length` in rank order; the last parts may be shorter."""
     return items[rank() * length : (rank() + 1) * length]
 
 
 def joined(x: Tensor, dim: int = 0, replicated: bool = False) -> Tensor:
-    """What all processes have, one after another along `dim`, differentiable.
+    """Concatenate the `x` of all processes along `dim`, in rank order. Differentiable in this process's own `x`.
 
-    The gradient of a process's own part is the sum over what every process makes of it; with `replicated`, every
-    process goes on to compute the very same, and the gradient is that of one.
+    Its gradient is the sum over all processes. With `replicated`, every process computes the same from the result, so
+    the gradient is that of one process.
     """
-    return x if size() == 1 else _Join.apply(x.movedim(dim, 0), replicated).movedim(0, dim)
+    if size() == 1:
+        return x
+    own = x.movedim(dim, 0)
+    parts = _gathered(own.detach())
+    parts[rank()] = own  # carries the gradient
+    result = torch.cat(parts)
+    if result.requires_grad and not replicated:
+        result.register_hook(_summed)
+    return result.movedim(0, dim)
 
 
-class _Join(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, replicated: bool) -> Tensor:
-        mine = torch.tensor([len(x)], device=x.device)
-        lengths = [torch.empty_like(mine) for _ in range(size())]
-        dist.all_gather(lengths, mine)
-        counts = [int(length) for length in lengths]
-        parts = [x.new_empty(max(counts), *x.shape[1:]) for _ in counts]
-        dist.all_gather(parts, _padded(x, max(counts)))
-        start = sum(counts[: rank()])
-        ctx.own, ctx.replicated = slice(start, start + len(x)), replicated
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+def _gathered(x: Tensor) -> list[Tensor]:
+    """The `x` [rows, ...] of every process; the number of rows may differ."""
+    mine = torch.tensor([len(x)], device=x.device)
+    lengths = [torch.empty_like(mine) for _ in range(size())]
+    dist.all_gather(lengths, mine)
+    counts = [int(length) for length in lengths]
+    parts = [x.new_empty(max(counts), *x.shape[1:]) for _ in counts]
+    dist.all_gather(parts, _padded(x, max(counts)))
+    return [part[:count] for part, count in zip(parts, counts, strict=True)]
 
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        if not ctx.replicated:
-            gradient = gradient.clone(memory_format=torch.contiguous_format)
-            dist.all_reduce(gradient)
-        return gradient[ctx.own], None
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
 
 
 def collected(x: Tensor, counts: list[int]) -> Tensor | None:
-    """In the first process, what all have, `counts` rows of each, one after another; in the others None."""
+    """Concatenate the `x` of all processes in the first process, `counts` rows from each; None in the others."""
     if size() == 1:
         return x
     parts = [x.new_empty(max(counts), *x.shape[1:]) for _ in counts] if is_main() else None
@@ -140,9 +156,10 @@ def _padded(x: Tensor, length: int) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[Parameter]) -> None:
-    """Give every process the sum of all processes' gradients, the same bits in each.
+    """Replace the gradients in every process by their sum over all processes, bit-identical in each.
 
-    A process whose share is empty may have no gradient where others have one; where none has one, none gets one.
+    A process with an empty share may lack a gradient that others have. A parameter without a gradient in any process
+    keeps none.
     """
     if size() == 1:
         return

@@ -1,18 +1,18 @@
-"""Work ahead: what is needed next is made in a thread while the present is used."""
+"""Prefetching: a thread computes the next items while the caller uses the present one."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 END = object()
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """The same items in their order, up to `depth` of them made before they are asked for.
+    """Yield the same items in the same order; a thread computes up to `depth` of them in advance.
 
-    An error in making one is raised in its turn. Who stops early waits for what is being made, and for no more.
+    An error in an item is raised at that item's turn. Closing the iterator early waits only for the item in progress.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "ahead") as maker:
@@ -20,7 +20,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
         try:
             while (item := made.popleft().result()) is not END:
                 made.append(maker.submit(next, source, END))
-                yield item
+                yield cast(T, item)
         finally:
             for future in made:
                 future.cancel()

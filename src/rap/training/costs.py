@@ -1,4 +1,4 @@
-"""What a trained method costs where it is used: arithmetic and memory, counted, not timed."""
+"""The inference costs of a trained method: arithmetic and memory, counted rather than timed."""
 
 import resource
 import warnings
@@ -18,9 +18,9 @@ FLOAT = 4  # bytes
 
 
 def flops_per_clip(model: Retriever, frames: int) -> int:
-    """Floating-point operations from one clip's frames to its embedding, a multiplication and an addition being two.
+    """Floating-point operations from one clip's frames to its embedding; a multiply-add counts as two.
 
-    Of a text-conditioned method: to its cosine with one query.
+    For a text-conditioned method: from the frames to the cosine with one query.
     """
     clip = one_clip(model, frames)
     with _frozen(model):
@@ -30,9 +30,9 @@ def flops_per_clip(model: Retriever, frames: int) -> int:
 
 
 def counted(work: Callable[[], object]) -> int:
-    """Floating-point operations of some work: of its matrix products, convolutions and attention.
+    """Floating-point operations of `work` in matrix products, convolutions and attention.
 
-    The counter stumbles over views of parameters that want a gradient: let none want one.
+    torch's counter fails on views of parameters that require gradients, so no parameter may require one.
     """
     with _plain(), FlopCounterMode(display=False) as counter:
         work()
@@ -41,16 +41,16 @@ def counted(work: Callable[[], object]) -> int:
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """Attention and LSTM without fused kernels: the counter sees their products."""
+    """Turn off the fused kernels of attention and LSTM, so that the counter sees their matrix products."""
     with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
-        warnings.simplefilter("ignore")  # the next line warns of Intel GPUs that are not there
+        warnings.simplefilter("ignore")  # the next line warns about absent Intel GPUs
         with torch.backends.mkldnn.flags(enabled=False):
             yield
 
 
 @contextmanager
 def _frozen(model: Retriever) -> Iterator[None]:
-    """Without gradients at all, for `counted`."""
+    """Turn off all gradients, for `counted`."""
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -62,7 +62,7 @@ def _frozen(model: Retriever) -> Iterator[None]:
 
 
 def index_bytes_per_video(model: Retriever, frames: int) -> int:
-    """What must be kept of a video to search it, float32: its embedding or, if the text takes part, its tokens."""
+    """Bytes per video in a search index, float32: its embedding or, for a text-conditioned method, its tokens."""
     if not model.conditioned:
         return FLOAT * model.clip.embed_dim
     tower = model.clip.visual
@@ -70,6 +70,7 @@ def index_bytes_per_video(model: Retriever, frames: int) -> int:
 
 
 def one_clip(model: Retriever, frames: int) -> Batch:
+    """A batch of one clip of black frames, at the input of the video tower."""
     tower = model.clip.visual
     size = tower.grid * tower.conv1.kernel_size[0]
     device = tower.conv1.weight.device
@@ -78,7 +79,7 @@ def one_clip(model: Retriever, frames: int) -> Batch:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU's memory, or of this process's resident memory on a CPU (Linux reports KiB)."""
+    """Peak bytes of GPU memory or, on a CPU, of this process's resident memory (Linux reports KiB)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -134,7 +134,7 @@ def test_a_mistake_in_several_processes_is_one_line(project):
 def test_a_torchrun_of_another_size_is_refused(project):
     project(3)
     command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rap.cli", "train")
-    with pytest.raises(AssertionError, match=r"runtime\.processes is 3, and torchrun started 2"):
+    with pytest.raises(AssertionError, match=r"runtime\.processes is 3, but torchrun started 2"):
         start(*command, "--variant", "rap", "--seed", "0")
 
 

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from rap import adapters
+from rap.adapters import registry
 from rap.params import Variant
 from rap.retrieval.model import Retriever
 from rap.training import costs
@@ -20,7 +20,7 @@ def make(tmp_path, monkeypatch):
     def build(name: str, **options) -> Retriever:
         chosen = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}})
         clip = tiny.clip()
-        return Retriever(clip, adapters.build(clip, chosen, name))
+        return Retriever(clip, registry.build(clip, chosen, name))
 
     return build
 
@@ -32,7 +32,7 @@ def test_flops_of_zero_shot_are_the_closed_form(make):
     assert costs.flops_per_clip(make("none"), T) == T * frame
 
 
-@pytest.mark.parametrize("method", adapters.METHODS)
+@pytest.mark.parametrize("method", registry.names())
 def test_every_method_is_counted(make, method):
     assert costs.flops_per_clip(make(method), T) > 0
 

@@ -1,4 +1,4 @@
-"""Properties of every registered method: an identity at step 0, exact training from the cache, the stated size."""
+"""Properties of every registered method: identity at step 0, exact training from the cache, parameter count."""
 
 import pytest
 import tiny
@@ -13,8 +13,8 @@ from rap.params import Variant
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
 
-T, D, W, L, TEXT_L, N, E = 4, 24, 16, 3, 2, 16, 16  # of the tiny backbone: frames, widths, blocks, patches, joint space
-TEXT = 2 * W * TEXT_L  # the text tower's scale and shift
+T, D, W, L, TEXT_L, N, E = 4, 24, 16, 3, 2, 16, 16  # the tiny backbone: frames, widths, blocks, patches, joint space
+TEXT = 2 * W * TEXT_L  # parameters of the text tower's scale and shift
 COUNTS = {
     "none": 0,
     "full": sum(p.numel() for p in tiny.clip().parameters()) - 1,
@@ -34,7 +34,7 @@ COUNTS = {
 }
 COUNTS["tempme"] = COUNTS["lora"]
 COUNTS["sequential"] = COUNTS["full"] + 12 * E**2 + 13 * E + T * E
-OPTIONS = [  # choices that change the arithmetic, each of which must keep what the defaults promise
+OPTIONS = [  # options that change the arithmetic; each must keep the properties of the defaults
     ("lorm", {"lorm": {"decompose": "time_space"}}),
     ("lorm", {"lorm": {"decompose": "time_layer", "sites": ["ln_1", "ln_2"]}}),
     ("lorm", {"lorm": {"decompose": "time_layer"}}),
@@ -59,7 +59,7 @@ BLIND = ("none", "full", "bias", "projection", "partial", "bottleneck", "vpt", "
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A tiny project with all its caches, made by the features stage itself."""
+    """A tiny project with all caches, computed by the features stage."""
     folder = tmp_path_factory.mktemp("methods")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -69,7 +69,7 @@ def project(tmp_path_factory):
 
 
 def make(settings, name, options, perturb=0.0):
-    """The model of a method, its adapter moved off the identity by noise of size `perturb`."""
+    """The model of a method; noise of size `perturb` moves its adapter off the identity."""
     settings = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}})
     clip = tiny.clip()
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def test_training_from_the_cache_equals_training_from_frames_to_the_bit(project,
 
 
 @pytest.mark.parametrize(("name", "options"), PROMISED)
-def test_a_method_that_promises_it_is_the_identity_at_step_0(project, name, options):
+def test_a_method_registered_as_identity_is_the_identity_at_step_0(project, name, options):
     clip, model = make(project, name, options)
     _, zero_shot = make(project, "none", {})
     videos = [f"v{i}" for i in range(8)]
@@ -120,7 +120,7 @@ def test_parameter_count_is_the_closed_form(project, name):
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_parameter_learns(project, name, options):
-    """Off the identity, each trainable tensor gets a gradient: nothing is trained that has no effect."""
+    """Off the identity, each trainable tensor has a gradient, so every one has an effect."""
     clip, model = make(project, name, options, perturb=0.1)
     _, gradients = losses(project, model, clip, FRAMES, "text-ids")
     names = [key for key, p in model.adapter.named_parameters() if p.requires_grad]
@@ -130,7 +130,7 @@ def test_every_parameter_learns(project, name, options):
 
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES if "text" not in str(case[1])])
 def test_padded_frames_change_nothing(project, name, options):
-    """v5 has two valid frames: other pixels in its padding give the same embedding."""
+    """v5 has two valid frames: its embedding does not depend on the pixels in its padding."""
     clip, model = make(project, name, options, perturb=0.1)
     batch = Cache(project, FRAMES, clip.visual).batch(["v5"])
     changed = batch.x.clone()
@@ -151,8 +151,8 @@ def test_no_caption_leaks_into_its_own_video(project, query):
     torch.testing.assert_close(permuted, straight[order], rtol=0, atol=1e-6)
 
 
-def test_the_text_steers_what_a_video_is_encoded_as(project):
-    """With asa.query: text no single embedding per video explains its cosines with many queries."""
+def test_the_text_changes_the_encoding_of_a_video(project):
+    """With asa.query: text, no single embedding per video explains its cosines with many queries."""
     clip, model = make(project, "asa", {"asa": {"query": "text", "top_k": 1}}, perturb=0.5)
     clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(8)])
     queries = torch.nn.functional.normalize(torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -163,8 +163,8 @@ def test_the_text_steers_what_a_video_is_encoded_as(project):
 
 
 @pytest.mark.parametrize("blocks", [[2], [1], [0, 2]])
-def test_texts_asked_together_get_what_each_gets_alone_from_what_is_computed_once(project, blocks):
-    """Of the first conditioned block the input is normed once a clip, not once for every text."""
+def test_texts_in_one_batch_have_the_results_of_single_texts_and_share_the_prefix(project, blocks):
+    """The input norm of the first conditioned block runs once per clip, not once per text."""
     options = {"asa": {"query": "text", "top_k": 2, "blocks": blocks}, "lorm": {"sites": ["input", "ln_2", "ln_post"]}}
     clip, model = make(project, "rap", options, perturb=0.3)
     clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(6)])
@@ -175,12 +175,12 @@ def test_texts_asked_together_get_what_each_gets_alone_from_what_is_computed_onc
     together = model.pairs(clips, queries)
     handle.remove()
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
-    assert rows == [6, 36]  # all tokens of 6 clips, then what 36 pairs selected of them
+    assert rows == [6, 36]  # all tokens of 6 clips, then the selected tokens of 36 pairs
 
 
 @pytest.mark.parametrize("name", registry.methods())
-def test_order_matters_to_the_methods_that_see_it_alone(project, name):
-    """Frames in another order give the same embedding, up to rounding, if a method is blind to time, and only then."""
+def test_only_time_blind_methods_ignore_the_order_of_frames(project, name):
+    """Permuting the frames changes the embedding by more than rounding, except for time-blind methods."""
     clip, model = make(project, name, {}, perturb=0.3)
     batch = Cache(project, FRAMES, clip.visual).batch(["v0", "v1", "v2"])
     other = type(batch)(batch.x[:, [2, 0, 3, 1]], batch.length, batch.position)
@@ -189,7 +189,7 @@ def test_order_matters_to_the_methods_that_see_it_alone(project, name):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_saved_and_loaded_it_gives_the_same_similarity(project, name, options, tmp_path):
+def test_a_saved_and_loaded_adapter_computes_the_same_similarity(project, name, options, tmp_path):
     clip, model = make(project, name, options, perturb=0.1)
     save_file({key: value.contiguous() for key, value in model.adapter.state_dict().items()}, tmp_path / "adapter")
     _, other = make(project, name, options, perturb=0.2)
@@ -199,8 +199,8 @@ def test_saved_and_loaded_it_gives_the_same_similarity(project, name, options, t
     assert torch.equal(model.similarity(clips, captions), other.similarity(clips, captions))
 
 
-def test_only_what_is_trained_is_saved(project):
-    """Partial tuning keeps its own blocks, not a copy of CLIP."""
+def test_only_trained_parameters_are_saved(project):
+    """Partial tuning saves only its own blocks, not a copy of CLIP."""
     for name in set(registry.methods()) - {"full", "sequential"}:
         _, model = make(project, name, {})
         assert sum(value.numel() for value in model.adapter.state_dict().values()) == model.adapter.count, name

@@ -1,4 +1,4 @@
-"""Ranks against a brute-force oracle that plays out every way of breaking ties."""
+"""Ranks against a brute-force oracle that enumerates all ways of breaking ties."""
 
 import itertools
 import tracemalloc
@@ -14,7 +14,7 @@ from rap.retrieval import metrics
 
 @st.composite
 def problems(draw):
-    """A small similarity matrix, often tied, and the owner of each caption; every video has at least one caption."""
+    """A small similarity matrix, often with ties, and the owner of each caption; every video has a caption."""
     videos = draw(st.integers(1, 5))
     extra = draw(st.lists(st.integers(0, videos - 1), max_size=4))
     owner = np.array(draw(st.permutations([*range(videos), *extra])))
@@ -24,7 +24,7 @@ def problems(draw):
 
 
 def played_out(scores, relevant):
-    """Ranks of `relevant` in the gallery `scores` [M], over every order of the gallery that a stable sort may meet."""
+    """Ranks of `relevant` in the gallery `scores` [M], for every input order of a stable sort."""
     ranks = []
     for order in itertools.permutations(range(len(scores))):
         ranking = sorted(order, key=lambda item: -scores[item])
@@ -33,7 +33,7 @@ def played_out(scores, relevant):
 
 
 def galleries(similarity, owner, direction):
-    """The oracle's reading of the two protocols, one (scores, relevant) per query."""
+    """The two protocols in plain loops: one (scores, relevant) per query."""
     if direction == "t2v":
         return [(similarity[q], owner[q]) for q in range(len(owner))]
     videos = range(similarity.shape[1])
@@ -96,14 +96,14 @@ def test_a_video_is_ranked_among_videos_by_its_best_caption():
 
 
 def many_captions(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Untied scores in the shape of MSVD: 40 videos, 18 to 81 captions each; the right one is favoured."""
+    """Scores without ties, shaped like MSVD: 40 videos, 18 to 81 captions each; the right video is favoured."""
     rng = np.random.default_rng(seed)
     owner = rng.permutation(np.repeat(np.arange(40), rng.integers(18, 82, 40)))
     similarity = rng.permutation(len(owner) * 40).reshape(len(owner), 40) / (len(owner) * 40)
     return similarity + 0.03 * (owner[:, None] == np.arange(40)), owner
 
 
-def test_many_captions_a_video_are_scored_as_the_protocol_says_in_plain_loops():
+def test_many_captions_per_video_are_scored_like_the_protocol_in_plain_loops():
     """Every caption is a query for its video; a video is a query for the video whose best caption scores highest."""
     similarity, owner = many_captions()
     text = [1 + sum(row[v] > row[owner[q]] for v in range(40)) for q, row in enumerate(similarity)]
@@ -116,8 +116,8 @@ def test_many_captions_a_video_are_scored_as_the_protocol_says_in_plain_loops():
         assert found == pytest.approx(oracle, abs=1e-6) and 0 < found["R@1"] < 100
 
 
-def test_a_repeated_caption_is_a_query_more_but_no_more_to_choose_from():
-    """MSVD has 3,730 such queries: annotators that wrote the same of one video."""
+def test_a_repeated_caption_adds_a_query_but_no_gallery_item():
+    """MSVD has 3,730 such queries: annotators who wrote the same caption for one video."""
     similarity, owner = many_captions(1)
     again = np.arange(0, len(owner), 3)
     longer, owners = np.concatenate([similarity, similarity[again]]), np.concatenate([owner, owner[again]])
@@ -138,7 +138,7 @@ def test_a_video_without_captions_is_a_distractor_for_text_and_absent_for_video(
 
 @pytest.mark.parametrize("rank", [metrics.text_to_video, metrics.video_to_text])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_similarity_that_is_no_number_is_refused_and_located(rank, value, monkeypatch):
+def test_a_similarity_that_is_not_finite_is_refused_and_located(rank, value, monkeypatch):
     monkeypatch.setattr(metrics, "CHUNK", 8)
     similarity = np.zeros((4, 4), np.float32)
     similarity[2, 3] = value

@@ -3,7 +3,7 @@ import numpy as np
 from rap.retrieval import twins
 
 
-def test_a_win_counts_one_a_tie_one_half_and_each_kind_stands_alone():
+def test_a_win_counts_one_a_tie_one_half_and_each_kind_is_separate():
     videos = ["a", "a-reversed", "b", "b-reversed"]
     partner = twins.partners(videos, ["a-reversed", "a", "b-reversed", "b"])
     similarity = np.array([[0.9, 0.1, 0, 0], [0.5, 0.5, 1, 1], [0, 0, 0.2, 0.7], [0, 0, 0.1, 0.3]])
@@ -27,7 +27,7 @@ def test_a_missing_twin_is_left_out_and_a_corpus_without_twins_has_no_accuracy()
     )
 
 
-def test_a_model_blind_to_time_stands_at_chance():
+def test_a_time_blind_model_scores_at_chance():
     blind = np.repeat(np.random.default_rng(0).random((40, 20)), 2, axis=1)  # a clip and its twin score the same
     partner = np.arange(40) ^ 1
     assert twins.accuracy(twins.wins(blind, np.arange(40), partner), [""] * 40) == ({"all": 50.0}, {"all": 40})

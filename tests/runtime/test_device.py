@@ -1,4 +1,4 @@
-"""A job's arithmetic has one order, however its threads are scheduled; a GPU is not waited for in every block."""
+"""A job's arithmetic is independent of thread scheduling; a training step does not wait for the GPU in every block."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ sys.stdin.read()
 
 
 def test_gradients_of_a_table_are_summed_in_one_order():
-    """Twenty times the same backward pass through indexing, on four threads: atomic sums give many results."""
+    """The same backward pass through indexing, twenty times on four threads: atomic sums would differ."""
     setup(shipped("runtime", threads=4))
     generator = torch.Generator().manual_seed(0)
     position = torch.rand(32, 8, 32, generator=generator) * 14
@@ -39,7 +39,7 @@ def test_gradients_of_a_table_are_summed_in_one_order():
 
 
 class Readings(TorchDispatchMode):
-    """Counts what makes a host wait for its device: a value that becomes a number of Python's, or a shape."""
+    """Counts the operations that make the host wait for its device: a value read into Python, or a dynamic shape."""
 
     count = 0
 
@@ -48,7 +48,7 @@ class Readings(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_step_of_lorm_waits_for_its_device_once_however_many_blocks_it_edits():
+def test_a_step_of_lorm_waits_for_its_device_only_once():
     clip = tiny.clip()
     model = Retriever(clip, build(clip, 4, Options(sites=("input", "ln_1", "ln_2", "ln_post"))))
     clips = Batch(torch.randn(2, 4, 17, 24), torch.tensor([4, 4]), 0)
@@ -57,14 +57,14 @@ def test_a_step_of_lorm_waits_for_its_device_once_however_many_blocks_it_edits()
     assert readings.count == 1
 
 
-def test_what_is_known_of_one_batch_is_not_taken_for_another():
+def test_the_cached_length_check_is_not_reused_for_another_batch():
     table = torch.arange(4.0)[:, None]
     for length, rows in (([4, 4], 1), ([4, 2], 2), ([4, 4], 1)):
         assert len(at_frames(table, torch.tensor(length), 4)) == rows
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_claim_a_gpu_each_and_give_it_back_when_they_end(tmp_path):
+def test_concurrent_jobs_claim_different_gpus_and_release_them_at_exit(tmp_path):
     command = [sys.executable, "-c", CLAIM, str(tmp_path)]
 
     def start():

@@ -1,4 +1,4 @@
-"""Several processes are one: the same loss, gradients, features and metrics as with the whole batch in one process."""
+"""Several processes compute the same loss, gradients, features and metrics as one process with the whole batch."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from rap.files import digest_file
 from rap.runtime import distributed
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = {  # beside those of params.yaml: one whose clips are encoded for each text, and a head over frames
+METHODS = {  # besides those of params.yaml: a text-conditioned method, and a head over frames
     "text_query": {"adapter": "rap", "asa": {"blocks": [1, 2], "query": "text"}},
     "lstm": {"adapter": "sequential", "sequential": {"head": "lstm"}},
 }
@@ -28,7 +28,7 @@ METHODS = {  # beside those of params.yaml: one whose clips are encoded for each
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """`project(processes)`: a tiny project, the features not made yet."""
+    """`project(processes)`: a tiny project without features."""
     monkeypatch.chdir(tmp_path)
 
     def make(processes: int, **changes):
@@ -39,7 +39,7 @@ def project(tmp_path, monkeypatch):
 
 
 def start(*command: str) -> str:
-    """Run a command in the project; both streams. Fails with what it said."""
+    """Run a command in the project and return both streams. Fails with the command's output."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
     done = subprocess.run(
         [sys.executable, "-m", *command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -62,7 +62,7 @@ def test_shares_are_all_items_in_order_and_nearly_equal(monkeypatch):
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.slow
 def test_loss_and_gradients_are_those_of_one_process_with_the_whole_batch(project, processes):
-    """Every method of the default run, also where the last batch is uneven or has fewer pairs than processes."""
+    """Every method of the default run, including an uneven last batch and one with fewer pairs than processes."""
     settings = project(1)
     tiny.cache(settings)
     variants = [name for name in settings.variants if name != "zero_shot"]
@@ -83,7 +83,7 @@ def test_loss_and_gradients_are_those_of_one_process_with_the_whole_batch(projec
 
 @pytest.mark.slow
 def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
-    """The same bytes of features and, with one and the same adapter, of the matrix, ranks and metrics."""
+    """Features are byte-identical and, with the same adapter, so are the matrix, ranks and metrics."""
     caches = ("video-1", "text-ids")
     tiny.cache(project(1))
     alone = {name: digest_file(f"data/demo/features/{name}/shard-0.npy") for name in caches}
@@ -94,6 +94,7 @@ def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
         said = start("rap.cli", "features", "--cache", name, "--shard", "0")
         assert said.count("computed") == 1 and " 0 computed" not in said
         assert digest_file(f"data/demo/features/{name}/shard-0.npy") == alone[name]
+    tiny.cache(settings)  # the other caches: the number of processes is part of their provenance
     run, folder = ("--variant", "text_query", "--seed", "0"), paths.run("text_query", 0)
     assert start("rap.cli", "train", *run).count("trainable parameters") == 1
     assert "up to date" in start("rap.cli", "train", *run)
@@ -106,13 +107,13 @@ def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
 
 @pytest.mark.slow
 def test_training_in_two_processes_follows_training_in_one(project):
-    """Step by step nearly the same losses: rounding grows with the steps."""
+    """Losses agree step by step up to rounding, which grows with the steps."""
     settings = project(1)
     tiny.cache(settings)
     do.train(settings, "rap", 0)
     folder = paths.run("rap", 0)
     alone = pd.read_csv(folder / "history.csv")
-    project(2)
+    tiny.cache(project(2))
     start("rap.cli", "train", "--variant", "rap", "--seed", "0")
     both = pd.read_csv(folder / "history.csv")
     assert json.loads((folder / "run.json").read_text())["steps"] == len(both) == len(alone)
@@ -134,7 +135,7 @@ def test_a_mistake_in_several_processes_is_one_line(project):
 def test_a_torchrun_of_another_size_is_refused(project):
     project(3)
     command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rap.cli", "train")
-    with pytest.raises(AssertionError, match=r"runtime\.processes is 3, and torchrun started 2"):
+    with pytest.raises(AssertionError, match=r"runtime\.processes is 3, but torchrun started 2"):
         start(*command, "--variant", "rap", "--seed", "0")
 
 

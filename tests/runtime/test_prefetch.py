@@ -1,4 +1,4 @@
-"""Working ahead changes neither what comes nor its order, makes no more than it may, and hides no error."""
+"""Prefetching keeps the items and their order, never exceeds its depth, and hides no error."""
 
 import threading
 from itertools import islice
@@ -20,7 +20,7 @@ def test_the_same_items_in_the_same_order_made_by_one_other_thread():
     assert len(makers) == 1 and threading.current_thread() not in makers
 
 
-def test_no_more_is_made_than_may_be_ahead():
+def test_no_more_items_are_computed_than_the_depth():
     made = []
     found = prefetch((made.append(number) or number for number in range(50)), depth=3)
     assert list(islice(found, 5)) == [0, 1, 2, 3, 4]
@@ -28,7 +28,7 @@ def test_no_more_is_made_than_may_be_ahead():
     assert 5 <= len(made) <= 8
 
 
-def test_an_error_comes_in_its_turn():
+def test_an_error_is_raised_at_its_items_turn():
     def items():
         yield 1
         raise ValueError("torn")

@@ -27,7 +27,7 @@ def make(tmp_path, monkeypatch):
 
 def test_flops_of_zero_shot_are_the_closed_form(make):
     block = 2 * (12 * N * D * D) + 2 * (2 * N * N * D)  # projections and MLP, then scores and their weighted sum
-    last = 2 * (3 * N + 9) * D * D + 2 * (2 * N * D)  # one token asks, and goes on
+    last = 2 * (3 * N + 9) * D * D + 2 * (2 * N * D)  # only one token has a query and passes the MLP
     frame = 2 * (N - 1) * PATCH * D + (L - 1) * block + last + 2 * D * E
     assert costs.flops_per_clip(make("none"), T) == T * frame
 
@@ -37,7 +37,7 @@ def test_every_method_is_counted(make, method):
     assert costs.flops_per_clip(make(method), T) > 0
 
 
-def test_what_a_method_adds_is_counted(make):
+def test_the_added_operations_of_a_method_are_counted(make):
     lora = make("lora", lora={"rank": 2})
     qkv, out = 2 * (D + 3 * D) * 2, 2 * (D + D) * 2
     added = T * (L * N * qkv + ((L - 1) * N + 1) * out)
@@ -52,7 +52,7 @@ def test_a_head_on_the_frame_embeddings_is_counted(make, head, added):
     assert costs.flops_per_clip(model, T) - costs.flops_per_clip(make("none"), T) == added
 
 
-def test_an_index_holds_embeddings_or_what_the_text_must_still_meet(make):
+def test_an_index_holds_embeddings_or_the_tokens_of_a_text_conditioned_method(make):
     assert costs.index_bytes_per_video(make("rap"), T) == 4 * E
     text = make("asa", asa={"query": "text", "blocks": [1]})
     assert costs.index_bytes_per_video(text, T) == 4 * T * N * D

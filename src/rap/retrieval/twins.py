@@ -16,7 +16,7 @@ def partners(videos: Sequence[str], twins: Sequence[str]) -> np.ndarray:
 
 
 def wins(similarity: np.ndarray, owner: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """Each caption's result, float [Q]: 1 if its video scores above the twin, 1/2 for a tie, else 0; NaN without a twin.
+    """Each caption's result, float [Q]: 1 if its video scores above the twin, 1/2 for a tie, else 0; NaN: no twin.
 
     `similarity`: float [Q, V]; `owner`: int [Q], the column of each caption's video; `partner`: int [V] of `partners`.
     """

@@ -14,10 +14,9 @@ With one process, every function here returns its input and does not use torch.d
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TypeVar, overload
+from collections.abc import Iterable
+from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -89,11 +88,7 @@ def wait() -> None:
         dist.barrier()
 
 
-@overload
-def share(items: list[T]) -> list[T]: ...
-@overload
-def share(items: np.ndarray) -> np.ndarray: ...
-def share(items: Sequence[T] | np.ndarray) -> Sequence[T] | np.ndarray:
+def share(items: list[T]) -> list[T]:
     """This process's share of `items`: consecutive items, in rank order. Lengths of shares differ by at most one.
 
     With fewer items than processes, the last shares are empty.

@@ -8,7 +8,8 @@ import pytest
 import tiny
 import yaml
 
-from rap import adapters, params
+from rap import params
+from rap.adapters import registry
 from rap.data.datasets import names
 from rap.data.registry import departures
 from rap.errors import UserError
@@ -47,7 +48,7 @@ def test_every_dataset_has_a_preset():
 @pytest.mark.parametrize("name", names())
 def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
     use(name)
-    settings = adapters.check(params.load())
+    settings = registry.check(params.load())
     assert settings.dataset.name == name and departures(settings) == []
     text = Path("params.yaml").read_text()
     assert comments(text) == comments(SHIPPED) and text.count("\n") == SHIPPED.count("\n")

@@ -69,7 +69,7 @@ def test_ctrl_c_in_a_stage_is_one_line_and_status_130(tmp_path, monkeypatch):
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate()
     assert (process.returncode, printed) == (130, "")
-    assert said.splitlines()[-1] == "rap: interrupted; run the same command again to go on"
+    assert said.splitlines()[-1] == "rap: interrupted; run the same command again to continue"
     assert "Traceback" not in said and "Abort" not in said
     assert checkpoint.exists()
 

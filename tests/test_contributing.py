@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import do
 import pytest
 import tiny
 import yaml
@@ -150,4 +151,5 @@ def test_a_backbone_is_a_name_and_a_tag_or_a_file(tmp_path, monkeypatch):
     Path(local["weights"]).parent.mkdir()
     save_file(open_clip.create_model(local["name"]).state_dict(), local["weights"])
     settings = tiny.project(tmp_path, backbone=local)
-    assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in backbone.run(settings)
+    Path("data/backbones", local["name"], "backbone.json").unlink()
+    assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in do.backbone(settings)

@@ -49,7 +49,7 @@ def test_every_dataset_has_its_information_and_a_folder_of_videos(project, name)
 
 
 def test_the_demo_needs_no_annotations(project):
-    demo = {"train": 1, "val": 1, "test": 1}
+    demo = {"train": 1, "val": 1, "test": 1, "seed": 0}
     settings = project(dataset={"name": "demo", "annotations": None, "videos": None, "demo": demo})
     assert len(registry.prepare(settings).videos) == 6
 

@@ -69,7 +69,7 @@ def test_interrupted_unpacking_resumes_without_a_request(settings, server, monke
 
 def test_another_digest_is_another_archive(settings, server):
     do.download(settings(sha256=None, size=None))
-    with pytest.raises(UserError, match=r"all\.zip\?key=1: wrong bytes"):
+    with pytest.raises(UserError, match=r"all\.zip\?key=1: wrong content"):
         do.download(settings(sha256="0" * 64))
     assert len(server.asked) == 2
 

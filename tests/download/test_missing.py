@@ -33,7 +33,7 @@ def test_missing_videos_are_fetched_and_present_ones_are_not_requested(listed, s
     server.files["/v/sub/b%20c.mp4"] = server.files["/v/%C3%BC.mp4"] = server.files["/v/a.mp4"]
     shutil.copy(clips / "steady.mp4", VIDEOS / "mine.mp4")
     mine = (VIDEOS / "mine.mp4").stat().st_mtime_ns
-    assert "fetched 3 videos (0.0 MB), 0 are gone" in do.download(settings)
+    assert "fetched 3 videos (0.0 MB), 0 dead links" in do.download(settings)
     assert asked(server) == ["/v/%C3%BC.mp4", "/v/a.mp4", "/v/sub/b%20c.mp4"]
     assert (VIDEOS / "sub/b c.mp4").read_bytes() == (clips / "one.mp4").read_bytes()
     assert (VIDEOS / "mine.mp4").stat().st_mtime_ns == mine  # used in place
@@ -53,7 +53,7 @@ def test_dead_links_are_remembered_and_other_failures_are_tried_again(listed, se
     server.files["/v/cut.mp4"] = whole[:-2000]
     server.script["/v/busy.mp4"] = [status(503)] * 2
     summary = do.download(settings)
-    assert "fetched 1 videos" in summary and "1 are gone (--retry-dead asks again), 2 are left" in summary
+    assert "fetched 1 videos (0.0 MB), 1 dead links (--retry-dead tries them again), 2 failed (" in summary
     found = reasons()
     assert "not fetched: not a complete video" in found.pop("cut.mp4")
     assert found == {
@@ -133,7 +133,10 @@ def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
 def test_two_runs_cannot_use_one_folder(listed, server):
     settings = listed("a.mp4")
     (VIDEOS / ".download").mkdir()
-    with FileLock(VIDEOS / ".download" / "lock"), pytest.raises(UserError, match=r"another `rap download` is at work"):
+    with (
+        FileLock(VIDEOS / ".download" / "lock"),
+        pytest.raises(UserError, match="another `rap download` is running"),
+    ):
         do.download(settings)
     assert server.asked == []
 

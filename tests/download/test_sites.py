@@ -144,7 +144,7 @@ def test_dead_pages_are_in_the_manifest_and_requested_once(server, listed):
     settings = listed("good.mp4", "gone.mp4", **ways)
     server.types["/v/good.mp4"] = "video/mp4"
     del server.files["/v/gone.mp4"]
-    assert "fetched 1 videos (0.0 MB), 1 are gone" in do.download(settings)
+    assert "fetched 1 videos (0.0 MB), 1 dead links" in do.download(settings)
     assert list(Manifest.read("data/folder/manifest").videos.reason) == ["", "not fetched: 404 Not Found"]
     server.asked.clear()
     do.download(settings)
@@ -155,4 +155,4 @@ def test_without_yt_dlp_pages_are_refused_in_one_line(server, listed, monkeypatc
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     settings = listed("a.mp4", videos=None, pages=server.url("/v/{path}"))
     with pytest.raises(UserError, match=r"yt_dlp is not installed; run: pip install 'rap-retrieval\[download\]'"):
-        download.run(settings)
+        do.download(settings)

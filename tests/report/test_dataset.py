@@ -10,7 +10,7 @@ from conftest import put
 from rap import paths
 from rap.errors import UserError
 from rap.report import dataset as stats
-from rap.shards import Item, build
+from rap.shards import Item, build, seal, untracked
 
 ROWS = """path,caption,split,start,end
 steady.mp4,one two three,train,,
@@ -58,7 +58,8 @@ def test_reasons_that_differ_in_figures_alone_are_one_and_decoding_counts_too(to
     names = ["steady.mp4", "steady.webm@1-3", "one.mp4"]
     items = [Item(name, reason=f"ffmpeg: gave {n} of 8 frames") for n, name in enumerate(names)]
     keys = dict.fromkeys(names, "key")
-    build(paths.frames(told.dataset.name, 0), keys, (1,), "uint8", lambda _: items)
+    made, _ = build(paths.frames(told.dataset.name, 0), keys, (1,), "uint8", lambda _: items)
+    seal(made, untracked)
     found = rows(stats.run(told))
     assert ["3", "ffmpeg: gave N of N frames", "one.mp4, steady.mp4, steady.webm"] in [
         [count, why, ", ".join(sorted(which.split(", ")))] for count, why, which in (r for r in found if len(r) == 3)

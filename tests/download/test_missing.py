@@ -53,7 +53,7 @@ def test_dead_links_are_remembered_and_other_failures_are_tried_again(listed, se
     server.files["/v/cut.mp4"] = whole[:-2000]
     server.script["/v/busy.mp4"] = [status(503)] * 2
     summary = do.download(settings)
-    assert "fetched 1 videos" in summary and "1 dead links (--retry-dead tries them again), 2 failed" in summary
+    assert "fetched 1 videos (0.0 MB), 1 dead links (--retry-dead tries them again), 2 failed (" in summary
     found = reasons()
     assert "not fetched: not a complete video" in found.pop("cut.mp4")
     assert found == {
@@ -133,7 +133,10 @@ def test_a_folder_that_is_a_link_is_used_where_it_is(listed, clips, tmp_path):
 def test_two_runs_cannot_use_one_folder(listed, server):
     settings = listed("a.mp4")
     (VIDEOS / ".download").mkdir()
-    with FileLock(VIDEOS / ".download" / "lock"), pytest.raises(UserError, match=r"another `rap download` is running"):
+    with (
+        FileLock(VIDEOS / ".download" / "lock"),
+        pytest.raises(UserError, match="another `rap download` is running"),
+    ):
         do.download(settings)
     assert server.asked == []
 

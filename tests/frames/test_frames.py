@@ -193,7 +193,10 @@ def test_videos_that_fail_keep_a_reason_and_too_many_stop_the_run_with_the_shard
     do.download(strict)
     with pytest.raises(UserError, match=r"2 of 7 videos failed.*the first here is picture\.mp4: "):
         do.frames(strict, 0)
-    assert list(Shard.open("data/folder/frames/shard-0").index.reason != "") == [False, True, False, True]
+    kept = Shard.open("data/folder/frames/shard-0")  # without a record: not finished
+    assert list(kept.index.reason != "") == [False, True, False, True]
+    with pytest.raises(UserError, match=r"shard-0\.json: not there"):
+        made(0)
     alter(Path("videos/picture.mp4"))  # back to what it was
     strict = project(dataset={"max_failed": 0.3})
     do.download(strict)

@@ -10,32 +10,15 @@ from dvc.utils.hydra import apply_overrides
 
 from rap import params
 from rap.adapters import registry
-from rap.data import datasets
 from rap.errors import UserError
+from rap.jobs import perform
 
 FILE = tiny.ROOT / "params.yaml"
 SHIPPED = yaml.safe_load(FILE.read_text())
 
 
-def checked(file) -> params.Params:
-    """The parameters of a file, with what only the first job looks up: the dataset and the options of methods."""
-    settings = params.load(file)
-    datasets.module(settings.dataset.name)
-    registry.check(settings)
-    return settings
-
-
-@pytest.mark.parametrize(("key", "new"), [("features.words", "features.max_words")])
-def test_an_old_key_is_refused_with_its_new_name(tmp_path, key, new):
-    values, (section, name) = copy.deepcopy(SHIPPED), key.split(".")
-    values[section][name] = values[section].pop(new.split(".")[1])
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(UserError, match=f"{key}: this key is now {new}; rename it"):
-        params.load(tmp_path / "params.yaml")
-
-
 def test_the_shipped_file_is_valid_and_every_section_stands_in_it():
-    settings = checked(FILE)
+    settings = registry.check(params.load(FILE))
     assert set(SHIPPED) == set(type(settings).model_fields)
     for name, field in type(settings).model_fields.items():
         if isinstance(SHIPPED[name], dict) and name not in ("variants", "ablations", "tables"):
@@ -59,7 +42,7 @@ def test_every_key_is_commented():
         ("train.epochs", "3", "train.epochs: input should be a valid integer; found '3'"),
         ("train.epochs", 0, "train.epochs: input should be greater than 0; found 0"),
         ("train.warmup", 2.0, "train.warmup: .* less than or equal to 1"),
-        ("dataset.name", "msvdd", "dataset.name: there is no dataset 'msvdd'; did you mean 'msvd'"),
+        ("features.words", 26, "features.words: this key is now features.max_words; rename it"),
         ("frames.sampler", "unifrm", "frames.sampler: input should be 'uniform' or 'fps'; found 'unifrm'"),
         ("features.caches", ["vid-0"], r"features.caches.0: .*vid-0"),
         ("shards", [0, 2], "shards: list them as 0, 1, 2"),
@@ -70,6 +53,7 @@ def test_every_key_is_commented():
         ("variants.lora.adapter", "lorra", r"variants.lora.adapter: no method 'lorra'; did you mean 'lora'\?"),
         ("variants.lora.lroa", {}, r"variants.lora.lroa: unknown key; did you mean 'lora'\?"),
         ("variants.rap.lorm", {"rnak": 2}, r"variants.rap.lorm: rnak: unknown key; did you mean 'rank'\?"),
+        ("variants.rap.lorm", {"sites": ["post"]}, "variants.rap.lorm: sites.0: input should be .*; found 'post'"),
         ("variants.rap.lorm", {"rank": 0}, "variants.rap.lorm: rank: input should be greater than 0"),
     ],
 )
@@ -82,8 +66,25 @@ def test_a_mistake_is_refused_with_its_path(tmp_path, path, value, message):
     place[key] = value
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=message) as error:
-        checked(tmp_path / "params.yaml")
+        registry.check(params.load(tmp_path / "params.yaml"))
     assert "\n" not in str(error.value)
+
+
+def test_every_key_of_a_section_is_required():
+    """No default stands in the code, where it could differ from the file's."""
+    for name, section in SHIPPED.items():
+        if isinstance(section, dict) and name not in ("variants", "ablations", "tables"):
+            for key in section:
+                values = SHIPPED | {name: {other: value for other, value in section.items() if other != key}}
+                with pytest.raises(UserError, match=f"params.yaml: {name}.{key}: missing; add it"):
+                    params.parse(params.Params, values, "params.yaml")
+
+
+def test_an_unknown_dataset_is_refused_when_a_job_is_made():
+    """Not by `load`: to add a dataset is to add one file."""
+    settings = params.parse(params.Params, SHIPPED | {"dataset": SHIPPED["dataset"] | {"name": "msvdd"}}, "params.yaml")
+    with pytest.raises(UserError, match=r"dataset\.name: there is no dataset 'msvdd'; did you mean 'msvd'"):
+        perform(settings, "download")
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,7 @@ def test_every_dataset_has_a_preset():
 @pytest.mark.parametrize("name", names())
 def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
     use(name)
-    settings = params.load()
-    registry.check(settings)
+    settings = registry.check(params.load())
     assert settings.dataset.name == name and departures(settings) == []
     text = Path("params.yaml").read_text()
     assert comments(text) == comments(SHIPPED) and text.count("\n") == SHIPPED.count("\n")
@@ -81,5 +80,8 @@ def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_noth
         use("msrvt")
     (presets.FOLDER / "mine.yaml").write_text("frames: {cuont: 3}\n")
     with pytest.raises(UserError, match=r"frames\.cuont: unknown key; did you mean 'count'"):
+        use("mine")
+    (presets.FOLDER / "mine.yaml").write_text("variants: {lora: {lora: {rnak: 2}}}\n")
+    with pytest.raises(UserError, match=r"rnak: unknown key; did you mean 'rank'"):
         use("mine")
     assert Path("params.yaml").read_text() == SHIPPED

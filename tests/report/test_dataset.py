@@ -1,4 +1,4 @@
-"""`rap dataset stats` reports the videos, captions and failures of the dataset."""
+"""What `rap dataset stats` tells is what is there."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,8 @@ from conftest import put
 
 from rap import paths
 from rap.errors import UserError
-from rap.jobs import Job
 from rap.report import dataset as stats
-from rap.shards import Item, build, seal
+from rap.shards import Item, build, seal, untracked
 
 ROWS = """path,caption,split,start,end
 steady.mp4,one two three,train,,
@@ -26,8 +25,8 @@ empty.mp4,one,test,,
 
 
 @pytest.fixture
-def downloaded(project, clips):
-    """The parameters of a project after its download, with 4 usable clips and 3 failed ones."""
+def told(project, clips):
+    """The parameters of a project of which 4 clips are there and 3 are not, after its download."""
     put(clips, "steady.mp4", "steady.webm", "sparse.mp4", "one.mp4")
     Path("videos/empty.mp4").touch()
     Path("list.csv").write_text(ROWS + "one.mp4,one,test,,\n")
@@ -37,12 +36,12 @@ def downloaded(project, clips):
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of each line, split at two or more spaces."""
+    """Lines as cells, which two spaces or more part."""
     return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
 
 
-def test_counts_lengths_and_failures_match_the_manifest(downloaded):
-    found = rows(stats.run(downloaded))
+def test_counts_lengths_and_failures_are_those_of_the_manifest(told):
+    found = rows(stats.run(told))
     assert ["train", "3", "3", "0", "4", "0.00"] in found
     assert ["test", "4", "1", "3", "4", "0.00"] in found
     assert ["all", "7", "4", "3", "8", "0.00"] in found
@@ -55,32 +54,32 @@ def test_counts_lengths_and_failures_match_the_manifest(downloaded):
     assert ["note: 1 rows repeat a caption of their clip: left out"] in found
 
 
-def test_failures_in_decoding_count_and_reasons_that_differ_in_numbers_are_grouped(downloaded):
+def test_reasons_that_differ_in_figures_alone_are_one_and_decoding_counts_too(told):
     names = ["steady.mp4", "steady.webm@1-3", "one.mp4"]
     items = [Item(name, reason=f"ffmpeg: gave {n} of 8 frames") for n, name in enumerate(names)]
     keys = dict.fromkeys(names, "key")
-    made, _ = build(paths.frames(downloaded.dataset.name, 0), keys, (1,), "uint8", lambda _: items)
-    seal(made, Job(downloaded, "frames", {"shard": 0}).result)
-    found = rows(stats.run(downloaded))
+    made, _ = build(paths.frames(told.dataset.name, 0), keys, (1,), "uint8", lambda _: items)
+    seal(made, untracked)
+    found = rows(stats.run(told))
     assert ["3", "ffmpeg: gave N of N frames", "one.mp4, steady.mp4, steady.webm"] in [
         [count, why, ", ".join(sorted(which.split(", ")))] for count, why, which in (r for r in found if len(r) == 3)
     ]
     assert ["all", "7", "1", "6", "8", "0.00"] in found
 
 
-def test_histogram_is_reproducible_and_absent_without_clips(downloaded):
+def test_the_picture_is_the_same_bytes_again_and_there_is_none_without_clips(told):
     picture = Path("data/folder/stats/durations.png")
-    assert str(picture) in stats.run(downloaded)
+    assert str(picture) in stats.run(told)
     before = picture.read_bytes()
-    stats.run(downloaded)
+    stats.run(told)
     assert picture.read_bytes() == before and before.startswith(b"\x89PNG")
     picture.unlink()
     for video in Path("videos").iterdir():
         video.unlink()
-    do.download(downloaded)
-    assert "durations" not in stats.run(downloaded) and not picture.exists()
+    do.download(told)
+    assert "durations" not in stats.run(told) and not picture.exists()
 
 
-def test_error_without_a_manifest_names_the_command_to_run(project):
+def test_without_a_manifest_it_says_what_to_run(project):
     with pytest.raises(UserError, match="run `rap download` first"):
         stats.run(project())

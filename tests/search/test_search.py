@@ -77,7 +77,7 @@ def test_an_index_is_made_once_and_grows_by_what_is_new(project):
     said = find(project)
     assert "4 indexed now" in said and "12 videos searched" in said
     whole = find(project, top=12)
-    shutil.rmtree(paths.index(project.dataset.name, "any").parent)
+    shutil.rmtree(paths.index(project.dataset.name, "model").parent)
     assert ranked(find(project, top=12)) == ranked(whole)
 
 
@@ -95,7 +95,7 @@ def test_a_video_that_changes_is_indexed_again(project):
     tiny.cache(project)
     grown = find(project)
     assert "1 indexed now" in grown
-    shutil.rmtree(paths.index(project.dataset.name, "any").parent)
+    shutil.rmtree(paths.index(project.dataset.name, "model").parent)
     assert find(project).startswith(grown.split("\n\n")[0])
 
 

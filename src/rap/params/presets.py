@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from rap.adapters import registry
 from rap.errors import UserError
 from rap.files import write_text
 from rap.params import Params, hint, parse
@@ -38,7 +39,7 @@ def run(params: Params, name: str) -> str:
     changes = list(_merge(values, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))))
     text = StringIO()
     yaml.dump(values, text)
-    parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS))
+    registry.check(parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS)))
     if changes:
         write_text(PARAMS, text.getvalue())
     return "\n".join(

@@ -41,7 +41,7 @@ Method = Callable[[Path, Path], np.ndarray]  # a video and a folder for files ->
 
 def by_ours(video: Path, folder: Path, decoder: str) -> np.ndarray:
     preprocess = {"size": SIZE, "interpolation": "bicubic", "resize_mode": "shortest"}
-    return ours.decoder(Frames(count=COUNT, decoder=decoder), preprocess)(video)
+    return ours.decoder(Frames(count=COUNT, sampler="uniform", fps=1.0, decoder=decoder), preprocess)(video)
 
 
 def by_pyav(video: Path, folder: Path) -> np.ndarray:

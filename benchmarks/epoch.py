@@ -89,12 +89,12 @@ def values(backbone: str, frames: int, batch: int) -> dict:
 def project(settings: Params, clips: int, seconds: int, height: int) -> None:
     """A backbone, and `clips` copies of one film with a caption each, in the working directory."""
     projects.write_backbone(settings, projects.config(settings.backbone.name))
-    source = film(Path("film.mp4"), height, seconds, gap=10)
     found = projects.manifest(Size(trained=clips, tested=0, queries=0))
-    ours.write_manifest(settings, Manifest(found.videos.assign(digest=digest_file(source)), found.captions))
+    source = film(Path("film.mp4"), height, seconds, gap=10)
     Path("videos").mkdir()
     for path in found.videos.path:
         shutil.copy(source, f"videos/{path}")
+    ours.write_manifest(settings, Manifest(found.videos.assign(digest=digest_file(source)), found.captions))
 
 
 def alone(work: Callable, *arguments):

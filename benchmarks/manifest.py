@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from lib import projects
+from lib import ours, projects
 from lib.projects import Size
 from lib.turns import memory
 
-from rap.data.manifest import Manifest
+from rap.clip.backbone import DEMO
 
 
 @contextmanager
@@ -26,6 +26,7 @@ def timed(what: str) -> Iterator[None]:
 
 def main(videos: int = 20_000, captions: int = 10) -> None:
     """`captions` of each video."""
+    settings = projects.load(projects.values(DEMO, [], frames=8))
     tested = min(1000, videos // 2)
     with projects.workplace():
         with timed("captions, splits and checks"):
@@ -33,9 +34,9 @@ def main(videos: int = 20_000, captions: int = 10) -> None:
                 Size(videos - tested, captions, tested, tested * captions), validation=tested // 2
             )
         with timed("write"):
-            found.write("manifest")
+            ours.write_manifest(settings, found)
         with timed("read"):
-            found = Manifest.read("manifest")
+            found = ours.read_manifest(settings)
         with timed("split train"):
             found.split("train")
         with timed("shard 0 of 8"):

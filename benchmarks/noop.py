@@ -2,27 +2,34 @@
 
     python benchmarks/noop.py [--repeats 3] [--shards 2,16]
 
-DVC runs the whole pipeline in a small clone of the project (tests/helpers/clones.py), and `make sync` tells Snakemake.
-Then `dvc repro`, `dvc status dvc.yaml` and `snakemake -n` take turns. The last two also run in clones where nothing has
-run yet, for several numbers of shards. Three minutes on two cores.
+DVC runs the whole pipeline in a small clone of the project (tests/helpers/clones.py); Snakemake takes its results as
+they are. Then `dvc repro`, `dvc status dvc.yaml`, `snakemake` and `snakemake -n` take turns, and with them `dvc repro`
+in a bare project: as many stages, each with one file in and one file out, and a params.yaml of ten lines. All but the
+two that would work also run in clones where nothing has run yet, for several numbers of shards. Four minutes on two
+cores.
 """
 
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import typer
+import yaml
 from lib import projects, report, turns
 
 sys.path.append(str(report.ROOT / "tests/helpers"))
-from clones import clone, edit, run
+from clones import GIT, clone, edit, run
 
 TARGET = "results/table1.csv"
 ENGINES = {
     "`dvc repro`": ("dvc", "repro"),
     "`dvc status dvc.yaml`": ("dvc", "status", "dvc.yaml"),
+    f"`snakemake {TARGET}`": ("snakemake", "--cores", "1", TARGET),
     f"`snakemake -n {TARGET}`": ("snakemake", "-n", "--cores", "1", TARGET),
 }
+PLANNING = [name for name, command in ENGINES.items() if {"status", "-n"} & set(command)]  # they run no stage
+OURS, BARE = "`dvc repro`", "`dvc repro`, bare project"
 IDLE = {"dvc": "up to date", "snakemake": "Nothing to be done"}  # part of the output of an engine without work
 
 
@@ -33,21 +40,45 @@ def main(repeats: int = 3, shards: str = "2,16") -> None:
         print("the whole pipeline, once", flush=True)
         done = clone(home / "done")
         run(done, "dvc", "repro")
-        run(done, sys.executable, "workflow/scripts/sync.py")
-        taken = turns.take({name: partial(idle, done, *command) for name, command in ENGINES.items()}, repeats)
+        stages = len(run(done, "dvc", "stage", "list", "--name-only").split())
+        ways = {name: partial(idle, done, *command) for name, command in ENGINES.items()}
+        taken = turns.take(ways | {BARE: partial(idle, bare(home / "bare", stages), "dvc", "repro")}, repeats)
         for count in map(int, shards.split(",")):
             fresh = clone(home / f"fresh-{count}")
             edit(fresh, lambda params, count=count: params.update(shards=list(range(count))))
-            ways = {name: partial(run, fresh, *ENGINES[name]) for name in list(ENGINES)[1:]}
+            ways = {name: partial(run, fresh, *ENGINES[name]) for name in PLANNING}
             planned[count] = turns.take(ways, repeats)
     rows = [{"shards": count} | {name: seconds(name, found) for name in found} for count, found in planned.items()]
+    ratio = turns.ratio(taken, OURS, BARE)
     out.write(
-        {"repeats": repeats, "idle": taken, "planned": planned},
+        {"repeats": repeats, "stages": stages, "ratio": ratio, "idle": taken, "planned": planned},
         f"Everything is up to date; medians of {repeats} turns, in seconds:",
         report.table([{"command": name, "seconds": seconds(name, taken)} for name in taken]),
+        f"The bare project has {stages} stages too. `dvc repro` takes {ratio:.2f} times as long as there.",
         "Nothing has run yet; the same by the number of shards, in seconds:",
         report.table(rows),
     )
+
+
+def bare(folder: Path, stages: int) -> Path:
+    """A project that DVC has run, of `stages` stages in a chain and a params.yaml of ten lines."""
+    folder.mkdir()
+    (folder / "params.yaml").write_text("".join(f"p{n}: {n}\n" for n in range(10)))
+    (folder / "0.txt").write_text("0\n")
+    chain = {
+        f"s{n}": {
+            "cmd": f"cp {n}.txt {n + 1}.txt",
+            "deps": [f"{n}.txt"],
+            "params": [f"p{n % 10}"],
+            "outs": [{f"{n + 1}.txt": {"cache": False}}],
+        }
+        for n in range(stages)
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}, sort_keys=False))
+    subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True)
+    run(folder, "dvc", "init", "--quiet")
+    run(folder, "dvc", "repro", "--quiet")
+    return folder
 
 
 def idle(folder: Path, engine: str, *arguments: str) -> None:

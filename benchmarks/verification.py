@@ -60,7 +60,7 @@ def project(backbone: str, frames: int, depth: int, batch: int, steps: int) -> P
     """A project of one batch, with the cache of `depth` and that of block 0, in the working directory."""
     values = projects.methods(projects.values(backbone, [depth], frames), depth)
     values["features"] |= {
-        "caches": [f"video-{depth}", "text-all"],
+        "caches": list(dict.fromkeys([f"video-{depth}", "video-0", "text-all"])),
         "dtype": "float32" if backbone == DEMO else "float16",
     }
     values["train"] |= {"batch": batch, "epochs": steps, "checkpoint_every": 1000}

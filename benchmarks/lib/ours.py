@@ -3,6 +3,7 @@
 What decodes videos is imported where it is used: gpu.py runs on machines without ffmpeg and PyAV.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,40 +15,56 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rap import adapters, shards
-from rap.adapters.lorm import text_tuner
+from rap import paths, shards
+from rap.adapters import registry
+from rap.adapters.base import Adapter
+from rap.adapters.layers import text_tuner
 from rap.clip import backbone
 from rap.clip.towers import Clip, Tower
 from rap.data.manifest import Manifest
 from rap.features import cache as caches
 from rap.features import stage as features_stage
 from rap.features.cache import Batch
-from rap.files import digest_file, read_json, write_json
+from rap.files import digest, digest_file, read_json, write_json
+from rap.jobs import Job, perform
 from rap.params import Frames, Params
+from rap.provenance import Record
+from rap.retrieval.corpus import open_corpus
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
 from rap.runtime import device as devices
 from rap.training import costs
 from rap.training import run as runs
-from rap.training import stage as training
+from rap.training.batches import Pairs
+from rap.training.loop import fit
+from rap.training.optimiser import optimiser
+from rap.training.state import State
 
+SEED = 0
 Work = Callable[[], object]
 counted = costs.counted  # floating-point operations of a piece of work
 flops_per_clip = costs.flops_per_clip
 one_clip = costs.one_clip
 peak_memory = costs.peak_memory
 prefix = features_stage.prefix
-make_cache = features_stage.run  # (settings, cache, shard); rows that are up to date are kept
-cache_folder = caches.folder
 depth = caches.position  # of a cache in its tower
 autocast = devices.autocast
 
 
-def cut_frames(settings: Params, shard: int = 0) -> str:
-    """The frames stage of one shard."""
-    from rap.frames import stage
+def again(settings: Params, stage: str, **item: object) -> str:
+    """Run a stage, although its result is up to date."""
+    Path(Job(settings, stage, item).record).unlink(missing_ok=True)
+    return perform(settings, stage, **item)
 
-    return stage.run(settings, shard)
+
+def cut_frames(settings: Params, shard: int = 0) -> str:
+    """The frames stage of one shard; rows that are up to date are kept."""
+    return again(settings, "frames", shard=shard)
+
+
+def make_cache(settings: Params, cache: str, shard: int) -> str:
+    """The features stage of one shard; rows that are up to date are kept."""
+    return again(settings, "features", cache=cache, shard=shard)
 
 
 def remake_cache(settings: Params, cache: str) -> str:
@@ -59,91 +76,119 @@ def remake_cache(settings: Params, cache: str) -> str:
 
 def train(settings: Params, variant: str) -> str:
     """The train stage with seed 0."""
-    return training.run(settings, variant, 0)
+    return again(settings, "train", variant=variant, seed=SEED)
 
 
 def evaluate(settings: Params, variant: str) -> str:
     """The evaluate stage with seed 0."""
-    from rap.evaluation import stage
-
-    return stage.run(settings, variant, 0)
+    return again(settings, "evaluate", variant=variant, seed=SEED)
 
 
 def table(settings: Params, name: str) -> str:
     """The table stage, which also logs the runs of the table to MLflow."""
-    from rap.report import table
+    return again(settings, "table", table=name)
 
-    return table.run(settings, name)
+
+def cache_folder(settings: Params, cache: str) -> Path:
+    """The folder of the shards of a cache or of `frames`."""
+    return caches.stems(settings, cache)[0].parent
 
 
 def run_folder(settings: Params, variant: str) -> Path:
-    return runs.run_folder(settings, variant, 0)
+    return paths.run(variant, SEED)
 
 
 def read_manifest(settings: Params) -> Manifest:
-    return Manifest.read(settings.data / "manifest")
+    return Manifest.read(paths.manifest(settings.dataset.name))
 
 
 def write_manifest(settings: Params, manifest: Manifest) -> None:
-    manifest.write(settings.data / "manifest")
+    """What the download stage writes, for any manifest. The user's files, videos among them, have to be there."""
+    job = Job(settings, "download", {})
+    job.reads_external()
+    manifest.write(paths.manifest(settings.dataset.name), job.result)
 
 
 def write_backbone(settings: Params, clip: Clip, config: dict) -> None:
     """What the backbone stage writes, for any weights."""
-    home = settings.backbone_folder
+    job, home = Job(settings, "backbone", {}), paths.backbone(settings.backbone.name)
     home.mkdir(parents=True, exist_ok=True)
+    job.reads_external()
     save_file(clip.state_dict(), home / "weights.safetensors")
     write_json(home / "config.json", config | {"digest": digest_file(home / "weights.safetensors")})
+    files = {name: digest_file(home / name) for name in backbone.FILES}
+    job.result(digest(files), files).write(job.record)
 
 
 def backbone_config(settings: Params) -> dict:
-    return backbone.read_config(settings.backbone_folder)
+    return backbone.read_config(paths.backbone(settings.backbone.name))
 
 
 def has_backbone(settings: Params) -> bool:
-    return (settings.backbone_folder / "config.json").exists()
+    return Path(Job(settings, "backbone", {}).record).exists()
 
 
 def train_seconds(settings: Params, variant: str) -> float:
     """Seconds of the training loop of a finished run."""
-    return read_json(run_folder(settings, variant) / "costs.json")["train_seconds"]
+    return read_json(paths.costs(variant, SEED))["train_seconds"]
 
 
 def facts(settings: Params, variant: str) -> dict:
     """What a run was trained and evaluated on."""
-    run, metrics = (read_json(run_folder(settings, variant) / file) for file in ("run.json", "metrics.json"))
-    trained = {name: run[name] for name in ("caches", "videos", "pairs", "steps", "parameters")}
+    run, _ = runs.read_run(run_folder(settings, variant))
+    metrics = read_json(run_folder(settings, variant) / "metrics.json")
+    trained = {name: getattr(run, name) for name in ("caches", "videos", "pairs", "steps", "parameters")}
     return trained | {"tested": metrics["videos"], "queries": metrics["queries"]}
 
 
 def copy_run(settings: Params, source: str, target: str) -> None:
-    """The finished run of one variant as that of another, without the similarity matrix."""
+    """The finished run of one variant as that of another, in files that take no further disk."""
     folder, copy = run_folder(settings, source), run_folder(settings, target)
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("similarity.npy"))
-    for file in ("run.json", "metrics.json"):
-        write_json(copy / file, read_json(copy / file) | {"variant": target})
+    shutil.copytree(folder, copy, copy_function=os.link)
+    trained = Job(settings, "train", {"variant": target, "seed": SEED})
+    _copy_record(trained, folder / "run.json", {})
+    evaluated = Job(settings, "evaluate", trained.item)
+    _copy_record(evaluated, folder / "evaluation.json", {str(folder / "run.json"): trained.record})
+
+
+def _copy_record(job: Job, source: Path, moved: dict[str, str]) -> None:
+    """A record as that of another job on the same inputs; `moved`: those that have other paths."""
+    record = Record.read(source)
+    for path in record.provenance.inputs:
+        job.reads(moved.get(path, path))
+    facts = record.facts | {"variant": job.item["variant"]}
+    job.result(digest([record.files, facts]), record.files, **facts).write(job.record)
 
 
 def rows(settings: Params, cache: str, shard: int = 0) -> np.ndarray:
     """The rows of a shard of a cache or of `frames`, memory-mapped [rows, ...]."""
-    return shards.Shard.read(cache_folder(settings, cache) / f"shard-{shard}").array
+    return shards.Shard.read(caches.stems(settings, cache)[shard]).array
 
 
 def rows_by_id(settings: Params, cache: str) -> dict[str, np.ndarray]:
     """Every row of a cache of floats by its id, read into memory."""
-    opened = [shards.Shard.read(cache_folder(settings, cache) / f"shard-{number}") for number in settings.shards]
+    opened = [shards.Shard.read(stem) for stem in caches.stems(settings, cache)]
     return {id: row for shard in opened for id, row in zip(shard.index.id, np.asarray(shard.array), strict=True)}
 
 
 def write_frames(settings: Params, picture: np.ndarray | None) -> None:
     """The frames of every video are `picture` uint8 [T, size, size, 3]; None leaves holes in files of full length."""
-    videos = read_manifest(settings)
     size, count = backbone_config(settings)["preprocess"]["size"], settings.frames.count
-    for shard in settings.shards:
-        ids = videos.shard(shard, len(settings.shards)).videos.video_id
-        keys = {id: f"frames of {id}" for id in ids}
-        stem, shape = cache_folder(settings, caches.FRAMES) / f"shard-{shard}", (count, size, size, 3)
-        shards.build(stem, keys, shape, "uint8", lambda ids: (shards.Item(id, picture, count) for id in ids))
+    videos, records = read_manifest(settings), [Job(settings, name, {}).record for name in ("download", "backbone")]
+    for shard, stem in zip(settings.shards, caches.stems(settings, caches.FRAMES), strict=True):
+        job = Job(settings, "frames", {"shard": shard})
+        for record in records:
+            job.reads(record)
+        keys = {id: f"frames of {id}" for id in videos.shard(shard, len(settings.shards)).videos.video_id}
+        shape, items = (count, size, size, 3), lambda ids: (shards.Item(id, picture, count) for id in ids)
+        shards.seal(shards.build(stem, keys, shape, "uint8", items)[0], job.result)
+
+
+def write_rows(settings: Params, cache: str, shard: int, keys: dict[str, str], row: np.ndarray) -> None:
+    """A shard of a cache whose rows, with these keys by id, are all `row`."""
+    job, stem = Job(settings, "features", {"cache": cache, "shard": shard}), caches.stems(settings, cache)[shard]
+    items = lambda ids: (shards.Item(id, row, 1) for id in ids)  # noqa: E731
+    shards.seal(shards.build(stem, keys, row.shape, row.dtype, items)[0], job.result)
 
 
 def write_noise(settings: Params) -> None:
@@ -187,7 +232,7 @@ def replaced(module: object, name: str, value: object) -> Iterator[None]:
 
 def load_clip(settings: Params) -> Clip:
     """The backbone of a project, on the device of its runs."""
-    return backbone.load(settings.backbone_folder)[0].to(devices.setup(settings.runtime))
+    return backbone.load(paths.backbone(settings.backbone.name))[0].to(devices.setup(settings.runtime))
 
 
 def precision(settings: Params, device: torch.device) -> str:
@@ -196,17 +241,17 @@ def precision(settings: Params, device: torch.device) -> str:
 
 
 def model(clip: Clip, settings: Params, variant: str) -> Retriever:
-    return Retriever(clip, adapters.build(clip, settings, variant))
+    return Retriever(clip, registry.build(clip, settings, variant))
 
 
 def bare_model(clip: Clip) -> Retriever:
     """The backbone with an adapter that changes nothing."""
-    return Retriever(clip, adapters.Adapter())
+    return Retriever(clip, Adapter())
 
 
 def scaled_text_model(clip: Clip) -> Retriever:
     """The backbone with the trained scales of RAP's text side."""
-    return Retriever(clip, adapters.Adapter(text=text_tuner(clip, "scale")))
+    return Retriever(clip, Adapter(text=text_tuner(clip, "scale")))
 
 
 def loss(model: Retriever, settings: Params, video: Batch, text: Batch) -> Tensor:
@@ -222,53 +267,61 @@ class Run:
     """A run that is opened as the train stage opens it, and not trained yet."""
 
     def __init__(self, settings: Params, variant: str):
-        self.experiment = runs.Experiment(settings, variant, 0)
-        self.settings, self.model = settings, self.experiment.model
-        self.device, self.parameters = self.experiment.device, self.experiment.adapter.count
-        self.split = self.experiment.split("train")
-        self.video_bytes = self.experiment.video.nbytes
+        self.settings, self.variant, self.training = settings, variant, settings.training(variant)
+        self.device = devices.setup(settings.runtime)
+        self.model, _ = runs.new_model(settings, variant, SEED, self.device)
+        self.corpus = open_corpus(settings, self.model)
+        self.split, self.video_bytes = self.corpus.split("train"), self.corpus.video.nbytes
+        self.parameters = self.model.adapter.count
 
     @cached_property
-    def pairs(self) -> training.Pairs:
-        return training.Pairs(self.split, self.experiment)
+    def pairs(self) -> Pairs:
+        return Pairs(self.corpus, self.training, SEED)
 
     @property
     def steps(self) -> int:
         return self.pairs.steps
 
     def train(self) -> None:
-        """The loop of the train stage, from the first step to the last."""
-        training.fit(self.experiment, self.pairs, training.State.begin(self.experiment, self.pairs))
+        """The loop of the train stage, from the first step to the last, with its checkpoints."""
+        weights = [p for p in self.model.adapter.parameters() if p.requires_grad]
+        state = State(self.model.adapter, *optimiser(weights, self.steps, self.training))
+        save = partial(state.save, paths.checkpoint(self.variant, SEED), "of a benchmark")
+        fit(self.model, self.pairs, state, self.training, self.settings.runtime, self.variant, save)
 
     def batch(self) -> tuple[Batch, Batch]:
         """Every clip and every caption of the training split, as cached, on the device."""
-        clips = self.experiment.video.batch(self.split.videos)
-        captions = self.experiment.text.batch(self.split.captions.caption_id.tolist())
+        clips = self.corpus.video.batch(self.split.videos)
+        captions = self.corpus.text.batch(self.split.captions.caption_id.tolist())
         return clips.to(self.device), captions.to(self.device)
 
     def list_inputs(self) -> None:
-        """Compute the digests of everything that the run depends on, and the order of its pairs."""
-        assert self.experiment.digests and self.steps
+        """Verify that everything that the run depends on is fresh, and compute the order of its pairs."""
+        job = Job(self.settings, "train", {"variant": self.variant, "seed": SEED})
+        for record in self.corpus.records(self.settings):
+            job.reads(record)
+        assert job.provenance.digest and self.steps
 
 
 def videos_in(folder: Path) -> list[Path]:
     """The video files of a folder."""
-    from rap.data.benchmark import SUFFIXES
+    from rap.data.videos import SUFFIXES
 
     return [file for file in sorted(folder.iterdir()) if file.suffix and file.suffix in SUFFIXES]
 
 
 def published_lengths(dataset: str) -> tuple[int, int]:
     """Frames and words of published results on a dataset; those of MSR-VTT for an unknown name."""
-    from rap.data.datasets import DATASETS
+    from rap.data.datasets import names
+    from rap.data.registry import info
 
-    usual = DATASETS.get(dataset, DATASETS["msrvtt"])
+    usual = info(dataset if dataset in names() else "msrvtt")
     return usual.frames, usual.max_words
 
 
 def decoder(frames: Frames, preprocess: dict) -> Callable[[Path], np.ndarray]:
     """How the frames stage decodes a file: to uint8 [T, size, size, 3]. `preprocess`: of the backbone's config."""
-    from rap.frames.stage import decode, prepare
+    from rap.frames.decode import decode, prepare
 
     return partial(decode, recipe=prepare(frames, preprocess, "benchmarks"))
 

@@ -16,7 +16,7 @@ import yaml
 from lib import ours
 from lib.report import ROOT
 from rap import params
-from rap.clip.backbone import DEMO, demo_config, open_clip_config
+from rap.clip.backbone import DEMO, open_clip_config
 from rap.clip.towers import Clip
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
@@ -50,7 +50,7 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
 def config(name: str) -> dict:
     """The config of the demo's backbone, or of an open_clip model."""
     if name == DEMO:
-        return demo_config()
+        return read_json(ROOT / "src/rap/demo/demo-vit.json")
     kept = BACKBONES / f"{name}.json"
     return read_json(kept) if kept.exists() else open_clip_config(name, "openai")
 

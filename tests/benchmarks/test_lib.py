@@ -13,8 +13,6 @@ from workbench import ROOT, workplace  # noqa: F401
 
 from rap.clip.backbone import DEMO, open_clip_config
 from rap.features.cache import Cache
-from rap.files import read_json
-from rap.shards import Item, build
 
 
 @pytest.fixture
@@ -94,19 +92,21 @@ def test_stored_configs_equal_those_of_open_clip(name):
 
 
 def test_the_features_stage_accepts_noise_and_replaces_it_for_other_weights(toy):
-    from lib import ours
+    from lib import ours, projects
 
     for cache in toy.features.caches:
         assert " rows, 0 computed, 0 failed" in ours.make_cache(toy, cache, 0)
     array = ours.rows(toy, "video-4")
     assert array.shape == (6, 2, 1, 128) and array.dtype == np.float16 and array.std() > 0.9
-    weights = toy.backbone_folder / "config.json"
-    weights.write_text(weights.read_text().replace(read_json(weights)["digest"], "other"))
+    ours.write_backbone(toy, projects.random_clip(other := projects.config(DEMO)).double(), other)
+    ours.write_frames(toy, None)
     assert " 6 rows, 6 computed, 0 failed" in ours.make_cache(toy, "video-4", 0)
 
 
 def test_frames_with_holes_take_no_disk(toy):
-    for file in (toy.data / "frames").glob("*.npy"):
+    from lib import ours
+
+    for file in ours.cache_folder(toy, "frames").glob("*.npy"):
         assert file.stat().st_blocks * 512 < file.stat().st_size / 2
 
 
@@ -123,9 +123,7 @@ def test_a_batch_maps_its_own_rows_only(toy):
 
     row = np.ones((1 << 18,), np.float32)
     for shard in toy.shards:
-        keys = {f"v{shard}-{n}": "key" for n in range(22)}
-        stem = ours.cache_folder(toy, "video-all") / f"shard-{shard}"
-        build(stem, keys, row.shape, row.dtype, lambda ids: (Item(id, row, 1) for id in ids))
+        ours.write_rows(toy, "video-all", shard, {f"v{shard}-{n}": "key" for n in range(22)}, row)
     cache = Cache(toy, "video-all", ours.load_clip(toy).visual)
     before = mapped()
     cache.batch(["v1-1", "v2-6"])

@@ -6,6 +6,7 @@ model.texts(["a dog jumps"]) @ model.videos(["clip.mp4"]).T
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from rap.clip.towers import INPUT, Clip
 from rap.errors import UserError
 from rap.features.cache import Batch
 from rap.files import digest, digest_file
-from rap.frames.decode import Recipe, decode, prepare
-from rap.frames.ffmpeg import VideoError
 from rap.params import Frames, Params, parse
 from rap.retrieval import adapter_file
 from rap.retrieval.model import Retriever
+
+if TYPE_CHECKING:  # what decodes videos is imported where it is used: captions need none of it
+    from rap.frames.decode import Recipe
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Pretrained:
     digest: str
     header: dict
     tokenizer: dict
-    recipe: Recipe
+    recipe: "Recipe"
 
     @torch.no_grad()
     def texts(self, captions: list[str]) -> Tensor:
@@ -55,6 +57,9 @@ class Pretrained:
         return torch.cat([self._video(Path(file)) for file in files])
 
     def _video(self, file: Path) -> Tensor:
+        from rap.frames.decode import decode
+        from rap.frames.ffmpeg import VideoError
+
         self.refuse_conditioned()
         try:
             frames = decode(file, self.recipe)
@@ -105,5 +110,7 @@ def untrained(params: Params, variant: str) -> Pretrained:
 
 
 def _assemble(clip: Clip, config: dict, adapter: Adapter, name: str, about: dict) -> Pretrained:
+    from rap.frames.decode import prepare
+
     recipe = prepare(Frames(**about["frames"]), config["preprocess"], config["name"])
     return Pretrained(Retriever(clip, adapter).eval(), name, about, config["tokenizer"], recipe)

@@ -162,11 +162,11 @@ def _plain(node: Any) -> Any:
         return [_plain(item) for item in node]
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind"}
-    body = fields.get("body")
+    filled = {name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind"}
+    body = filled.get("body", [])
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _is_docstring(body):
-        fields["body"] = body[1:]
-    return [type(node).__name__, *([name, _plain(value)] for name, value in fields.items())]
+        filled["body"] = body[1:]
+    return [type(node).__name__, *([name, _plain(value)] for name, value in filled.items())]
 
 
 def _is_docstring(body: Any) -> bool:

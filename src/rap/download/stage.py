@@ -1,4 +1,4 @@
-"""The download stage: the dataset's videos in place, each looked at and digested, and the manifest that lists them."""
+"""The download stage: fetch the missing videos, inspect and digest each, write the manifest."""
 
 import math
 import sys
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 
 
 def run(job: "Job", retry_dead: bool = False) -> str:
-    """Bring what `download` names and the folder lacks; write data/DATASET/manifest/{videos,captions}.parquet.
+    """Fetch what `download` names and the folder lacks; write data/DATASET/manifest/.
 
-    A video that is absent or cannot be opened keeps its row, with status failed and the reason, and goes to stderr in
-    one line. Raises UserError if more than `dataset.max_failed` of them fail; then there is no manifest, an older
-    one's included, so that no later stage takes an incomplete download for a finished one. Videos that are there stay
-    where they are. What is gone for good is asked for once, and again only if `retry_dead`.
+    A video that is missing or cannot be opened keeps its row, with status failed and the reason, and is reported on
+    stderr in one line. Raises UserError if more than `dataset.max_failed` of them fail. Then there is no manifest, not
+    even an older one, so that no later stage takes an incomplete download for a finished one. Videos that are present
+    are not touched. Dead links are requested once, and again only with `retry_dead`.
     """
     params = job.params
     settings, source = params.download, registry.videos_folder(params)
-    with workplace(source) if settings.archives or settings.videos or settings.pages else nullcontext() as work:
+    fetches = settings.archives or settings.videos or settings.pages
+    with workplace(source) if fetches else nullcontext(source) as work:
         brought = archives.bring(settings, source, work)
         manifest = registry.prepare(params)
         found = missing.bring(params, manifest.videos, source, work, retry_dead)
     folder = paths.manifest(params.dataset.name)
     job.reads_external()
-    videos = look_at(manifest.videos, source, params.runtime.workers, found.lost)
+    videos = inspect(manifest.videos, source, params.runtime.workers, found.lost)
     failed = videos[videos.status == "failed"]
     if len(failed) > params.dataset.max_failed * len(videos):
         Manifest.remove(folder)
@@ -56,15 +57,15 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *registry.departures(params)])
 
 
-def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:
-    """Fill in digest, duration, status and reason; a file is read once, however many clips it has.
+def inspect(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:
+    """Fill in digest, duration, status and reason. A file is read once, however many clips it has.
 
-    `lost` says of paths why they could not be brought.
+    `lost`: why files could not be fetched, by path.
     """
     names = list(dict.fromkeys(videos.path))
     pool = ThreadPoolExecutor(workers)
     try:
-        seen = pool.map(lambda path: Look(reason=lost[path]) if path in lost else _examine(folder / path), names)
+        seen = pool.map(lambda path: Inspection(reason=lost[path]) if path in lost else _examine(folder / path), names)
         found = dict(zip(names, tqdm(seen, desc="inspect videos", total=len(names), unit="video"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -77,17 +78,17 @@ def look_at(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, st
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a file shows of itself, or the reason why it cannot be used. The duration is in seconds."""
+class Inspection:
+    """The digest and the duration in seconds of a usable file, or the reason why it is not usable."""
 
     digest: str = ""
     duration: float = math.nan
     reason: str = ""
 
 
-def _examine(path: Path) -> Look:
+def _examine(path: Path) -> Inspection:
     try:
         span = probe(path)
-        return Look(digest_file(path), span.end - span.start)
+        return Inspection(digest_file(path), span.end - span.start)
     except VideoError as error:
-        return Look(reason=str(error))
+        return Inspection(reason=str(error))

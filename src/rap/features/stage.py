@@ -101,8 +101,8 @@ def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: 
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
     depth, tower, words = position(cache, clip.text), clip.text, params.features.max_words
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
-    shape = {INPUT: (words,), tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}
-    shape = shape.get(depth, (words, tower.width))
+    shapes: dict[int, tuple[int, ...]] = {INPUT: (words,), tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}
+    shape = shapes.get(depth, (words, tower.width))
 
     def read(ids: list[str]) -> Batch:
         tokens, lengths = tokenize([text[id] for id in ids], config["tokenizer"], words)
@@ -122,7 +122,7 @@ def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator
     inputs = prefetch(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
     started = (_start(params, work, ids, batch) for ids, batch in zip(rounds, inputs, strict=True))
     with tqdm(total=len(good), desc=title, unit="row", leave=False) as bar:
-        for finish, _ in pairwise(chain(started, [None])):  # the next batch starts before this one is awaited
+        for finish, _ in pairwise(chain(started, [list])):  # the next batch starts before this one is awaited
             items = finish()
             yield from items
             bar.update(len(items))
@@ -136,16 +136,16 @@ def _start(params: Params, work: Work, ids: list[str], batch: Batch) -> Callable
         with autocast(params.runtime, device):
             x = packed(prefix(work.tower, batch.x, batch.length, work.depth), params.features.dtype)
     counts = [len(ids[start : start + work.batch]) for start in range(0, work.batch * distributed.size(), work.batch)]
-    x, length = (distributed.collected(part, counts) for part in (x, batch.length))
-    if x is None:
+    rows, length = (distributed.collected(part, counts) for part in (x, batch.length))
+    if rows is None or length is None:
         return list
-    x = x.to("cpu", non_blocking=True)  # from a GPU, into pinned memory
+    rows = rows.to("cpu", non_blocking=True)  # from a GPU, into pinned memory
     done = torch.cuda.current_stream().record_event() if device.type == "cuda" else None
 
     def finish() -> list[Item]:
         if done:
             done.synchronize()
-        return [Item(id, row, valid) for id, row, valid in zip(ids, x.numpy(), length.tolist(), strict=True)]
+        return [Item(id, row, valid) for id, row, valid in zip(ids, rows.numpy(), length.tolist(), strict=True)]
 
     return finish
 

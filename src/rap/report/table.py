@@ -65,7 +65,7 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
         "protocol",
     ]
     rows = groups[facts].first().assign(seeds=groups.size())
-    figures = {}
+    figures: dict[str, pd.Series] = {}
     for metric in _metrics(runs):
         figures |= {f"{metric}_mean": groups[metric].mean(), f"{metric}_std": groups[metric].std(ddof=1)}
     return rows.assign(**figures).reset_index()[["variant", *facts, "seeds", *figures]]

@@ -33,7 +33,10 @@ if TYPE_CHECKING:  # importing mlflow takes seconds
     from mlflow import MlflowClient
 
 Stage = Literal["train", "evaluate"]
-FILES = {"train": ("run.json", "history.csv"), "evaluate": ("run.json", "metrics.json", "evaluation.json")}
+FILES: dict[Stage, tuple[str, ...]] = {
+    "train": ("run.json", "history.csv"),
+    "evaluate": ("run.json", "metrics.json", "evaluation.json"),
+}
 SETTINGS = {  # set before the import; a user's own setting wins
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -140,7 +143,7 @@ class _Store:
         found = client.get_experiment_by_name(experiment)
         if found:
             return client, found.experiment_id
-        artifacts = self.database and (self.database.parent / "mlartifacts" / experiment).as_uri()
+        artifacts = (self.database.parent / "mlartifacts" / experiment).as_uri() if self.database else None
         note = "Compare a table: filter tags.table1 = 'yes' and tags.stage = 'evaluate', then group by variant."
         return client, client.create_experiment(experiment, artifacts, {"mlflow.note.content": note})
 

@@ -125,7 +125,7 @@ def open_clip_config(name: str, pretrained: str | None) -> dict:
     vision, text = model["vision_cfg"], model["text_cfg"]
     strange = [*sorted(set(vision) - VISION_KEYS), *sorted(set(text) - TEXT_KEYS)]
     if strange or not isinstance(vision["layers"], int):
-        raise UserError(f"backbone.name: {name} is not a plain ViT CLIP ({', '.join(strange)}); use ViT-B-32, say")
+        raise UserError(f"backbone.name: {name} is not a plain ViT CLIP ({', '.join(strange)}); use e.g. ViT-B-32")
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     model["quick_gelu"] = model.get("quick_gelu", False) or tag.get("quick_gelu", False)
     preprocess = {

@@ -219,5 +219,5 @@ def test_merged_frames_are_means_of_nearest_patches():
 
 def test_learnt_words_that_do_not_fit_are_refused(project):
     clip, model = make(project, "coop", {"coop": {"words": 9}})
-    with pytest.raises(UserError, match=r"coop\.words: 9 words"):
+    with pytest.raises(UserError, match=r"coop\.words: 9 words and captions of 12 exceed"):
         model.text(Cache(project, "text-ids", clip.text).batch(["v0#0"]))

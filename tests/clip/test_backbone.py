@@ -1,4 +1,4 @@
-"""The backbone stage on real files: what it accepts, what it refuses, in one line each."""
+"""The backbone stage on real files: the inputs that it accepts, and a one-line error for the others."""
 
 import do
 import open_clip
@@ -63,13 +63,13 @@ def test_weights_of_another_model_are_refused(project, tmp_path):
     ("wanted", "message"),
     [
         ({"name": "ViT-B-23"}, "no model 'ViT-B-23'; did you mean 'ViT-B-32'?"),
-        ({"name": "RN50", "weights": "w.pt"}, "RN50 is no plain ViT CLIP"),
+        ({"name": "RN50", "weights": "w.pt"}, "RN50 is not a plain ViT CLIP"),
         ({"name": "ViT-B-32"}, "ViT-B-32 has no weights; set backbone.weights to a file or backbone.pretrained"),
-        ({"name": "ViT-B-32", "weights": "absent.pt"}, "absent.pt is not there; put the weights file there"),
+        ({"name": "ViT-B-32", "weights": "absent.pt"}, "absent.pt is missing; put the weights file there"),
         ({"name": "ViT-B-32", "weights": "text.pt"}, "text.pt cannot be read as weights"),
         ({"name": "ViT-B-32", "weights": "list.pt"}, "list.pt cannot be read as weights"),
         ({"name": "ViT-B-32", "pretrained": "openia"}, "no tag 'openia'; did you mean 'openai'?"),
-        ({"name": "ViT-B-32", "pretrained": "openai"}, "could not be had .* set backbone.weights to the file"),
+        ({"name": "ViT-B-32", "pretrained": "openai"}, "download failed .* set backbone.weights to the file"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(project, tmp_path, wanted, message):

@@ -1,4 +1,4 @@
-"""Our towers against open_clip's own model, and cut at every depth."""
+"""The towers equal open_clip's model, also when they stop and resume at any depth."""
 
 import open_clip
 import pytest
@@ -14,7 +14,7 @@ CAPTIONS = ["a dog jumps", "two cats run along a very long red wall of bricks, d
 
 @pytest.fixture(scope="module", params=["ViT-B-32", "ViT-B-16", "ViT-B-32-quickgelu"])
 def pair(request):
-    """open_clip's model with random weights, and ours with the same."""
+    """open_clip's model with random weights, and our Clip with the same weights."""
     torch.manual_seed(0)
     theirs = open_clip.create_model(request.param).eval()
     return theirs, backbone.build(backbone.open_clip_config(request.param, None), theirs.state_dict(), "open_clip")

@@ -1,4 +1,4 @@
-"""Weights from where users have them: OpenAI's archives, the caches of open_clip and of the hub, a hub that answers."""
+"""Weights from all sources: OpenAI's archives, the caches of open_clip and of the hub, a hub on this machine."""
 
 import json
 import os
@@ -36,7 +36,7 @@ MODEL = {
 
 @pytest.fixture
 def known(tmp_path, monkeypatch):
-    """A small model with a tag, of which open_clip knows an address and a place on the hub; nothing is there yet."""
+    """Register a small model and a tag in open_clip, with a URL and a hub repository; neither has a file yet."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / f"{NAME}.json").write_text(json.dumps(MODEL))
     open_clip.add_model_config(tmp_path / "configs")
@@ -56,7 +56,7 @@ def model(known):
 
 
 def archive(model: nn.Module, path: Path) -> Path:
-    """The model as a TorchScript archive, as OpenAI publishes theirs."""
+    """Save the model as a TorchScript archive, as OpenAI does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(model, (torch.zeros(1, 3, 32, 32), torch.zeros(1, 8, dtype=torch.long)), strict=False)
@@ -65,7 +65,7 @@ def archive(model: nn.Module, path: Path) -> Path:
 
 
 def store(**wanted) -> tuple[dict, dict]:
-    """config.json and the weights that the backbone stage makes of `wanted`."""
+    """Run the backbone stage on `wanted`: config.json and the weights."""
     settings = tiny.project(Path(), backbone={"name": NAME, "pretrained": None, "weights": None} | wanted)
     folder = paths.backbone(settings.backbone.name)
     (folder / "backbone.json").unlink()  # so that the stage runs
@@ -98,7 +98,7 @@ class Trap:
         return (open, ("sprung", "w"))
 
 
-def test_nothing_that_an_archive_says_is_executed(known, model, tmp_path):
+def test_no_code_of_an_archive_is_executed(known, model, tmp_path):
     good = archive(model, tmp_path / "good.pt")
     with zipfile.ZipFile(good) as source, zipfile.ZipFile("bad.pt", "w") as target:
         for name in source.namelist():
@@ -114,14 +114,14 @@ def test_openais_archive_loads_with_its_activation_and_not_without(known, model,
     config, stored = store(weights="mine.pt", pretrained=TAG)
     assert config["model"]["quick_gelu"] and same(stored, model)
     assert config["source"] == {"file": "mine.pt", "digest": digest_file(file)}
-    with pytest.raises(UserError, match=r"mine.pt: .*QuickGELU.*set backbone.pretrained: openai beside"):
+    with pytest.raises(UserError, match=r"mine.pt: .*QuickGELU.*set backbone.pretrained: openai in addition"):
         store(weights="mine.pt")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_half_precision_becomes_float32_and_facts_among_the_weights_are_left_out(known, model, tmp_path):
+def test_half_precision_becomes_float32_and_settings_among_the_weights_are_dropped(known, model, tmp_path):
     for name in weights.EXTRAS:
-        model.__dict__.pop(name, None)  # open_clip has some of them as plain numbers
+        model.__dict__.pop(name, None)  # open_clip stores some of them as plain numbers
         model.register_buffer(name, torch.tensor(32))
     file = archive(model.half().float(), tmp_path / "whole.pt")
     torch.jit.load(file).half().save(tmp_path / "half.pt")
@@ -150,12 +150,12 @@ def test_an_archive_in_open_clips_cache_is_used_if_its_digest_is_right(known, mo
     assert same(store(pretrained=TAG)[1], model)
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     damaged = digest_file(file)
-    with pytest.raises(UserError, match=r"could not be had .*checksum does not match"):
+    with pytest.raises(UserError, match=r"download failed .*checksum does not match"):
         store(pretrained=TAG)
     assert digest_file(file) == damaged
 
 
-def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(known, monkeypatch):
+def test_without_a_network_the_error_names_the_download_and_its_place(known, monkeypatch):
     known["url"] = "https://openaipublic.invalid/clip/models/0123/tiny.pt"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -167,7 +167,7 @@ def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(known
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as its client asks for."""
+    """The requests of the hub's client that this test needs."""
 
     body: bytes
 
@@ -186,7 +186,7 @@ class Hub(BaseHTTPRequestHandler):
     def log_message(self, *_): ...
 
 
-def test_a_hub_that_answers_is_asked(known, model, tmp_path):
+def test_a_reachable_hub_is_used(known, model, tmp_path):
     save_file(model.state_dict(), "served.safetensors")
     Hub.body = Path("served.safetensors").read_bytes()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)

@@ -116,7 +116,7 @@ def test_training_in_two_processes_follows_training_in_one(project):
     tiny.cache(project(2))
     start("rap.cli", "train", "--variant", "rap", "--seed", "0")
     both = pd.read_csv(folder / "history.csv")
-    assert json.loads((folder / "run.json").read_text())["steps"] == len(both) == len(alone)
+    assert json.loads((folder / "run.json").read_text())["facts"]["steps"] == len(both) == len(alone)
     np.testing.assert_allclose(both.loss, alone.loss, rtol=1e-4)
     np.testing.assert_allclose(both.grad_norm, alone.grad_norm, rtol=1e-3)
 

@@ -1,5 +1,6 @@
-"""Methods, one per file. To add one, add a file that registers a builder: every stage and test then knows it.
+"""Methods, one per file. To add a method, add a file that registers a builder; all stages and tests then include it.
 
-A method is an Adapter (base.py): a Tuner for each tower (rap.clip.towers), made by a builder from the backbone and the
-option groups of the method. The groups are pydantic models, so the method itself validates its part of params.yaml.
+A method is an Adapter (base.py) with a Tuner for each tower (rap.clip.towers). Its builder makes the adapter from the
+backbone and the method's option groups. The groups are pydantic models, so each method validates its own part of
+params.yaml.
 """

@@ -10,14 +10,14 @@ from rap.clip.towers import Block, Clip, Context, Tuner
 
 
 class Head(nn.Module):
-    """What a method does with frame embeddings [B, T, E] of clips with `length` [B] frames. The base class: nothing."""
+    """Transforms the frame embeddings [B, T, E] of clips with `length` [B] valid frames. The base class: identity."""
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
         return x
 
 
 class Adapter(nn.Module):
-    """What a method trains: edits of the towers, a `head` on the frame embeddings, or a whole `clip` of its own."""
+    """The trained part of a method: tuners of the towers, a `head` on the frame embeddings, or a trainable `clip`."""
 
     def __init__(
         self,
@@ -31,12 +31,12 @@ class Adapter(nn.Module):
 
     @property
     def count(self) -> int:
-        """Trainable parameters."""
+        """The number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
 class Stack(Tuner):
-    """Several tuners in one tower, applied in order at every site."""
+    """Several tuners of one tower, applied in order at every site."""
 
     def __init__(self, *tuners: Tuner):
         super().__init__()

@@ -1,4 +1,4 @@
-"""BitFit: the biases alone."""
+"""BitFit: trains only the biases."""
 
 from rap.adapters.base import Adapter, Stack
 from rap.adapters.layers import Channels
@@ -17,8 +17,8 @@ def shifts(tower: Tower) -> Stack:
 def build(clip: Clip, frames: int) -> Adapter:
     """Every bias of the blocks and of the last norm, both towers (BitFit, Ben Zaken et al. 2022)
 
-    A bias is trained as its difference from the frozen one. The bias of the video tower's first norm is the shift at
-    the input of block 0, so the cache at depth 0 serves.
+    Each bias is trained as the difference from the frozen bias. The bias of the video tower's first norm equals a shift
+    at the input of block 0, so training can start from the cache at depth 0.
     Parameters: for each tower 11 D a block and D for the last norm; D for the video tower's first norm.
     """
     first_norm = Channels(clip.visual, ("input",), [0], scale=False)

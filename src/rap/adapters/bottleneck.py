@@ -1,4 +1,4 @@
-"""Bottleneck adapters: a small MLP with a residual after attention and after the FFN."""
+"""Bottleneck adapters: small residual MLPs after attention and after the FFN."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
-from rap.clip.towers import Clip, Tower, Tuner
+from rap.clip.towers import Clip, Context, Tower, Tuner
 from rap.params import Section
 
 
@@ -34,6 +34,8 @@ class Bottleneck(nn.Module):
 
 
 class Bottlenecks(Tuner):
+    """A bottleneck at each of the options' sites in every block."""
+
     first_block = 0
 
     def __init__(self, tower: Tower, options: Options):
@@ -41,7 +43,7 @@ class Bottlenecks(Tuner):
         names = [f"{site}-{layer}" for layer in range(tower.layers) for site in options.sites]
         self.parts = nn.ModuleDict({name: Bottleneck(tower.width, options.width) for name in names})
 
-    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context) -> Tensor:
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         name = f"{site}-{layer}"
         return self.parts[name](x) if name in self.parts else x
 
@@ -50,6 +52,6 @@ class Bottlenecks(Tuner):
 def build(clip: Clip, frames: int, bottleneck: Options) -> Adapter:
     """Bottleneck adapters after attention and FFN, both towers (Houlsby et al. 2019)
 
-    Parameters: for each tower, block and site 2 D w + D + w, w the bottleneck's width.
+    Parameters: for each tower, block and site 2 D w + D + w, where w is the width of the bottleneck.
     """
     return Adapter(Bottlenecks(clip.visual, bottleneck), Bottlenecks(clip.text, bottleneck))

@@ -1,4 +1,4 @@
-"""CoOp: learnt words before the caption."""
+"""CoOp: learnt word embeddings before the caption."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ class Options(Section):
 
 
 class Words(Tuner):
-    """Tokens put in after the start token; the caption's words move on to the next positional embeddings."""
+    """Inserts learnt tokens after the start token; the caption's words use the following positional embeddings."""
 
     first_block = 0
 
@@ -33,8 +33,8 @@ class Words(Tuner):
         longest = x.shape[1] + count
         if longest > len(place):
             raise UserError(
-                f"coop.words: {count} words before captions of {x.shape[1]} do not fit the {len(place)} of the text "
-                "tower; lower coop.words or features.max_words"
+                f"coop.words: {count} words and captions of {x.shape[1]} exceed the text tower's {len(place)} "
+                "positions; lower coop.words or features.max_words"
             )
         context.length = context.length + count
         learnt = (self.words + place[1 : count + 1]).expand(len(x), -1, -1)
@@ -46,6 +46,6 @@ class Words(Tuner):
 def build(clip: Clip, frames: int, coop: Options) -> Adapter:
     """Learnt context words before every caption (CoOp, Zhou et al. 2022)
 
-    Parameters: D_t a word.
+    Parameters: D_t per word.
     """
     return Adapter(text=Words(clip.text, coop.words))

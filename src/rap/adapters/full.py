@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of both towers."""
+"""Full fine-tuning: trains every weight of both towers."""
 
 import copy
 
@@ -8,13 +8,13 @@ from rap.clip.towers import INPUT, Clip, Tuner
 
 
 class Whole(Tuner):
-    """Touches the tower from its input on, so that nothing can be cached."""
+    """Marks the whole tower as edited, so that training starts from its input, not from a cache."""
 
     first_block = INPUT
 
 
 def whole(clip: Clip) -> Adapter:
-    """A copy of the backbone to train, the logit scale excepted: it is frozen for every method (DESIGN section 4)."""
+    """A trainable copy of the backbone. The logit scale stays frozen, as in every method (DESIGN section 4)."""
     own = copy.deepcopy(clip).requires_grad_(True)
     own.logit_scale.requires_grad_(False)
     return Adapter(Whole(), Whole(), own)
@@ -24,6 +24,6 @@ def whole(clip: Clip) -> Adapter:
 def build(clip: Clip, frames: int) -> Adapter:
     """Full fine-tuning of both towers (CLIP4Clip-meanP, Luo et al. 2021)
 
-    Parameters: all of CLIP but the logit scale.
+    Parameters: all of CLIP except the logit scale.
     """
     return whole(clip)

@@ -101,7 +101,7 @@ def basis(frames: int, options: Options) -> Tensor:
 def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
     """LoRM only: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
 
-    Parameters, `time`: 2 r (T + D) a block and site; `time_space`: 2 r (T + N + 1 + D) a block and site;
-    `time_layer`: 2 r (T + L + D) a site; 2 r (T + D) for the site `ln_post`; 2 D for each block of the text tower.
+    Parameters: 2 r (T + D) per block and site for `time`; 2 r (T + N + 1 + D) per block and site for `time_space`;
+    2 r (T + L + D) per site for `time_layer`; 2 r (T + D) for the site `ln_post`; 2 D per block of the text tower.
     """
     return Adapter(LoRM(clip.visual, frames, lorm), text_tuner(clip, lorm.text))

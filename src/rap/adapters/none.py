@@ -1,4 +1,4 @@
-"""Nothing: CLIP as it is."""
+"""Zero-shot CLIP: trains nothing."""
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register

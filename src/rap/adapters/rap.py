@@ -3,7 +3,8 @@
 from rap.adapters.asa import ASA
 from rap.adapters.asa import Options as AsaOptions
 from rap.adapters.base import Adapter, Stack
-from rap.adapters.lorm import LoRM, text_tuner
+from rap.adapters.layers import text_tuner
+from rap.adapters.lorm import LoRM
 from rap.adapters.lorm import Options as LormOptions
 from rap.adapters.registry import register
 from rap.clip.towers import Clip
@@ -13,7 +14,7 @@ from rap.clip.towers import Clip
 def build(clip: Clip, frames: int, lorm: LormOptions, asa: AsaOptions) -> Adapter:
     """RAP: low-rank modulation and asynchronous self-attention (Cao et al., ACL 2024 Findings)
 
-    Parameters: those of LoRM and of ASA in the video tower; the text tower's part once, as `lorm.text` says.
+    Parameters: those of LoRM and of ASA in the video tower; those of the text tower once, as set by `lorm.text`.
     """
     video = Stack(LoRM(clip.visual, frames, lorm), ASA(clip.visual, frames, asa))
     return Adapter(video, text_tuner(clip, lorm.text))

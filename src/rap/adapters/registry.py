@@ -1,6 +1,6 @@
-"""The methods by name: NAME is rap/adapters/NAME.py, imported when it is asked for and not before.
+"""The registry of methods. Method NAME is the file rap/adapters/NAME.py, which is imported on demand.
 
-So a run depends on the source code of its own method, and importing this file does not import torch.
+So a run depends only on the source code of its own method, and importing this module does not import torch.
 """
 
 from collections.abc import Callable
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from rap.adapters.base import Adapter
     from rap.clip.towers import Clip
 
-SHARED = {"base", "layers", "registry"}  # files of the folder that are not methods
+SHARED = {"base", "layers", "registry"}  # files in this folder that are not methods
 
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: its builder, its option groups by name, and one line that names it and its authors."""
+    """A registered method: its builder, its option groups by name, and a one-line description with its authors."""
 
     name: str
     build: "Callable[..., Adapter]"
     groups: dict[str, type[Section]]
     about: str
-    identity: bool  # whether it leaves CLIP unchanged at step 0
+    identity: bool  # whether the method leaves CLIP unchanged at step 0
 
 
 _methods: dict[str, Method] = {}
 
 
 def register(name: str, identity: bool = True, **groups: type[Section]) -> Callable:
-    """Register a builder `(clip, frames, **groups) -> Adapter`, in the file NAME.py.
+    """Register the builder `(clip, frames, **groups) -> Adapter` of method `name`, in the file NAME.py.
 
-    The first line of the builder's docstring describes the method. Raises ValueError in another file.
+    The first line of the builder's docstring describes the method. Raises ValueError if the file has another name.
     """
 
     def add(build: "Callable[..., Adapter]") -> "Callable[..., Adapter]":
@@ -50,23 +50,23 @@ def register(name: str, identity: bool = True, **groups: type[Section]) -> Calla
 
 
 def names() -> list[str]:
-    """The names of all methods, in alphabetical order. Imports none."""
+    """The names of all methods, in alphabetical order. Imports no method."""
     return sorted(found.name for found in iter_modules(rap.adapters.__path__) if found.name not in SHARED)
 
 
 def method(name: str) -> Method:
-    """A method by its name. Raises KeyError if its file registers none."""
+    """Import a method by name. Raises ModuleNotFoundError without its file, KeyError if the file registers nothing."""
     import_module(f"{rap.adapters.__name__}.{name}")
     return _methods[name]
 
 
 def methods() -> dict[str, Method]:
-    """All methods by name."""
+    """All methods by name. Imports all."""
     return {name: method(name) for name in names()}
 
 
 def options(params: Params, variant: str) -> dict[str, Section]:
-    """The validated option groups of a variant. Raises UserError with the path of the first mistake."""
+    """The validated option groups of a variant. Raises UserError with the path of the first invalid key."""
     chosen, where = params.variant(variant), f"params.yaml: {params.path(variant)}"
     if chosen.adapter not in names():
         raise UserError(f"{where}.adapter: no method {chosen.adapter!r}{hint(chosen.adapter, names())}")
@@ -78,7 +78,7 @@ def options(params: Params, variant: str) -> dict[str, Section]:
 
 
 def build(clip: "Clip", params: Params, variant: str) -> "Adapter":
-    """The fresh adapter of a variant, for a backbone. Random initialisation uses torch's global random state."""
+    """Build the untrained adapter of a variant for a backbone. Initialisation draws from torch's global generator."""
     return method(params.variant(variant).adapter).build(clip, params.frames.count, **options(params, variant))
 
 

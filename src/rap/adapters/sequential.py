@@ -18,7 +18,7 @@ from rap.params import Section
 class Options(Section):
     head: Literal["lstm", "transformer"] = "transformer"
     layers: Annotated[int, Field(gt=0)] = 1
-    tune: Literal["none", "full"] = "full"  # what of CLIP is trained beside the head
+    tune: Literal["none", "full"] = "full"  # the part of CLIP that is trained with the head
 
 
 class Lstm(Head):
@@ -51,7 +51,7 @@ class Transformer(Head):
 
 
 class Embeddings(Tuner):
-    """Leaves the tower as it is, and starts from its embeddings."""
+    """Edits nothing; training starts from the tower's cached embeddings."""
 
     def __init__(self, clip: Clip):
         super().__init__()
@@ -62,9 +62,9 @@ class Embeddings(Tuner):
 def build(clip: Clip, frames: int, sequential: Options) -> Adapter:
     """An LSTM or a Transformer on the frame embeddings (CLIP4Clip seqLSTM and seqTransf, Luo et al. 2021)
 
-    The paper starts the Transformer from weights of CLIP; ours starts at random.
-    Parameters a layer, E the width of the joint space: LSTM 8 E^2 + 8 E, Transformer 12 E^2 + 13 E, and once T E for
-    its positions; with `tune: full` those of full fine-tuning besides.
+    The paper initialises the Transformer from CLIP's weights; here its initialisation is random.
+    Parameters per layer, where E is the width of the joint space: LSTM 8 E^2 + 8 E, Transformer 12 E^2 + 13 E, plus
+    once T E for its positions; with `tune: full`, plus those of full fine-tuning.
     """
     width, layers = clip.embed_dim, sequential.layers
     head = Lstm(width, layers) if sequential.head == "lstm" else Transformer(width, layers, frames)

@@ -1,4 +1,4 @@
-"""SSF: a scale and a shift per channel. Blind to time: every frame is treated alike."""
+"""SSF: a scale and a shift per channel. Time-blind: the same for every frame."""
 
 from typing import Literal
 
@@ -23,6 +23,6 @@ class Options(Section):
 def build(clip: Clip, frames: int, ssf: Options) -> Adapter:
     """Scale and shift after every operation of both towers (SSF, Lian et al. 2022)
 
-    Parameters: for each tower and block, twice the channels of the chosen sites: 22 D for all six after an operation.
+    Parameters: for each tower and block, twice the channels of the chosen sites; 22 D for the default six.
     """
     return Adapter(Channels(clip.visual, ssf.sites), Channels(clip.text, ssf.sites))

@@ -1,4 +1,4 @@
-"""ST-Adapter: bottlenecks that look at the neighbouring frames."""
+"""ST-Adapter: bottlenecks with a convolution over neighbouring frames."""
 
 from typing import Annotated
 
@@ -16,11 +16,11 @@ from rap.params import Section
 
 class Options(Section):
     width: Annotated[int, Field(gt=0)] = 16
-    reach: Annotated[int, Field(ge=0)] = 1  # frames to either side: a kernel of 2 reach + 1 over time
+    reach: Annotated[int, Field(ge=0)] = 1  # frames on either side: the kernel has 2 reach + 1 frames
 
 
 class Temporal(nn.Module):
-    """x + up(conv(down(x))), conv depth-wise over time at every place; `up` is zero at step 0: an identity."""
+    """x + up(GELU(conv(down(x)))). conv is depth-wise over time; `up` is zero at step 0: an identity."""
 
     def __init__(self, width: int, hidden: int, reach: int):
         super().__init__()
@@ -31,7 +31,7 @@ class Temporal(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
-        """Tokens [B, T, N + 1, D]; padded frames count as nothing, as what lies before the first frame does."""
+        """Tokens [B, T, N + 1, D]. Padded frames are zero in the convolution, like its padding at both ends."""
         batch, frames, tokens, _ = x.shape
         valid = torch.arange(frames, device=x.device) < length[:, None]
         h = self.down(x) * valid[:, :, None, None]
@@ -40,7 +40,7 @@ class Temporal(nn.Module):
 
 
 class Temporals(Tuner):
-    """One at the input of every block, [CLS] included."""
+    """A temporal bottleneck at the input of every block, for all tokens including [CLS]."""
 
     first_block = 0
 
@@ -56,7 +56,8 @@ class Temporals(Tuner):
 def build(clip: Clip, frames: int, st_adapter: Options) -> Adapter:
     """Bottlenecks with a depth-wise convolution over time (ST-Adapter, Pan et al. 2022)
 
-    The kernel is 1 x 1 in space; the activation stands after the convolution. The text tower gets LoRM's part.
-    Parameters: 2 D w + D + w for the bottleneck and w (2 reach + 2) for the convolution, a block; 2 D_t a text block.
+    The kernel is 1 x 1 in space; the activation follows the convolution. The text tower has the same tuner as in LoRM.
+    Parameters per block: 2 D w + D + w for the bottleneck and w (2 reach + 2) for the convolution; 2 D_t in the text
+    tower.
     """
     return Adapter(Temporals(clip.visual, st_adapter), text_tuner(clip, "scale"))

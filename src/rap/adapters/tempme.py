@@ -15,15 +15,15 @@ from rap.params import Section
 
 
 class Options(Section):
-    blocks: tuple[int, ...] = (-2, -1)  # where pairs of frames become one, at the block's input
+    blocks: tuple[int, ...] = (-2, -1)  # the blocks at whose input pairs of frames are merged
 
     model_config = ConfigDict(strict=False)
 
 
 class Merge(Tuner):
-    """Joins frames 2 t and 2 t + 1: their [CLS] are averaged, every patch of the first with its nearest of the second.
+    """Merges frames 2 t and 2 t + 1: averages their [CLS], and each patch of the first with its nearest in the second.
 
-    An odd last frame, and one whose partner is padding, stays as it is.
+    A last frame without a partner, or with a partner in the padding, stays unchanged.
     """
 
     def __init__(self, tower: Tower, options: Options):
@@ -43,7 +43,7 @@ class Merge(Tuner):
 
 
 def merged(first: Tensor, second: Tensor) -> Tensor:
-    """Frames [..., N + 1, D]: means of the pairs of most similar patches, by cosine. No gradient passes the choice."""
+    """Average two frames [..., N + 1, D] over pairs of nearest patches, by cosine. The matching has no gradient."""
     with torch.no_grad():
         a, b = (F.normalize(x[..., 1:, :], dim=-1) for x in (first, second))
         nearest = (a @ b.transpose(-1, -2)).argmax(-1, keepdim=True) + 1
@@ -55,7 +55,7 @@ def merged(first: Tensor, second: Tensor) -> Tensor:
 def build(clip: Clip, frames: int, tempme: Options, lora: LoraOptions) -> Adapter:
     """Merging of neighbouring frames' tokens, and LoRA (in the spirit of TempMe, Shen et al. 2025)
 
-    Not here: merging within a frame, and the paper's schedule over many stages.
+    Does not include merging within a frame, nor the paper's schedule over many stages.
     Parameters: those of LoRA.
     """
     video = Stack(Merge(clip.visual, tempme), LoRA(clip.visual, lora))

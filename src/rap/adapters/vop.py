@@ -1,4 +1,4 @@
-"""VoP: prompts for video, one set per frame position, and prompts for text."""
+"""VoP: one set of video prompts per frame position, and text prompts."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from rap.adapters.base import Adapter
 from rap.adapters.layers import at_frames
 from rap.adapters.registry import register
 from rap.adapters.vpt import Prompts
-from rap.clip.towers import Clip, Context
+from rap.clip.towers import Clip, Context, Tower
 from rap.params import Section
 
 
@@ -19,9 +19,9 @@ class Options(Section):
 
 
 class Positions(Prompts):
-    """A set of prompts for every frame position [T, P, D], between which clips of another length interpolate."""
+    """One set of prompts per frame position, [T, P, D], interpolated for clips of another length."""
 
-    def __init__(self, tower, count: int, frames: int):
+    def __init__(self, tower: Tower, count: int, frames: int):
         super().__init__(tower, count, (frames,))
         self.frames = frames
 
@@ -34,7 +34,7 @@ class Positions(Prompts):
 def build(clip: Clip, frames: int, vop: Options) -> Adapter:
     """Position-specific video prompts and text prompts, deep (VoP^P, Huang et al. 2023)
 
-    The paper's context- and function-specific prompts are not here.
-    Parameters: T P D a block of the video tower, P_t D_t a block of the text tower.
+    Does not include the paper's context- and function-specific prompts.
+    Parameters: T P D per block of the video tower, P_t D_t per block of the text tower.
     """
     return Adapter(Positions(clip.visual, vop.video, frames), Prompts(clip.text, vop.text))

@@ -1,4 +1,4 @@
-"""VPT: learnt prompt tokens in every block of the video tower. Blind to time: all frames see the same prompts."""
+"""VPT: learnt prompt tokens in every block of the video tower. Time-blind: the same prompts for all frames."""
 
 import math
 from typing import Annotated
@@ -18,16 +18,16 @@ class Options(Section):
 
 
 class Prompts(Tuner):
-    """P tokens per block that its attention sees.
+    """P extra tokens per block, to which all tokens of the block attend.
 
-    Deep prompts are replaced at the next block, so what they themselves become is never read: their keys and values
-    are all that matters, and giving attention these alone is exact.
+    Each block replaces the prompts of the block before, so their outputs are never used. Computing only their keys and
+    values is therefore exact.
     """
 
     first_block = 0
 
     def __init__(self, tower: Tower, count: int, lead: tuple[int, ...] = (1,)):
-        """`lead`: the dimensions before [P, D], such as (1, 1) for one set for all clips and frames."""
+        """`lead`: the dimensions before [P, D], such as (1, 1) for the same prompts in all clips and frames."""
         super().__init__()
         bound = math.sqrt(6 / (count + tower.width))
         shape = (*lead, count, tower.width)
@@ -41,6 +41,6 @@ class Prompts(Tuner):
 def build(clip: Clip, frames: int, vpt: Options) -> Adapter:
     """Deep prompts in the video tower (VPT-deep, Jia et al. 2022)
 
-    Parameters: P D a block of the video tower.
+    Parameters: P D per block of the video tower.
     """
     return Adapter(Prompts(clip.visual, vpt.prompts, (1, 1)))

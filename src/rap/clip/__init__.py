@@ -1,1 +1,1 @@
-"""CLIP, cut in two: a frozen prefix whose output is cached, and a suffix that adapters work in."""
+"""CLIP in two parts: a frozen prefix, whose output is cached, and a suffix, which adapters edit."""

@@ -1,8 +1,8 @@
-"""The backbone stage: any ViT CLIP of open_clip, by name and tag or from a local file, as one folder of two files.
+"""The backbone stage: converts a ViT CLIP of open_clip, by name and tag or from a local file, into two files.
 
-weights.safetensors holds open_clip's own parameter names, the text tower's under `text.`; config.json says how to
-build the towers, prepare frames and number words, and gives the digests of the weights and of the file that they came
-from. From here on nothing needs open_clip, except to tokenize with CLIP's own vocabulary.
+weights.safetensors uses open_clip's parameter names, with the text tower's under `text.`. config.json describes the
+towers, the preprocessing of frames and the tokenizer, and holds the digests of the weights and of their source file.
+Later stages need open_clip only for its BPE tokenizer.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ra
 def run(job: "Job") -> str:
     """Write data/backbones/NAME/weights.safetensors, config.json and their record.
 
-    Raises UserError if the model is unknown or not a ViT, or its weights are absent or those of another model.
+    Raises UserError if the model is unknown or not a ViT, or if its weights are missing or belong to another model.
     """
     wanted = job.params.backbone
     folder = paths.backbone(wanted.name)
@@ -42,8 +42,8 @@ def run(job: "Job") -> str:
     state = weights.read(file)
     if is_torchscript(file) and not config["model"].get("quick_gelu"):
         raise UserError(
-            f"{file}: an archive as OpenAI publishes them, trained with QuickGELU, which {wanted.name} has not; "
-            "set backbone.pretrained: openai beside backbone.weights"
+            f"{file}: a TorchScript archive of OpenAI, trained with QuickGELU, which {wanted.name} does not use; "
+            "set backbone.pretrained: openai in addition to backbone.weights"
         )
     clip = build(config, state, str(file))
     with atomic(folder / "weights.safetensors") as path:
@@ -62,7 +62,7 @@ def run(job: "Job") -> str:
 
 
 def source_file(wanted: Backbone) -> Path:
-    """The weights file that params.yaml asks for: a local one, or the one of open_clip's tag."""
+    """The weights file named in params.yaml: a local file, or the file of open_clip's tag."""
     if wanted.weights:
         return Path(wanted.weights)
     if wanted.pretrained and wanted.name != DEMO:
@@ -73,7 +73,7 @@ def source_file(wanted: Backbone) -> Path:
 
 
 def load(folder: str | Path) -> tuple[Clip, dict]:
-    """The frozen backbone of a folder, in float32, and its config. Raises UserError if they are absent or damaged."""
+    """Load the frozen backbone of a folder, in float32, and its config. Raises UserError if missing or damaged."""
     folder = Path(folder)
     config = read_config(folder)
     if digest_file(folder / "weights.safetensors") != config["digest"]:
@@ -82,19 +82,19 @@ def load(folder: str | Path) -> tuple[Clip, dict]:
 
 
 def read_config(folder: str | Path) -> dict:
-    """config.json of a backbone's folder. Raises UserError if it is absent or damaged."""
+    """Read config.json of a backbone's folder. Raises UserError if it is missing or damaged."""
     folder = Path(folder)
     try:
         record = Record.read(folder / "backbone.json")
     except FileNotFoundError:
-        raise UserError(f"{folder / 'backbone.json'}: not there; run `rap backbone` first") from None
+        raise UserError(f"{folder / 'backbone.json'}: missing; run `rap backbone` first") from None
     if record.damaged(folder, ["config.json"]):
         raise UserError(f"{folder / 'config.json'}: damaged; run `rap backbone` again")
     return read_json(folder / "config.json")
 
 
 def build(config: dict, state: dict, source: str) -> Clip:
-    """A frozen Clip with the weights `state` (open_clip names). Raises UserError if they are another model's."""
+    """Build a frozen Clip with the weights `state` (open_clip names). Raises UserError if they do not fit the model."""
     clip = Clip(config)
     own, state = clip.state_dict(), {_our_name(name): tensor for name, tensor in state.items()}
     state.pop("text.attn_mask", None)
@@ -105,7 +105,7 @@ def build(config: dict, state: dict, source: str) -> Clip:
         have, need = (str(tuple(s[name].shape)) if name in s else "nothing" for s in (state, own))
         raise UserError(
             f"{source}: not the weights of {config['name']}: {name} has {have} where the model has {need}; "
-            "set backbone.name to the model that the file was made from"
+            "set backbone.name to the model of this file"
         )
     clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return clip.freeze()
@@ -116,6 +116,7 @@ def _our_name(name: str) -> str:
 
 
 def open_clip_config(name: str, pretrained: str | None) -> dict:
+    """The config.json of open_clip's model `name`, without digests. Raises UserError if it is not a plain ViT CLIP."""
     import open_clip
 
     model = open_clip.get_model_config(name)
@@ -124,7 +125,7 @@ def open_clip_config(name: str, pretrained: str | None) -> dict:
     vision, text = model["vision_cfg"], model["text_cfg"]
     strange = [*sorted(set(vision) - VISION_KEYS), *sorted(set(text) - TEXT_KEYS)]
     if strange or not isinstance(vision["layers"], int):
-        raise UserError(f"backbone.name: {name} is no plain ViT CLIP ({', '.join(strange)}); ViT-B-32 and ViT-B-16 are")
+        raise UserError(f"backbone.name: {name} is not a plain ViT CLIP ({', '.join(strange)}); use e.g. ViT-B-32")
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     model["quick_gelu"] = model.get("quick_gelu", False) or tag.get("quick_gelu", False)
     preprocess = {

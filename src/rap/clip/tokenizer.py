@@ -1,4 +1,4 @@
-"""Captions to token ids, as the backbone's text tower was trained on them."""
+"""The tokenizer: captions to the token ids that the backbone's text tower was trained on."""
 
 import re
 from functools import cache
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids [captions, words] int32, zero-padded, and the number of tokens of each, start and end included.
+    """Token ids [captions, words] int32, zero-padded, and token counts [captions] int64, including start and end.
 
-    `tokenizer` is the entry of that name in the backbone's config: {"kind": "bpe"} is CLIP's own; {"kind": "words",
-    "words": [...]} numbers the listed words, <pad> first and <end> last, <unknown> and <start> among them.
-    A caption that is too long is cut; its last token is then the end token, as in CLIP.
+    `tokenizer` is the entry `tokenizer` of the backbone's config. {"kind": "bpe"} is CLIP's tokenizer. {"kind":
+    "words", "words": [...]} numbers the listed words; the list starts with <pad>, ends with <end>, and contains
+    <unknown> and <start>. Captions that are too long are truncated before the end token, as in CLIP.
     """
     encode = {"bpe": _bpe, "words": _words}[tokenizer["kind"]]
     ids = np.zeros((len(captions), words), dtype=np.int32)
@@ -29,7 +29,7 @@ def _bpe(captions: list[str], tokenizer: dict) -> list[list[int]]:
 
 @cache
 def _tokenizer():
-    """CLIP's own. Reading its vocabulary takes longer than a batch of captions does."""
+    """CLIP's BPE tokenizer, cached because loading its vocabulary takes longer than tokenizing a batch."""
     from open_clip import SimpleTokenizer
 
     return SimpleTokenizer()

@@ -1,7 +1,11 @@
-"""The tensors of a TorchScript archive, such as those in which OpenAI publishes CLIP, without executing the archive.
+"""Reads the tensors of a TorchScript archive, OpenAI's format for CLIP, without executing its code.
 
-It is a zip file with the program, which is not looked at, a pickle of the module's attributes, and the tensors' bytes.
-A pickle is a program too: here it may make modules, that is bags of attributes, and tensors, and nothing else.
+Why not torch's own: torch.load(weights_only=True) refuses TorchScript archives, and torch.jit.load executes their code:
+a scripted `__setstate__` runs on load. Checked with torch 2.15.
+
+The archive is a zip file of code, a pickle of the module's attributes, and the tensors' bytes. This module ignores the
+code. A pickle can call any function that it names; the unpickler here allows only modules, tensors and plain
+containers.
 """
 
 import io
@@ -21,13 +25,15 @@ STORAGES |= {"ByteStorage": torch.uint8, "CharStorage": torch.int8}
 
 
 class Module:
-    """What any class of the archive becomes: its attributes."""
+    """Stands for any class of the archive and holds its attributes."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.attributes = state
 
 
 class Reader(pickle.Unpickler):
+    """Unpickles the attributes. Raises UnpicklingError on any other class or function."""
+
     def __init__(self, archive: zipfile.ZipFile, root: str):
         super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
         self.archive, self.root = archive, root
@@ -42,11 +48,11 @@ class Reader(pickle.Unpickler):
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         if module == "torch.jit._pickle" and name.startswith("build_"):
-            return list  # of plain values, or of tensors
-        raise pickle.UnpicklingError(f"it names {module}.{name}, and could execute anything")
+            return list  # of plain values or of tensors
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which could execute code")
 
     def persistent_load(self, id: tuple) -> Tensor:
-        """The elements of a storage, as a flat tensor."""
+        """The elements of a storage as a flat tensor."""
         kind, dtype, key, _device, count = id
         if kind != "storage" or not str(key).isdecimal():
             raise pickle.UnpicklingError(f"it refers to {id!r}")
@@ -58,6 +64,7 @@ def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -
 
 
 def is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -65,7 +72,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The module's tensors by the names that its state_dict would have. Raises whatever a damaged archive raises."""
+    """The module's tensors by their names in its state_dict. On a damaged archive, errors of any type pass through."""
     with zipfile.ZipFile(path) as archive:
         return dict(_tensors(Reader(archive, _root(archive) or "").load()))
 
@@ -79,7 +86,7 @@ def _tensors(module: Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _root(archive: zipfile.ZipFile) -> str | None:
-    """The archive's one folder, if it holds a program: what `torch.save` writes has none."""
+    """The archive's top folder if it contains code; None otherwise. Files of `torch.save` contain none."""
     names = archive.namelist()
     root = names[0].partition("/")[0] if names else ""
     return root if any(name.startswith(f"{root}/code/") for name in names) else None

@@ -1,4 +1,4 @@
-"""open_clip's own CLIP model, for training from scratch. Everything else runs the towers of `rap.clip.towers`."""
+"""open_clip's CLIP model, for training from scratch. All other code uses the towers of `rap.clip.towers`."""
 
 import torch
 from open_clip import CLIP
@@ -8,14 +8,14 @@ __all__ = ["CLIP", "encode_text", "open_clip_model"]
 
 
 def open_clip_model(config: dict) -> CLIP:
-    """A new model with random weights; `config` is the entry `model` of a backbone's config."""
+    """Create a model with random weights; `config` is the entry `model` of a backbone's config."""
     return CLIP(**config)
 
 
 def encode_text(model: CLIP, ids: Tensor) -> Tensor:
     """Text embeddings [captions, E], not normalised, of token ids [captions, words].
 
-    `model.encode_text` needs all `context_length` words; this takes fewer, and costs accordingly less.
+    `model.encode_text` requires `context_length` words; this function accepts fewer, at a lower cost.
     """
     words = ids.shape[1]
     x = model.token_embedding(ids) + model.positional_embedding[:words]

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: a file of one's own, or the one that open_clip knows for a model and a tag."""
+"""The source of a backbone's weights: a local file, or open_clip's file for a model and a tag."""
 
 import warnings
 from pathlib import Path
@@ -12,18 +12,18 @@ from rap.clip.torchscript import is_torchscript, read_torchscript
 from rap.errors import UserError
 from rap.params import hint
 
-ARCHIVES = Path("~/.cache/clip")  # where open_clip and OpenAI's own package keep what comes from an address
-PATIENCE = 10  # seconds for the hub's first answer
-EXTRAS = ("input_resolution", "context_length", "vocab_size")  # facts that OpenAI's archives keep among the weights
+ARCHIVES = Path("~/.cache/clip")  # the download cache of open_clip and of OpenAI's package
+PATIENCE = 10  # timeout of the hub's first response, in seconds
+EXTRAS = ("input_resolution", "context_length", "vocab_size")  # settings that OpenAI's archives store among the weights
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The weights of a safetensors file, a checkpoint of torch, or a TorchScript archive, whose code is not executed.
+    """Read the weights of a safetensors file, a torch checkpoint or a TorchScript archive without executing its code.
 
-    Raises UserError if the file is absent or holds anything else.
+    Raises UserError if the file is missing or has another content.
     """
     if not path.is_file():
-        raise UserError(f"backbone.weights: {path} is not there; put the weights file there or name another")
+        raise UserError(f"backbone.weights: {path} is missing; put the weights file there or name another file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -32,12 +32,12 @@ def read(path: Path) -> dict[str, Tensor]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         state = checkpoint.get("state_dict", checkpoint)
         return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    except Exception as error:  # each library raises its own kinds for a file that is not what its name says
+    except Exception as error:  # each library raises other types on an invalid file
         raise UserError(f"backbone.weights: {path} cannot be read as weights: {_short(error)}") from None
 
 
 def find(name: str, tag: str) -> Path:
-    """The file of open_clip's `name` and `tag`: from a cache, or from the hub. Raises UserError if it cannot be had."""
+    """The file of open_clip's `name` and `tag`, from a cache or from the hub. Raises UserError if neither has it."""
     import open_clip
     from open_clip.pretrained import download_pretrained, download_pretrained_from_url
 
@@ -49,23 +49,23 @@ def find(name: str, tag: str) -> Path:
     try:
         if archive and (ARCHIVES.expanduser() / archive).is_file():
             with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # a file with another digest is not overwritten
+                warnings.simplefilter("error", UserWarning)  # do not overwrite a file with another digest
                 return Path(download_pretrained_from_url(known["url"]))
         if known.get("hf_hub"):
             _cached_or_reachable(known["hf_hub"])
         return Path(download_pretrained(known))
-    except Exception as error:  # the hub's client raises many kinds when it is out of reach
+    except Exception as error:  # the hub's client raises many types when the hub is unreachable
         places = [f"https://huggingface.co/{known['hf_hub'].strip('/')}"] if known.get("hf_hub") else []
         places += [known["url"]] if archive else []
         raise UserError(
-            f"backbone.pretrained: {name} {tag} could not be had ({_short(error)}); where there is a network, download "
-            f"its weights from {' or '.join(places)}, and set backbone.weights to the file"
+            f"backbone.pretrained: {name} {tag}: download failed ({_short(error)}); on a machine with a network, "
+            f"download the weights from {' or '.join(places)}, and set backbone.weights to the file"
             + (f", or put {archive} into {ARCHIVES}" if archive else "")
         ) from None
 
 
 def _cached_or_reachable(model: str) -> None:
-    """Raises OSError if a model is not in the hub's cache and the hub is silent: its client would try for a minute."""
+    """Raises OSError if a model is not cached and the hub does not respond; its client would retry for a minute."""
     from huggingface_hub import constants, try_to_load_from_cache
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 

@@ -19,7 +19,7 @@ def build(clip: Clip, frames: int) -> Adapter:
 
     Each bias is trained as the difference from the frozen bias. The bias of the video tower's first norm equals a shift
     at the input of block 0, so training can start from the cache at depth 0.
-    Parameters: for each tower 11 D a block and D for the last norm; D for the video tower's first norm.
+    Parameters: for each tower 11 D per block and D for the last norm; D for the video tower's first norm.
     """
     first_norm = Channels(clip.visual, ("input",), [0], scale=False)
     return Adapter(Stack(first_norm, shifts(clip.visual)), shifts(clip.text))

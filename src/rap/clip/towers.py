@@ -4,7 +4,7 @@ The arithmetic and the parameter names are those of open_clip's CLIP, so its wei
 
 Positions in a tower with L blocks: INPUT (-1) is the pixels or token ids; d in 0..L is the tokens after d blocks; L + 1
 (`tower.all`) is the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to position b. Running
-a..d and then d..b performs the same operations as a..b, so training from a cache at d gives identical results.
+a..d and then d..b performs the same operations as a..b, so a cache at d does not change any result.
 
 The head reads one token after block L: [CLS] of a frame, the end token of a text. The last block computes only this
 token, so it costs less than a third of any other block, and position L holds one token.

@@ -95,13 +95,18 @@ class Job:
     def settings(self) -> str:
         return digest(self.about.settings(self.params, self.item))
 
+    @cached_property
+    def _inputs(self) -> "Freshness":
+        """One look at the inputs for the whole job: they do not change while it runs, and weights take long to read."""
+        return Freshness(self.params)
+
     @property
     def provenance(self) -> Provenance:
         return Provenance(self.settings, self.code, dict(sorted(self.read.items())))
 
     def reads(self, path: str | Path) -> Record:
         """Open the record of an input and note its content. Raises UserError if it is absent, damaged or stale."""
-        if reason := Freshness(self.params).record(str(path)):
+        if reason := self._inputs.record(str(path)):
             raise UserError(f"{path}: {reason}; run `{_command_for(self.params, str(path))}` first")
         record = Record.read(path)
         self.read[str(path)] = record.content

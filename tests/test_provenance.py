@@ -1,20 +1,26 @@
-"""Provenance: what the digest of code sees, what makes a result stale, and that no damage passes for a number."""
+"""Provenance: what counts as source code, what a record promises, when a job runs, and what it refuses."""
 
+import re
+import shutil
 from pathlib import Path
 
 import do
+import numpy as np
 import pytest
 import tiny
-import yaml
 from sealed import damage
 
-from rap import params as parameters
 from rap import paths, provenance, verify
 from rap.errors import UserError
-from rap.jobs import Job, jobs
+from rap.files import digest_file
+from rap.jobs import Job
+from rap.params import Params, Table, Variant
 from rap.provenance import Provenance, Record
+from rap.shards import Item, Shard, build, seal
 
 CACHED = (provenance.code, provenance.closure, provenance._imports, provenance._tree, provenance._syntax)
+WORK = "@mark\ndef work(value=1):\n    return value + 2\n"
+D, B, RUN = "data/demo", "data/backbones/demo-vit", "results/runs/lorm/seed-0"
 
 
 def forget() -> None:
@@ -24,184 +30,306 @@ def forget() -> None:
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """An empty package in place of rap; returns a function that writes a module and forgets what was read before."""
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "pack")
+    """`package({"toy/a.py": text})` writes files; the folder toy is the package that provenance looks into."""
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "toy")
 
-    def write(name: str, text: str = "") -> None:
-        file = tmp_path / "pack" / f"{name}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    def write(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
         forget()
 
-    write("__init__")
+    write({"toy/__init__.py": ""})
     yield write
     forget()
 
 
-CODE = '"""A module."""\nLIMIT = 3\n\n\ndef double(x=2):\n    """Twice x."""\n    return 2 * x\n'
+def code_of(package, text: str) -> str:
+    package({"toy/a.py": text})
+    return provenance.code("toy.a")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "seen"),
+    "text",
     [
-        ("A module", "Another text", False),
-        ("Twice x", "x, twice", False),
-        ("LIMIT = 3", "LIMIT = 3  # why", False),
-        ("\n\n\ndef", "\n\n\n\n# a remark\ndef", False),
-        ("2 * x", "(2 * x)", False),
-        ("LIMIT = 3", "LIMIT = 4", True),
-        ("x=2", "x=3", True),
-        ("2 * x", "x * 2", True),
-        ("def double", "@staticmethod\ndef double", True),
+        "# why\n\n@mark  # how\ndef work(value=1):\n    # what\n    return value + 2\n",
+        '"""A module."""\n@mark\ndef work(value=1):\n    """Do it."""\n    return value + 2\n',
+        "\n\n\n@mark\ndef work(\n    value=1,\n):\n\n    return (value\n            + 2)\n",
     ],
+    ids=["comments", "docstrings", "layout"],
 )
-def test_the_digest_of_code_sees_what_runs_and_nothing_else(package, old, new, seen):
-    package("a", CODE)
-    before = provenance.code("pack.a")
-    assert old in CODE
-    package("a", CODE.replace(old, new))
-    assert (provenance.code("pack.a") != before) == seen
+def test_comments_docstrings_and_layout_are_not_code(package, text):
+    assert code_of(package, text) == code_of(package, WORK)
 
 
-def test_the_closure_follows_every_import_that_can_run_and_no_other(package):
-    text = "from typing import TYPE_CHECKING\nimport pack.b\nfrom pack import c\nfrom . import d\nimport numpy\n"
-    text += "def f():\n    from pack.sub.e import g\nif TYPE_CHECKING:\n    from pack import unused\n"
-    package("a", text)
-    for name in ("b", "c", "d", "sub/__init__", "sub/e", "unused", "beside"):
-        package(name)
-    found = set(provenance.closure("pack.a"))
-    assert found == {"pack", "pack.a", "pack.b", "pack.c", "pack.d", "pack.sub", "pack.sub.e"}
+@pytest.mark.parametrize(
+    ("old", "new"), [("+ 2", "+ 3"), ("value=1", "value=2"), ("@mark", "@other"), ("+ 2", "+ 2.0")]
+)
+def test_constants_defaults_and_decorators_are_code(package, old, new):
+    assert code_of(package, WORK.replace(old, new)) != code_of(package, WORK)
 
 
-def test_a_training_depends_on_its_own_method_and_on_no_report(monkeypatch):
-    monkeypatch.chdir(tiny.ROOT)
-    job = Job(parameters.load(), "train", {"variant": "lorm", "seed": 0})
-    found = provenance.closure(job.about.module, *job.about.plugins(job.params, job.item))
-    assert {"rap.adapters.lorm", "rap.clip.towers", "rap.shards", "rap.retrieval.loss"} <= found.keys()
-    others = ("rap.adapters.vpt", "rap.adapters.asa", "rap.report", "rap.frames", "rap.cli", "rap.stages", "rap.jobs")
-    assert not [name for name in found if name.startswith(others) and not name.startswith("rap.clip")]
+def test_code_is_that_of_the_imported_modules_too(package):
+    package({"toy/b.py": "x = 1", "toy/unused.py": "x = 1"})
+    before = code_of(package, "from toy.b import x")
+    package({"toy/unused.py": "x = 2"})
+    assert provenance.code("toy.a") == before
+    package({"toy/b.py": "x = 2"})
+    assert provenance.code("toy.a") != before
 
 
-def test_no_flipped_byte_of_a_record_passes(tmp_path):
-    record = Record("train", {"seed": 0}, Provenance("p", "c", {"a": "b"}), "content", {"f": "0"}, {"steps": 3})
+IMPORTS = """
+import json
+import toy.plain
+from typing import TYPE_CHECKING
+from elsewhere import thing
+from toy import packaged
+from . import sibling
+from .deep.inner import name
+
+if TYPE_CHECKING:
+    from toy import typed
+else:
+    from toy import untyped
+
+
+def work():
+    if name:
+        from toy.nested import x
+"""
+
+
+def test_the_closure_follows_every_import_of_the_package_and_nothing_else(package):
+    names = ("plain", "packaged", "sibling", "typed", "untyped", "nested", "up", "parent", "beside", "deep/beside")
+    package({f"toy/{name}.py": "" for name in names} | {"elsewhere.py": "from toy import beside"})
+    package({"toy/deep/__init__.py": "from .. import parent", "toy/deep/inner.py": "from ..up import name"})
+    package({"toy/a.py": IMPORTS})
+    found = ["a", "deep", "deep.inner", "nested", "packaged", "parent", "plain", "sibling", "untyped", "up"]
+    assert list(provenance.closure("toy.a")) == ["toy", *(f"toy.{name}" for name in found)]
+
+
+def test_the_code_of_a_training_is_its_method_and_no_other():
+    forget()
+    found = set(provenance.closure("rap.training.stage", "rap.adapters.lorm"))
+    assert {"rap.adapters.lorm", "rap.clip.towers", "rap.training.loop"} <= found
+    others = {"rap.adapters.vpt", "rap.cli", "rap.stages", "rap.jobs"}
+    assert not found & others and not [name for name in found if name.startswith(("rap.report", "rap.frames"))]
+
+
+def test_a_record_with_any_damaged_byte_is_refused(tmp_path):
     file = tmp_path / "run.json"
+    record = Record("train", {"seed": 0}, Provenance("p", "c", {"a": "1"}), "x", {"f": "2"}, {"rate": 0.1, "ü": None})
     record.write(file)
     assert Record.read(file) == record
-    for offset in range(0, file.stat().st_size - 1, 5):
-        damage(file, offset)
-        with pytest.raises(UserError, match=r"run.json: damaged"):
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        damage(file, place)
+        with pytest.raises(UserError, match=r"run\.json: damaged"):
             Record.read(file)
-        damage(file, offset)
-    assert Record.read(file) == record
+        file.write_bytes(whole)
+    for size in range(0, len(whole) - 1, 7):
+        file.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"run\.json: damaged"):
+            Record.read(file)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Params]:
+    """A project with two variants and one seed in which every job has run: do not write into it."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("rap.report.tracking.log", lambda *_: None)
+        whole = tiny.project(folder)
+        chosen = {name: whole.variants[name] for name in ("lorm", "ssf")}
+        caches = whole.features.model_copy(update={"caches": ("video-0", "video-1", "text-ids")})
+        table = Table(title="", variants=tuple(chosen), baseline="ssf")
+        params = whole.model_copy(
+            update={"variants": chosen, "features": caches, "seeds": (0,), "tables": {"table1": table}}
+        )
+        tiny.cache(params)
+        for variant in chosen:
+            do.train(params, variant, 0)
+            do.evaluate(params, variant, 0)
+        do.table(params, "table1")
+    return folder, params
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> parameters.Params:
+def project(made, tmp_path, monkeypatch) -> Params:
+    folder, params = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    settings = tiny.project(tmp_path)
-    tiny.cache(settings)
-    do.train(settings, "ssf", 0)
-    do.evaluate(settings, "ssf", 0)
-    return settings
+    return params
 
 
-def changed(**sections) -> parameters.Params:
-    """params.yaml with changes, without touching any result."""
-    values = yaml.safe_load(Path("params.yaml").read_text())
-    for path, value in sections.items():
-        *parents, key = path.split("__")
-        place = values
-        for parent in parents:
-            place = place[parent]
-        place[key] = value
-    Path("params.yaml").write_text(yaml.safe_dump(values))
-    return parameters.load()
+def changed(params: Params, section: str, **keys) -> Params:
+    return params.model_copy(update={section: getattr(params, section).model_copy(update=keys)})
+
+
+def varied(params: Params, variant: str, **keys) -> Params:
+    values = params.variants[variant].model_dump() | keys
+    return params.model_copy(update={"variants": params.variants | {variant: Variant(**values)}})
+
+
+def trains(params: Params) -> bool:
+    """Whether the training of lorm runs; afterwards it is up to date."""
+    ran = "up to date" not in do.train(params, "lorm", 0)
+    assert "up to date" in do.train(params, "lorm", 0)
+    return ran
+
+
+def rewrite(params: Params, shard: int) -> None:
+    """Black frames in the first row of a shard."""
+    stem = paths.frames(params.dataset.name, shard)
+    old = Shard.read(stem)
+    keys = dict(zip(old.index.id, old.index.key, strict=True))
+    first = next(iter(keys))
+    job = Job(params, "frames", {"shard": shard}, read=Record.read(f"{stem}.json").provenance.inputs)
+    black = Item(first, np.zeros_like(old.array[0]), params.frames.count)
+    seal(build(stem, keys | {first: "black"}, old.array.shape[1:], "uint8", lambda _: [black])[0], job.result)
+
+
+def test_a_fresh_result_is_left_alone(project):
+    before = {file: file.stat().st_mtime_ns for file in Path().rglob("*") if file.is_file()}
+    assert not trains(project)
+    for said in (do.features(project, "video-0", 0), do.evaluate(project, "ssf", 0), do.table(project, "table1")):
+        assert said.endswith(": up to date")
+    assert {file: file.stat().st_mtime_ns for file in Path().rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"variants__ssf__label": "another label"},
-        {"variants__lora__lora": {"rank": 2}},
-        {"variants__lora__train": {"lr": 0.5}},
-        {"tracking__uri": "sqlite:///other.db"},
-        {"runtime__workers": 7},
-        {"evaluation__bank": 7},
+        lambda params: changed(params, "train", weight_decay=0.5),
+        lambda params: varied(params, "lorm", lorm={"rank": 2}),
+        lambda params: varied(params, "lorm", train={"lr": 0.5}),
     ],
+    ids=["train.weight_decay", "an option", "an own train.lr"],
 )
-def test_what_a_training_does_not_depend_on_leaves_it_alone(project, change):
-    assert "up to date" in do.train(changed(**change), "ssf", 0)
+def test_a_changed_parameter_of_the_job_runs_it_again(project, change):
+    assert trains(change(project))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"variants__ssf__ssf": {"sites": ["qkv"]}}, {"train__lr": 0.5}, {"variants__ssf__train": {"epochs": 1}}],
+    [
+        lambda params: varied(params, "lorm", label="Another"),
+        lambda params: changed(params, "tracking", uri="sqlite:///other.db"),
+        lambda params: changed(params, "runtime", workers=7),
+        lambda params: varied(params, "ssf", train={"lr": 0.5}),
+        lambda params: varied(params, "ssf", adapter="lora", lora={"rank": 2}),
+    ],
+    ids=["label", "tracking.uri", "runtime.workers", "another's train", "another's options"],
 )
-def test_a_parameter_of_a_training_trains_again_and_stops_what_follows(project, change):
-    settings = changed(**change)
-    with pytest.raises(UserError, match=r"run.json: made with other parameters; run `rap train --variant ssf"):
-        do.evaluate(settings, "ssf", 0)
-    assert "steps" in do.train(settings, "ssf", 0)
-    assert "up to date" in do.train(settings, "ssf", 0)
+def test_what_the_result_does_not_depend_on_runs_nothing(project, change):
+    assert not trains(change(project))
 
 
-def test_other_source_code_makes_everything_stale_that_runs_it(project, monkeypatch):
+def test_changed_source_code_runs_the_stage_again(project, monkeypatch):
     real = provenance.code
-    other = lambda *modules: real(*modules) + ("2" if "rap.features.stage" in modules else "")  # noqa: E731
-    monkeypatch.setattr(provenance, "code", other)
-    with pytest.raises(UserError, match=r"shard-0.json: made by other source code; run `rap features"):
-        do.train(project, "lora", 0)
-    assert " 4 computed" in do.features(project, "video-0", 0)
+    monkeypatch.setattr(provenance, "code", lambda *m: "new" if "rap.training.stage" in m else real(*m))
+    assert trains(project)
+    assert "up to date" in do.features(project, "video-0", 0)
 
 
-DAMAGED = {
-    "frames/shard-0.npy": "rap frames --shard 0",
-    "frames/shard-1.parquet": "rap frames --shard 1",
-    "features/video-0/shard-0.npy": "rap features --cache video-0 --shard 0",
-    "features/text-ids/shard-1.json": "rap features --cache text-ids --shard 1",
-    "manifest/captions.parquet": "rap download",
-    "weights.safetensors": "rap backbone",
-    "adapter.safetensors": "rap train --variant ssf --seed 0",
-    "metrics.json": "rap evaluate --variant ssf --seed 0",
-    "ranks.parquet": "rap evaluate --variant ssf --seed 0",
-    "similarity.npy": "rap evaluate --variant ssf --seed 0",
-}
+def test_a_changed_input_is_refused_until_it_is_made_and_then_runs_the_stage_again(project):
+    rewrite(project, 0)
+    for cache in ("video-0", "video-1"):
+        assert " 1 computed" in do.features(project, cache, 0)
+    assert trains(project)
 
 
-def test_verify_names_every_damaged_file_with_the_command_that_mends_it(project):
-    assert "undamaged" in verify.run(project)
-    for name, command in DAMAGED.items():
-        (file,) = [path for path in Path().rglob(Path(name).name) if str(path).endswith(name)]
-        offset = file.stat().st_size - 40
-        damage(file, offset)
-        with pytest.raises(UserError, match=rf"{name}.*: damaged.*; run `{command}`"):
-            verify.run(project)
-        damage(file, offset)
-    assert "undamaged" in verify.run(project)
+def test_a_damaged_adapter_and_a_deleted_output_are_made_again_with_the_same_bytes(project):
+    files = [Path(RUN, name) for name in paths.RUN_FILES]
+    before = [digest_file(file) for file in files]
+    damage(files[0], count=60)
+    assert trains(project) and [digest_file(file) for file in files] == before
+    files[1].unlink()
+    assert trains(project) and [digest_file(file) for file in files] == before
+    assert "up to date" in do.evaluate(project, "lorm", 0), "the content is that of before"
 
 
-def test_a_stage_mends_its_damaged_result_and_stops_at_a_damaged_input(project):
-    adapter = paths.run("ssf", 0) / "adapter.safetensors"
-    before = adapter.read_bytes()
-    for offset in range(60):
-        damage(adapter, adapter.stat().st_size - 100 + offset)
-    with pytest.raises(UserError, match=r"adapter.safetensors: damaged"):
-        (paths.run("ssf", 0) / "evaluation.json").unlink()
-        do.evaluate(project, "ssf", 0)
-    assert "steps" in do.train(project, "ssf", 0) and adapter.read_bytes() == before
-    damage(f"{paths.features(project.dataset.name, 'video-0', 0)}.npy", offset=200)  # in the row of a training video
-    with pytest.raises(UserError, match=r"video-0/shard-0.npy: a row is damaged"):
-        do.train(project, "lora", 0)
+def test_a_damaged_row_is_computed_again_and_nothing_that_reads_it(project):
+    damage(f"{D}/features/video-0/shard-0.npy", count=3)
     assert " 1 computed" in do.features(project, "video-0", 0)
-    assert "steps" in do.train(project, "lora", 0)
+    assert not trains(project)
 
 
-def test_a_missing_input_is_named_with_its_command(project):
-    Path(f"{paths.features(project.dataset.name, 'video-0', 0)}.json").unlink()
-    with pytest.raises(UserError, match=r"video-0/shard-0.json: not there"):
-        do.train(project, "lora", 0)
+SHARD, AGAIN = f"{D}/features/video-0/shard-1", "run `rap features --cache video-0 --shard 1`"
 
 
-def test_every_record_belongs_to_one_job(project):
-    records = [job.record for job in jobs(project)]
-    assert len(records) == len(set(records))
+@pytest.mark.parametrize(
+    ("hurt", "file", "message"),
+    [
+        (Path.unlink, f"{SHARD}.json", f"shard-1.json: not there; {AGAIN} first"),
+        (damage, f"{SHARD}.json", f"shard-1.json: damaged; {AGAIN} first"),
+        (Path.unlink, f"{SHARD}.npy", f"shard-1.npy is missing; {AGAIN} first"),
+        (damage, f"{SHARD}.parquet", f"shard-1.parquet: damaged; {AGAIN}"),
+        (lambda file: damage(file, 200), f"{SHARD}.npy", "shard-1.npy: a row is damaged; `rap verify` names"),
+        (Path.unlink, f"{D}/manifest/manifest.json", "manifest.json: not there; run `rap download` first"),
+        (damage, f"{D}/manifest/manifest.json", "manifest.json: damaged; run `rap download` first"),
+        (damage, f"{D}/manifest/captions.parquet", "captions.parquet: damaged; run `rap download`"),
+        (Path.unlink, f"{B}/backbone.json", "backbone.json: not there; run `rap backbone` first"),
+        (damage, f"{B}/weights.safetensors", "weights.safetensors: damaged; run `rap backbone`"),
+    ],
+)
+def test_a_training_refuses_a_missing_or_damaged_input_with_the_command_that_makes_it(project, hurt, file, message):
+    hurt(Path(file))
+    Path(RUN, "run.json").unlink()
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        do.train(project, "lorm", 0)
+    assert "\n" not in str(error.value)
+    assert not Path(RUN, "run.json").exists()
+
+
+def test_a_stage_refuses_a_stale_input_however_far_back(project):
+    rewrite(project, 1)
+    for stage in (lambda: do.train(project, "lorm", 0), lambda: do.table(project, "table1")):
+        with pytest.raises(UserError, match=r"made from another data/demo/frames/shard-1\.json.*; run `rap "):
+            stage()
+    other = changed(project, "train", weight_decay=0.5)
+    said = "run.json: made with other parameters; run `rap train --variant lorm --seed 0` first"
+    with pytest.raises(UserError, match=re.escape(said)):
+        do.evaluate(other, "lorm", 0)
+
+
+def test_an_evaluation_refuses_a_damaged_adapter(project):
+    damage(f"{RUN}/adapter.safetensors", count=60)
+    Path(RUN, "evaluation.json").unlink()
+    with pytest.raises(UserError, match=r"adapter\.safetensors: damaged.*`rap train"):
+        do.evaluate(project, "lorm", 0)
+
+
+def test_verify_passes_on_fresh_results(project):
+    assert verify.run(project) == (
+        "verify: 15 results are undamaged, and made with the present parameters, code and inputs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        (f"{D}/frames/shard-1.npy", "frames --shard 1"),
+        (f"{D}/features/text-ids/shard-0.parquet", "features --cache text-ids --shard 0"),
+        (f"{D}/features/video-0/shard-0.npy", "features --cache video-0 --shard 0"),
+        (f"{D}/manifest/videos.parquet", "download"),
+        (f"{B}/weights.safetensors", "backbone"),
+        (f"{RUN}/adapter.safetensors", "train --variant lorm --seed 0"),
+        (f"{RUN}/ranks.parquet", "evaluate --variant lorm --seed 0"),
+        (f"{RUN}/similarity.npy", "evaluate --variant lorm --seed 0"),
+        (f"{RUN}/metrics.json", "evaluate --variant lorm --seed 0"),
+        (f"{RUN}/run.json", "train --variant lorm --seed 0"),
+        (f"{D}/frames/shard-0.json", "frames --shard 0"),
+        ("results/table1.md", "table --table table1"),
+    ],
+)
+def test_verify_names_a_damaged_file_with_the_command_that_mends_it(project, file, command):
+    damage(file, count=3)
+    with pytest.raises(UserError) as error:
+        verify.run(project)
+    head, *lines = str(error.value).splitlines()
+    assert re.fullmatch(r"verify: \d+ of 15 results are damaged or stale:", head)
+    assert any(re.fullmatch(rf"{re.escape(file)}( \(.*\))?: damaged; run `rap {command}`", line) for line in lines)
+    wrong = [line for line in lines if ": damaged; run" in line]
+    assert len(wrong) == 1, "no other file is damaged"

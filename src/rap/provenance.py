@@ -131,6 +131,7 @@ def _imports(name: str, file: Path) -> tuple[str, ...]:
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _imported(ast.Module(child.orelse, []), package)
             continue
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)

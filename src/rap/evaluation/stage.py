@@ -11,7 +11,7 @@ from rap.errors import UserError
 from rap.evaluation import rerank
 from rap.files import atomic, digest, digest_file, write_json
 from rap.retrieval import adapter_file, metrics, twins
-from rap.retrieval.corpus import Corpus, Split, open_corpus
+from rap.retrieval.corpus import Corpus, Split, open_corpus, records
 from rap.retrieval.model import Retriever
 from rap.retrieval.scoring import blocks
 from rap.runtime import distributed
@@ -40,9 +40,9 @@ def run(job: "Job", variant: str, seed: int) -> str:
     model, config = new_model(params, variant, seed, device)
     job.reads(folder / "run.json")
     job.reads(paths.backbone(params.backbone.name) / "backbone.json")
-    corpus = open_corpus(params, model)
-    for record in corpus.records(params):
+    for record in records(params, model):
         job.reads(record)
+    corpus = open_corpus(params, model)
     load_weights(model, folder / "adapter.safetensors", config)
     split = corpus.split(SPLIT)
     if distributed.is_main():

@@ -7,7 +7,7 @@ import pandas as pd
 from rap import paths
 from rap.data.manifest import Manifest
 from rap.errors import UserError
-from rap.features.cache import Cache, choose
+from rap.features.cache import Cache, choose, stems
 from rap.params import Params
 from rap.retrieval.model import Retriever
 
@@ -38,16 +38,21 @@ class Corpus:
             raise UserError(f"dataset: split {name!r} has no usable video with a caption; see `rap dataset stats`")
         return Split(videos, captions, len(part.videos))
 
-    def records(self, params: Params) -> list[str]:
-        """The records of everything that was opened."""
-        shards = [f"{shard.stem}.json" for cache in (self.video, self.text) for shard in cache.shards]
-        return [str(paths.manifest(params.dataset.name) / "manifest.json"), *shards]
-
 
 def open_corpus(params: Params, model: Retriever) -> Corpus:
     """Raises UserError if a cache or the manifest is absent or damaged."""
+    video, text = _caches(params, model)
+    manifest = Manifest.read(paths.manifest(params.dataset.name))
+    return Corpus(Cache(params, video, model.clip.visual), Cache(params, text, model.clip.text), manifest)
+
+
+def records(params: Params, model: Retriever) -> list[str]:
+    """The records of everything that `open_corpus` opens."""
+    shards = [f"{stem}.json" for cache in _caches(params, model) for stem in stems(params, cache)]
+    return [str(paths.manifest(params.dataset.name) / "manifest.json"), *shards]
+
+
+def _caches(params: Params, model: Retriever) -> tuple[str, str]:
     clip, adapter = model.clip, model.adapter
     video = choose(params, "video", clip.visual, adapter.video.first_block)
-    text = choose(params, "text", clip.text, adapter.text.first_block)
-    manifest = Manifest.read(paths.manifest(params.dataset.name))
-    return Corpus(Cache(params, video, clip.visual), Cache(params, text, clip.text), manifest)
+    return video, choose(params, "text", clip.text, adapter.text.first_block)

@@ -9,7 +9,7 @@ from rap import paths
 from rap.files import atomic, digest, digest_file, write_json
 from rap.params import Params
 from rap.retrieval import adapter_file
-from rap.retrieval.corpus import Corpus, open_corpus
+from rap.retrieval.corpus import Corpus, open_corpus, records
 from rap.retrieval.model import Retriever
 from rap.runtime import distributed
 from rap.runtime.device import setup
@@ -34,9 +34,9 @@ def run(job: "Job", variant: str, seed: int) -> str:
     device = setup(params.runtime)
     model, config = new_model(params, variant, seed, device)
     job.reads(paths.backbone(params.backbone.name) / "backbone.json")
-    corpus = open_corpus(params, model)
-    for record in corpus.records(params):
+    for record in records(params, model):
         job.reads(record)
+    corpus = open_corpus(params, model)
     if not model.adapter.count:
         settings = settings.model_copy(update={"epochs": 0})
     pairs = Pairs(corpus, settings, seed)

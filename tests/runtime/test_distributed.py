@@ -94,11 +94,7 @@ def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
         said = start("rap.cli", "features", "--cache", name, "--shard", "0")
         assert said.count("computed") == 1 and " 0 computed" not in said
         assert digest_file(f"data/demo/features/{name}/shard-0.npy") == alone[name]
-<<<<<<< HEAD
-    tiny.cache(settings)  # the other caches: the number of processes is part of their provenance
-=======
     tiny.cache(settings)  # the other caches: their rows are kept, their records name the present runtime
->>>>>>> wt-tests
     run, folder = ("--variant", "text_query", "--seed", "0"), paths.run("text_query", 0)
     assert start("rap.cli", "train", *run).count("trainable parameters") == 1
     assert "up to date" in start("rap.cli", "train", *run)
@@ -121,11 +117,7 @@ def test_training_in_two_processes_follows_training_in_one(project):
     tiny.cache(project(2))
     start("rap.cli", "train", "--variant", "rap", "--seed", "0")
     both = pd.read_csv(folder / "history.csv")
-<<<<<<< HEAD
-    assert json.loads((folder / "run.json").read_text())["facts"]["steps"] == len(both) == len(alone)
-=======
     assert read_run(folder)[0].steps == len(both) == len(alone)
->>>>>>> wt-tests
     np.testing.assert_allclose(both.loss, alone.loss, rtol=1e-4)
     np.testing.assert_allclose(both.grad_norm, alone.grad_norm, rtol=1e-3)
 

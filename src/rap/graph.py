@@ -25,7 +25,6 @@ NOTE = """\
 ABLATIONS_NOTE = """\
 # The ablations and their tables, for `dvc repro workflow/ablations/dvc.yaml`: `dvc repro` alone does not run them.
 """
-KEPT = (".json", ".npy", ".parquet", ".safetensors", "history.csv")  # outputs that a stage updates in place
 
 
 def write(params: Params) -> str:
@@ -98,7 +97,7 @@ def _stage(params: Params, name: str, stage: Stage, group: str) -> dict[str, Any
         "cmd": f"rap {name}{options}",
         "params": [{str(paths.DIGESTS): [f"{name}.{entry}"]}],
         **_deps([*inputs, *stage.external(params)]),
-        "outs": [_out(_filled(pattern, names)) for pattern in stage.outputs],
+        **_outs([_filled(pattern, names) for pattern in stage.outputs]),
     }
 
 
@@ -129,8 +128,12 @@ def _deps(inputs: list[str]) -> dict[str, list[str]]:
     return {"deps": list(dict.fromkeys(inputs))} if inputs else {}
 
 
-def _out(path: str) -> Any:
-    return {path: {"persist": True}} if path.endswith(KEPT) else path
+def _outs(outputs: list[str]) -> dict[str, list]:
+    """The outputs, which stages update in place; metrics.json is what `dvc metrics show` shows."""
+    metrics = [path for path in outputs if path.endswith("/metrics.json")]
+    others = [path for path in outputs if path not in metrics]
+    kept = {"metrics": metrics, "outs": others}
+    return {kind: [{path: {"persist": True}} for path in paths] for kind, paths in kept.items() if paths}
 
 
 def _dump(values: dict) -> str:

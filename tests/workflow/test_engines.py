@@ -87,9 +87,9 @@ def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):
     assert contents(by_dvc, ABLATED) == contents(by_snakemake, ABLATED)
     edit(by_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=1))
     needed = {f"rap {stage} --variant rank_2 --seed 0" for stage in ("train", "evaluate")}
-    for engine in ("dvc", "snakemake"):
-        assert planned(by_dvc, engine) == set()
-        assert planned(by_dvc, engine, "ablations") == needed | {"rap table --table table3"}
+    assert planned(by_dvc, "dvc") == planned(by_dvc, "snakemake") == set()
+    assert planned(by_dvc, "snakemake", "ablations") == needed | {"rap table --table table3"}
+    assert planned(by_dvc, "dvc", "ablations") == needed  # the table follows when its runs change
 
 
 def test_results_can_be_looked_at(by_dvc):

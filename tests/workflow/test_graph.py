@@ -45,7 +45,7 @@ def test_snakemake_plans_the_jobs_of_the_stages(project, monkeypatch):
     commands = {
         line.partition(": ")[2].partition(" > ")[0] for line in printed.splitlines() if "Shell command:" in line
     }
-    assert commands == {job.command for job in jobs(load(), ablations=False)}
+    assert commands - {"None"} == {job.command for job in jobs(load(), ablations=False)}
 
 
 def test_every_input_of_a_job_is_an_output_of_another_or_a_file_of_the_user(monkeypatch):

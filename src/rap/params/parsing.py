@@ -24,9 +24,9 @@ def parse(model: type[Model], values: Any, where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = error.errors()
-        renamed = [problem for problem in problems if ".".join(map(str, problem["loc"])) in RENAMED]
-        raise UserError(_explain((renamed or problems)[0], model, where)) from None
+        problems = error.errors()  # a misspelt key is also a missing one: the first says more
+        unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+        raise UserError(_explain((unknown or problems)[0], model, where)) from None
 
 
 def hint(name: str, valid) -> str:

@@ -125,9 +125,14 @@ def _sentence(number: int) -> str:
     return " ".join(words[number // 3**place % 3] for place, words in enumerate(PARTS)) + f", take {number}"
 
 
-def make(settings: Params, size: Size, validation: int = 0, holes: bool = False) -> Params:
-    """Everything that the features stage reads, in the working directory. `holes`: frames that take no disk."""
-    write_backbone(settings, config(settings.backbone.name))
+def make(
+    settings: Params, size: Size, validation: int = 0, holes: bool = False, backbone: dict | None = None
+) -> Params:
+    """Everything that the features stage reads, in the working directory.
+
+    `holes`: frames that take no disk. `backbone`: a config in place of that of the backbone's name.
+    """
+    write_backbone(settings, backbone or config(settings.backbone.name))
     ours.write_manifest(settings, manifest(size, validation))
     side = config(settings.backbone.name)["preprocess"]["size"]
     picture = np.random.default_rng(0).integers(0, 256, (settings.frames.count, side, side, 3), dtype=np.uint8)
@@ -148,10 +153,9 @@ def small(size: Size) -> Params:
 
 def make_small(size: Size) -> Params:
     """The project of `small` with all its caches, in the working directory."""
-    settings = make(small(size), size)
     wide = config(DEMO)
     wide["model"]["embed_dim"] = size.width
-    write_backbone(settings, wide)
+    settings = make(small(size), size, backbone=wide)
     ours.write_noise(settings)
     return settings
 

@@ -29,7 +29,7 @@ from rap.files import digest, digest_file, read_json, write_json
 from rap.jobs import Job, perform
 from rap.params import Frames, Params
 from rap.provenance import Record
-from rap.retrieval.corpus import open_corpus
+from rap.retrieval.corpus import open_corpus, records
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
 from rap.runtime import device as devices
@@ -298,7 +298,7 @@ class Run:
     def list_inputs(self) -> None:
         """Verify that everything that the run depends on is fresh, and compute the order of its pairs."""
         job = Job(self.settings, "train", {"variant": self.variant, "seed": SEED})
-        for record in self.corpus.records(self.settings):
+        for record in records(self.settings, self.model):
             job.reads(record)
         assert job.provenance.digest and self.steps
 

@@ -270,7 +270,7 @@ SHARD, AGAIN = f"{D}/features/video-0/shard-1", "run `rap features --cache video
         (Path.unlink, f"{D}/manifest/manifest.json", "manifest.json: not there; run `rap download` first"),
         (damage, f"{D}/manifest/manifest.json", "manifest.json: damaged; run `rap download` first"),
         (damage, f"{D}/manifest/captions.parquet", "captions.parquet: damaged; run `rap download`"),
-        (Path.unlink, f"{B}/backbone.json", "backbone.json: not there; run `rap backbone` first"),
+        (Path.unlink, f"{B}/backbone.json", "backbone.json: missing; run `rap backbone` first"),
         (damage, f"{B}/weights.safetensors", "weights.safetensors: damaged; run `rap backbone`"),
     ],
 )

@@ -15,6 +15,7 @@ from rap.retrieval.model import Retriever
 
 T, D, W, L, TEXT_L, N, E = 4, 24, 16, 3, 2, 16, 16  # the tiny backbone: frames, widths, blocks, patches, joint space
 TEXT = 2 * W * TEXT_L  # parameters of the text tower's scale and shift
+ASA = 2 * 16 * D + 4 * 16**2 + 2 * 16 + D + 7 * 4  # of one block
 COUNTS = {
     "none": 0,
     "full": sum(p.numel() for p in tiny.clip().parameters()) - 1,
@@ -29,8 +30,9 @@ COUNTS = {
     "coop": 4 * W,
     "vop": L * T * 4 * D + TEXT_L * 4 * W,
     "st_adapter": L * (2 * D * 16 + D + 16 + 16 * 4) + TEXT,
-    "asa": 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
-    "rap": (L + 1) * 2 * 8 * (T + D) + 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
+    "asa": 2 * ASA + TEXT,
+    "asa_gate": 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
+    "rap": (L + 1) * 2 * 8 * (T + D) + 2 * ASA + TEXT,
 }
 COUNTS["tempme"] = COUNTS["lora"]
 COUNTS["sequential"] = COUNTS["full"] + 12 * E**2 + 13 * E + T * E
@@ -39,17 +41,23 @@ OPTIONS = [  # options that change the arithmetic; each must keep the properties
     ("lorm", {"lorm": {"decompose": "time_layer", "sites": ["ln_1", "ln_2"]}}),
     ("lorm", {"lorm": {"decompose": "time_layer"}}),
     ("lorm", {"lorm": {"sites": ["ln_post"]}}),
+    ("lorm", {"lorm": {"time": "content"}}),
+    ("lorm", {"lorm": {"time": "content", "decompose": "time_layer", "sites": ["ln_1", "ln_post"]}}),
     ("lorm", {"lorm": {"basis": "random", "blocks": [-1], "text": "none"}}),
-    ("asa", {"asa": {"position": "embedding", "blocks": "all"}}),
-    ("asa", {"asa": {"position": "none", "patch_offset": False, "time_offset": False}}),
-    ("asa", {"asa": {"query": "text", "blocks": [1], "text": "none"}}),
+    ("asa", {"asa": {"form": "deformable"}}),
+    ("asa", {"asa": {"top_k": 4, "blocks": "all", "local": False}}),
+    ("asa", {"asa": {"offsets": [0, 1], "rank": 4}}),
+    ("asa", {"asa": {"query": "text", "top_k": 2, "blocks": [1], "text": "none"}}),
+    ("asa_gate", {"asa_gate": {"position": "embedding", "blocks": "all"}}),
+    ("asa_gate", {"asa_gate": {"position": "none", "patch_offset": False, "time_offset": False}}),
+    ("asa_gate", {"asa_gate": {"query": "text", "blocks": [1], "text": "none"}}),
     ("lora", {"lora": {"targets": ["qkv", "out", "fc", "proj"]}}),
-    ("rap", {"lorm": {"blocks": [1, 2]}, "asa": {"query": "text"}}),
+    ("rap", {"lorm": {"blocks": [1, 2]}, "asa": {"query": "text", "top_k": 2}}),
     ("bottleneck", {"bottleneck": {"sites": ["proj"], "width": 4}}),
     ("partial", {"partial": {"blocks": 2}}),
     ("sequential", {"sequential": {"tune": "none", "head": "lstm"}}),
     ("sequential", {"sequential": {"tune": "none", "layers": 2}}),
-    ("st_adapter", {"st_adapter": {"reach": 2}}),
+    ("st_adapter", {"st_adapter": {"reach": 2, "blocks": [-1]}}),
     ("tempme", {"tempme": {"blocks": [1]}}),
 ]
 CASES = [(name, {}) for name in registry.methods()] + OPTIONS
@@ -142,7 +150,7 @@ def test_padded_frames_change_nothing(project, name, options):
 @pytest.mark.parametrize("query", ["frame", "text"])
 def test_no_caption_leaks_into_its_own_video(project, query):
     """Permuting which captions belong to which videos permutes the similarity matrix and changes no entry."""
-    clip, model = make(project, "rap", {"asa": {"query": query}}, perturb=0.3)
+    clip, model = make(project, "rap", {"asa": {"query": query, "top_k": 2}}, perturb=0.3)
     ids = [f"v{i}" for i in range(8)]
     clips = Cache(project, FRAMES, clip.visual).batch(ids)
     order = [3, 1, 7, 0, 2, 6, 4, 5]

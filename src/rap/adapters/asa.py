@@ -3,69 +3,173 @@
 The paper's public text: a text-conditioned selection picks the most responsive patches; they are warped by a learnable
 patch offset and a learnable temporal offset, and attention models the correlation between them. The equations are our
 reading: see docs/method.md.
+
+Each head attends near a place that is `delta` frames later and `gamma` patches away. With h = down(LN(x)), for a token
+at frame t and patch p and another at t', p':
+
+    score = q k / sqrt(r / heads) - s (t' - t - delta)^2 - l min(|p' - p - gamma|^2, 8)
+    x + up(gelu(own(h) + concat over heads of softmax(score) v)),    up = 0 at step 0
 """
 
+import math
 from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import chosen, interpolate, text_tuner
+from rap.adapters.layers import chosen, full, text_tuner
 from rap.adapters.registry import register
-from rap.clip.towers import Block, Clip, Context, Tuner, VideoTower, repeated
+from rap.clip.towers import Clip, Context, Tuner, VideoTower, repeated
 from rap.params import Section
+
+REACH = 8.0  # squared distance between patches beyond which a token gets no farther away
+APART = -4.0  # at step 0, added to the scores between a patch and the [CLS] token of a frame
 
 
 class Options(Section):
-    blocks: tuple[int, ...] | Literal["all"] = (-3, -2)  # not the last: only its [CLS] reaches the embedding
-    top_k: Annotated[int, Field(gt=0)] = 4
-    query: Literal["frame", "text"] = "frame"
-    position: Literal["none", "bias", "embedding"] = "bias"
-    patch_offset: bool = True
-    time_offset: bool = True
+    form: Literal["attention", "deformable"] = "attention"
+    blocks: tuple[int, ...] | Literal["all"] = (-2, -1)
+    rank: Annotated[int, Field(gt=0)] = 16
+    offsets: tuple[float, ...] = (-1.0, 1.0, -2.0, 2.0)  # of each head at step 0, in frames
+    local: bool = True  # whether a head prefers nearby patches
+    top_k: Annotated[int, Field(gt=0)] | None = None  # the patches of a frame that can be attended to; null: all
+    query: Literal["frame", "text"] = "frame"  # what selects them
     text: Literal["scale", "none"] = "scale"
 
     model_config = ConfigDict(strict=False)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "Options":
+        if self.rank % len(self.offsets):
+            raise ValueError(f"rank must be a multiple of the number of offsets, {len(self.offsets)}")
+        if self.query == "text" and self.top_k is None:
+            raise ValueError("query: text selects patches, so top_k must be a number")
+        if self.form == "deformable" and not (self.local and self.top_k is None):
+            raise ValueError("form: deformable reads one place, so local must be true and top_k null")
+        return self
 
-class Offsets(nn.Module):
-    """Predicts from a selected token how far to move: patches right, patches down, frames later. Zero at step 0."""
 
-    def __init__(self, width: int, options: Options):
+class Correlation(nn.Module):
+    """The parameters of one block, and its edit of the tokens at the block's input. Subclasses: where a head looks."""
+
+    def __init__(self, width: int, grid: int, frames: int, options: Options):
         super().__init__()
+        heads, self.frames = len(options.offsets), frames
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.patch = zero_linear(width, 2) if options.patch_offset else None
-        self.time = zero_linear(width, 1) if options.time_offset else None
+        self.down = nn.Linear(width, options.rank)
+        self.own = nn.Linear(options.rank, options.rank)
+        self.value = nn.Linear(options.rank, options.rank, bias=False)
+        self.up = nn.Linear(options.rank, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+        self.delta = nn.Parameter(torch.tensor(options.offsets))
+        self.gamma = nn.Parameter(torch.zeros(heads, 2)) if options.local else None  # patches to the right and down
+        place = torch.arange(grid**2)
+        self.places: Tensor
+        self.register_buffer("places", torch.stack([place % grid, place // grid], -1).float(), persistent=False)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [..., D] -> offsets in patches [..., 2] and in frames [...]."""
-        h, zero = self.norm(tokens), tokens.new_zeros(*tokens.shape[:-1], 2)
-        return self.patch(h) if self.patch else zero, (self.time(h) if self.time else zero)[..., 0]
+    def forward(self, x: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
+        """Tokens [B, T, N + 1, D] -> the same. `index` [B, T, k]: the patches that can be attended to; None: all."""
+        h = self.down(self.norm(x))
+        found = self.found(h, index, length)
+        return x + self.up(F.gelu(self.own(h) + found))
+
+    def found(self, h: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def times(self, length: Tensor, frames: int) -> Tensor:
+        """The time of each frame in frames of the trained clips, [B or 1, T]: a shorter clip has longer steps."""
+        count = length[:1] if full(length, frames) else length
+        return (torch.arange(frames, device=length.device) + 0.5) / count[:, None] * self.frames
+
+    def heads(self, x: Tensor) -> Tensor:
+        """[B, T, M, r] -> [B, heads, T, M, r / heads]."""
+        return x.unflatten(-1, (len(self.delta), -1)).movedim(-2, 1)
 
 
-def zero_linear(width: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(width, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+class Attention(Correlation):
+    """Softmax over the tokens of all frames; keys are [CLS] and the selected patches of each frame."""
+
+    def __init__(self, width: int, grid: int, frames: int, options: Options):
+        super().__init__(width, grid, frames, options)
+        heads = len(options.offsets)
+        self.query, self.key = (nn.Linear(options.rank, options.rank, bias=False) for _ in range(2))
+        self.sharp = nn.Parameter(torch.full((heads,), math.log(2.0)))  # s and l are exponentials
+        self.near = nn.Parameter(torch.full((heads,), math.log(1.5))) if options.local else None
+        self.apart = nn.Parameter(torch.full((heads, 2), APART))  # of [CLS] from a patch, of a patch from [CLS]
+
+    def found(self, h: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
+        frames, tokens = h.shape[1:3]
+        kept = h if index is None else torch.cat([h[:, :, :1], taken(h[:, :, 1:], index)], dim=2)
+        q = self.heads(self.query(h)).flatten(2, 3)
+        k, v = (self.heads(linear(kept)).flatten(2, 3) for linear in (self.key, self.value))
+        bias = self.in_time(length, frames)[:, :, :, None, :, None] + self.in_space(index)
+        bias = bias.flatten(4, 5).flatten(2, 3)
+        if not full(length, frames):
+            padding = torch.arange(frames, device=h.device) >= length[:, None]
+            bias = bias.masked_fill(padding.repeat_interleave(kept.shape[2], 1)[:, None, None], -torch.inf)
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return found.unflatten(2, (frames, tokens)).movedim(1, -2).flatten(-2)
+
+    def in_time(self, length: Tensor, frames: int) -> Tensor:
+        """The temporal part of the score, [B or 1, heads, T, T]: of frame t (row) with frame t' (column)."""
+        time = self.times(length, frames)
+        late = time[:, None, None, :] - time[:, None, :, None] - self.delta[:, None, None]
+        return -self.sharp.exp()[:, None, None] * late**2
+
+    def in_space(self, index: Tensor | None) -> Tensor:
+        """The spatial part, [1, heads, 1, N + 1, 1, M + 1] or, with a selection, [B, heads, 1, N + 1, T, k + 1]."""
+        patches = self.apart.new_zeros(len(self.apart), len(self.places), len(self.places))
+        if self.near is not None and self.gamma is not None:
+            far = self.places - self.places[:, None] - self.gamma[:, None, None]  # [heads, N, N, 2]: row to column
+            patches = -self.near.exp()[:, None, None] * (far**2).sum(-1).clamp(max=REACH)
+        cls = self.apart[:, 0, None, None].expand(-1, 1, len(self.places))
+        rows = torch.cat([cls, patches], dim=1)  # [heads, N + 1, N]
+        first = torch.cat([rows.new_zeros(len(rows), 1), self.apart[:, 1, None].expand(-1, len(self.places))], dim=1)
+        if index is None:
+            return torch.cat([first[..., None], rows], dim=-1)[None, :, None, :, None, :]
+        picked = rows[:, :, index].permute(2, 0, 1, 3, 4)  # [B, heads, N + 1, T, k]
+        first = first[None, :, :, None, None].expand(len(index), -1, -1, index.shape[1], -1)
+        return torch.cat([first, picked], dim=-1)[:, :, None]
 
 
-class Exchange(nn.Module):
-    """The parameters of one block: the offsets, a gate per head, and the temporal position signal."""
+class Deformable(Correlation):
+    """Each token reads the value at its own place, moved by the offsets: linear between frames and between patches."""
 
-    def __init__(self, frames: int, width: int, heads: int, options: Options):
-        super().__init__()
-        self.offsets = Offsets(width, options)
-        self.gate = nn.Parameter(torch.zeros(heads))
-        self.bias = nn.Parameter(torch.zeros(2 * frames - 1, heads)) if options.position == "bias" else None
-        self.embedding = nn.Parameter(torch.zeros(frames, width)) if options.position == "embedding" else None
+    def found(self, h: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
+        values, frames = self.heads(self.value(h)), h.shape[1]
+        time = self.times(length, frames) + self.delta[:, None, None]  # [heads, B or 1, T]
+        at = (time / self.frames * length[:, None] - 0.5).clamp(min=0).minimum((length - 1)[:, None])
+        values = torch.einsum("hbts,bhsmc->bhtmc", between(at, frames), values)
+        assert self.gamma is not None, "the deformable form is local"
+        grid = math.isqrt(len(self.places))
+        at = (self.places + self.gamma[:, None]).clamp(0, grid - 1)  # [heads, N, 2]
+        right, down = between(at[..., 0], grid), between(at[..., 1], grid)
+        moved = torch.einsum("hny,hnx,bhtyxc->bhtnc", down, right, values[:, :, :, 1:].unflatten(3, (grid, grid)))
+        return torch.cat([values[:, :, :, :1], moved], dim=3).movedim(1, -2).flatten(-2)
+
+
+FORMS = {"attention": Attention, "deformable": Deformable}
+
+
+def between(position: Tensor, count: int) -> Tensor:
+    """Weights of linear interpolation at real positions [...] within 0 and `count` - 1: [..., count]."""
+    low = position.detach().floor().clamp(max=max(count - 2, 0)).long()
+    share = (position - low)[..., None]
+    row = torch.arange(count, device=position.device)
+    return (row == low[..., None]) * (1 - share) + (row == low[..., None] + 1) * share
+
+
+def taken(patches: Tensor, index: Tensor) -> Tensor:
+    """The patches [B, T, N, D] at `index` [B, T, k]: [B, T, k, D]."""
+    return patches.gather(2, index[..., None].expand(-1, -1, -1, patches.shape[-1]))
 
 
 class ASA(Tuner):
-    """Every frame attends to the warped responsive patches of the clip, through the block's frozen projections."""
+    """At the input of the chosen blocks, every token of a clip attends to the responsive patches of all its frames."""
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
@@ -73,100 +177,48 @@ class ASA(Tuner):
         self.first_block = min(blocks)
         self.text = options.query == "text"
         self.conditioned = self.first_block if self.text else self.conditioned
-        self.grid = tower.grid
-        self.top_k = min(options.top_k, tower.grid**2)
-        make = {str(layer): Exchange(frames, tower.width, tower.heads, options) for layer in blocks}
-        self.exchanges = nn.ModuleDict(make)
+        self.top_k = None if options.top_k is None else min(options.top_k, tower.grid**2)
+        form = FORMS[options.form]
+        self.correlations = nn.ModuleDict({str(n): form(tower.width, tower.grid, frames, options) for n in blocks})
 
-    def attend(self, layer: int, block: Block, x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
-        if str(layer) not in self.exchanges:
-            return attended
-        exchange = cast(Exchange, self.exchanges[str(layer)])
-        patches, frames = x[:, :, 1:], x.shape[1]
-        index = self.select(x, context)
-        tokens = patches.gather(2, index[..., None].expand(-1, -1, -1, x.shape[-1]))
-        patch, delta = exchange.offsets(tokens)
-        last = (context.length - 1)[:, None, None]  # never in the padding
-        time = (torch.arange(frames, device=x.device)[:, None] + delta).clamp(min=0).minimum(last)
-        warped = sample(patches, self.grid, index, patch, time)
-        if context.query is not None:
+    def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
+        if site != "input" or str(layer) not in self.correlations:
+            return x
+        index = self.select(layer, x, context)
+        if self.text and context.query is not None:
             texts = context.query.shape[1]
-            warped, time = of_each(warped, texts), of_each(time, texts)
-            q, attended, context.length = (repeated(x, texts) for x in (q, attended, context.length))
+            x, context.length = repeated(x, texts), repeated(context.length, texts)
             context.query = context.query.flatten(0, 1)[:, None]
-        warped, time = warped.flatten(1, 2), time.flatten(1)
-        if exchange.embedding is not None:
-            warped = warped + interpolate(exchange.embedding, relative(time, context.length, len(exchange.embedding)))
-        k, v = block.keys_and_values(warped)
-        mask = self.scores(exchange, time, frames, context)
-        _batch, _, _heads, count, _ = q.shape
-        merged = q.transpose(1, 2).flatten(2, 3)  # queries of all frames: [B, heads, T N, D / heads]
-        mask = mask.repeat_interleave(count, dim=2)
-        found = F.scaled_dot_product_attention(merged, k, v, attn_mask=mask.to(q.dtype))
-        found = found.unflatten(2, (frames, count)).transpose(1, 2)
-        return attended + exchange.gate[:, None, None] * found
+        return cast(Correlation, self.correlations[str(layer)])(x, index, context.length)
 
-    def select(self, x: Tensor, context: Context) -> Tensor:
-        """S_t: the k most responsive patches for each frame and each text, [B, T, n k].
+    @torch.no_grad()
+    def select(self, layer: int, x: Tensor, context: Context) -> Tensor | None:
+        """S_t: the k most responsive patches of each frame, [B, T, k], or [B n, T, k] for n texts; None: all.
 
-        The response is the cosine with the text in CLIP's joint space or, without texts, with the frame's own [CLS]. No
-        gradient passes through the selection.
+        The response to a frame is the attention of its [CLS] in the block's own, frozen attention, the mean over heads.
+        The response to a text is the cosine of the text and the block's value of the patch, projected into the joint
+        space (MaskCLIP, Zhou et al. 2022). No gradient passes through the selection.
         """
-        with torch.no_grad():
-            joint = F.normalize(context.tower.project(x), dim=-1)
-            patches = joint[:, :, 1:]
-            if context.query is None:
-                response = torch.einsum("btpe,bte->btp", patches, joint[:, :, 0])[:, :, None]
-            else:
-                response = torch.einsum("btpe,bne->btnp", patches, context.query.to(joint.dtype))
-            return response.topk(self.top_k, dim=-1).indices.flatten(2)
-
-    def scores(self, exchange: Exchange, time: Tensor, frames: int, context: Context) -> Tensor:
-        """The mask of frame t's attention to a warped token: a bias by their time difference, -inf for padding.
-
-        `time` [B, M] is the time of the warped tokens, in frames. Returns [B, heads, T, M].
-        """
-        clock = torch.arange(frames, device=time.device)
-        padding = torch.where(clock[None] < context.length[:, None], 0.0, -torch.inf)
-        padding = padding.repeat_interleave(self.top_k, dim=1)
-        mask = padding[:, None, None, :].expand(-1, len(exchange.gate), frames, -1)
-        if exchange.bias is None:
-            return mask
-        span = len(exchange.bias) // 2
-        apart = (time[:, None] - clock[:, None]) / (context.length[:, None, None] - 1).clamp(min=1)
-        return mask + interpolate(exchange.bias, (apart + 1) * span).movedim(-1, 1)
-
-
-def of_each(x: Tensor, texts: int) -> Tensor:
-    """Split the selection for all texts, [B, T, texts k, ...], into one clip per text: [B texts, T, k, ...]."""
-    return x.unflatten(2, (texts, -1)).movedim(2, 1).flatten(0, 1)
-
-
-def sample(patches: Tensor, grid: int, index: Tensor, patch: Tensor, time: Tensor) -> Tensor:
-    """Sample tokens at real-valued places: trilinear between frames and patches, clamped at the borders.
-
-    patches [B, T, grid^2, D]; index [B, T, k] of the selected patches; patch [B, T, k, 2], the offsets to the right and
-    down, in patches; time [B, T, k], in frames. Returns [B, T, k, D].
-    """
-    frames = patches.shape[1]
-    volume = patches.unflatten(2, (grid, grid)).movedim(-1, 1)
-    right, down = index % grid + patch[..., 0], index // grid + patch[..., 1]
-    sizes = ((right, grid), (down, grid), (time, frames))
-    place = torch.stack([2 * at / max(size - 1, 1) - 1 for at, size in sizes], dim=-1)
-    found = F.grid_sample(volume, place[..., None, :].to(volume.dtype), padding_mode="border", align_corners=True)
-    return found[..., 0].movedim(1, -1)
-
-
-def relative(time: Tensor, length: Tensor, rows: int) -> Tensor:
-    """Convert frame times [B, M] of clips with `length` [B] frames to positions in a table of `rows` over time."""
-    return (time + 0.5) / length[:, None] * rows - 0.5
+        if self.top_k is None:
+            return None
+        block = context.tower.blocks[layer]
+        h = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+        q, k, v = h.chunk(3, -1)
+        if not self.text:
+            q, k = block.split(q[:, :, :1]), block.split(k[:, :, 1:])
+            response = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1).mean(2)[:, :, 0]
+            return response.topk(self.top_k, dim=-1).indices
+        assert context.query is not None, "a selection by the text needs the texts"
+        joint = F.normalize(context.tower.project(block.attn.out_proj(v[:, :, 1:])), dim=-1)
+        response = torch.einsum("btpe,bne->bntp", joint, context.query.to(joint.dtype))
+        return response.topk(self.top_k, dim=-1).indices.flatten(0, 1)
 
 
 @register("asa", asa=Options)
 def build(clip: Clip, frames: int, asa: Options) -> Adapter:
     """ASA only: asynchronous self-attention over responsive patches (RAP, Cao et al. 2024)
 
-    Parameters per block: 3 (D + 1) for both offsets, one gate per head, and heads (2 T - 1) for the bias or T D for the
-    embedding; and 2 D for each block of the text tower.
+    Parameters per block, with rank r and H heads: 2 r D + 4 r^2 + 2 r + D + 7 H for `attention`, 3 H fewer without
+    `local`; 2 r D + 2 r^2 + 2 r + D + 3 H for `deformable`; and 2 D for each block of the text tower.
     """
     return Adapter(ASA(clip.visual, frames, asa), text_tuner(clip, asa.text))

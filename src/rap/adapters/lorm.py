@@ -18,10 +18,13 @@ from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tuner, VideoTower
 from rap.params import Section
 
+EPSILON = 1e-6  # a clip whose frames are all equal has no salient frame
+
 
 class Options(Section):
     rank: Annotated[int, Field(gt=0)] = 8
     decompose: Literal["time", "time_space", "time_layer"] = "time"
+    time: Literal["fixed", "content"] = "fixed"  # whether the coefficients over time also depend on the clip
     basis: Literal["dct", "random"] = "dct"
     blocks: tuple[int, ...] | Literal["all"] = "all"
     sites: tuple[Literal["input", "ln_1", "ln_2", "ln_post"], ...] = ("input", "ln_post")
@@ -34,18 +37,23 @@ class Modulation(nn.Module):
     """One low-rank tensor M over time, tokens or blocks, and channels: M = sum_r A[t, r] U[u, r] B[r, d].
 
     time: no U. time_space: U over the tokens of a frame. time_layer: U over the blocks, which share A and B.
-    B is zero at step 0, so M is zero at step 0.
+    With `time: content`, A[t, r] + sum_f salience[t, f] G[f, r] replaces A, so it differs from clip to clip.
+    B and G are zero at step 0, so M is zero at step 0.
     """
 
     def __init__(self, frames: int, width: int, options: Options, units: int):
         super().__init__()
         self.time = nn.Parameter(basis(frames, options))
+        self.content = nn.Parameter(torch.zeros(2, options.rank)) if options.time == "content" else None
         self.unit = nn.Parameter(torch.ones(units, options.rank)) if units else None
         self.channel = nn.Parameter(torch.zeros(options.rank, width))
 
-    def forward(self, length: Tensor, frames: int, layer: int | None) -> Tensor:
-        """M for clips of `length` [B] valid frames: [B or 1, T, tokens or 1, D]."""
-        rows = at_frames(self.time, length, frames)[:, :, None]
+    def forward(self, read: Tensor, length: Tensor, layer: int | None) -> Tensor:
+        """M for clips of `length` [B] valid frames, [B or 1, T, tokens or 1, D]; `read` [B, T, D] shows each frame."""
+        rows = at_frames(self.time, length, read.shape[1])
+        if self.content is not None:
+            rows = rows + salience(read, length) @ self.content
+        rows = rows[:, :, None]
         if self.unit is not None:
             rows = rows * (self.unit if layer is None else self.unit[layer])
         return rows @ self.channel
@@ -81,7 +89,8 @@ class LoRM(Tuner):
         if name is None:
             return x
         unit = layer if self.shared else None
-        scale, shift = (part[name](context.length, x.shape[1], unit) for part in (self.scale, self.shift))
+        read = x if site == "ln_post" else x.mean(2)  # at block 0, [CLS] is the same in every frame
+        scale, shift = (part[name](read, context.length, unit) for part in (self.scale, self.shift))
         if site == "ln_post":
             scale, shift = scale[:, :, 0], shift[:, :, 0]
         else:  # the last block may hold only [CLS]
@@ -97,11 +106,26 @@ def basis(frames: int, options: Options) -> Tensor:
     return torch.cos(math.pi * time[:, None] * torch.arange(options.rank))
 
 
+def salience(x: Tensor, length: Tensor) -> Tensor:
+    """How much each frame stands out of its clip, [B, T, 2], from a vector of each, x [B, T, D].
+
+    The squared distances from the mean of the clip and from the previous frame, each divided by its mean over the
+    clip, minus 1: of mean zero, and independent of the scale of x. Padded frames get 0.
+    """
+    valid = (torch.arange(x.shape[1], device=x.device) < length[:, None]).to(x.dtype)
+    count = valid.sum(1, keepdim=True)
+    apart = x - (x * valid[..., None]).sum(1, keepdim=True) / count[..., None]
+    change = x - torch.cat([x[:, :1], x[:, :-1]], dim=1)
+    squares = torch.stack([(apart**2).sum(-1), (change**2).sum(-1)], dim=-1) * valid[..., None] + EPSILON
+    return (squares * count[..., None] / squares.mul(valid[..., None]).sum(1, keepdim=True) - 1) * valid[..., None]
+
+
 @register("lorm", lorm=Options)
 def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
     """LoRM only: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
 
     Parameters: 2 r (T + D) per block and site for `time`; 2 r (T + N + 1 + D) per block and site for `time_space`;
-    2 r (T + L + D) per site for `time_layer`; 2 r (T + D) for the site `ln_post`; 2 D per block of the text tower.
+    2 r (T + L + D) per site for `time_layer`; 2 r (T + D) for the site `ln_post`; 4 r more of each for `time: content`;
+    2 D per block of the text tower.
     """
     return Adapter(LoRM(clip.visual, frames, lorm), text_tuner(clip, lorm.text))

@@ -1,14 +1,14 @@
 """ST-Adapter: bottlenecks with a convolution over neighbouring frames."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import text_tuner
+from rap.adapters.layers import chosen, text_tuner
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
 from rap.params import Section
@@ -17,6 +17,9 @@ from rap.params import Section
 class Options(Section):
     width: Annotated[int, Field(gt=0)] = 16
     reach: Annotated[int, Field(ge=0)] = 1  # frames on either side: the kernel has 2 reach + 1 frames
+    blocks: tuple[int, ...] | Literal["all"] = "all"
+
+    model_config = ConfigDict(strict=False)
 
 
 class Temporal(nn.Module):
@@ -40,16 +43,18 @@ class Temporal(nn.Module):
 
 
 class Temporals(Tuner):
-    """A temporal bottleneck at the input of every block, for all tokens including [CLS]."""
-
-    first_block = 0
+    """A temporal bottleneck at the input of the chosen blocks, for all tokens including [CLS]."""
 
     def __init__(self, tower: Tower, options: Options):
         super().__init__()
-        self.parts = nn.ModuleList(Temporal(tower.width, options.width, options.reach) for _ in range(tower.layers))
+        blocks = chosen(options.blocks, tower)
+        self.first_block = min(blocks)
+        make = {str(layer): Temporal(tower.width, options.width, options.reach) for layer in blocks}
+        self.parts = nn.ModuleDict(make)
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
-        return self.parts[layer](x, context.length) if site == "input" else x
+        found = site == "input" and str(layer) in self.parts
+        return self.parts[str(layer)](x, context.length) if found else x
 
 
 @register("st_adapter", st_adapter=Options)

@@ -1,14 +1,18 @@
-"""Captions of scenes and of stills, in a small English of about eighty words."""
+"""Captions of scenes and of stills, in an English of about eighty words."""
 
 import re
 
 import numpy as np
 
-from rap.demo.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing, pick
+from rap.demo.events import Event
+from rap.demo.motions import OPPOSITE, Motion
+from rap.demo.scenes import Scene
+from rap.demo.things import BACKGROUNDS, COLOURS, PLACES, SHAPES, Thing, pick
 
 GRAMMAR = (
     "a an the and at from to on with while then before after background stays moves goes travels appears shows up "
-    "disappears vanishes turns becomes grows shrinks gets larger smaller flashes"
+    "disappears vanishes turns becomes grows shrinks gets larger smaller flashes drifts glides up down orbits round "
+    "clockwise anticlockwise chases follows flees hops"
 )
 
 
@@ -33,15 +37,15 @@ def describe(background: str, things: list[Thing], rng: np.random.Generator, pla
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """A clip's caption. Background, bystander and most places are left out at random."""
-    text = pick(rng, event(scene, rng))
+    text = pick(rng, event(scene, rng) if isinstance(scene, Event) else motion(scene, rng))
     if scene.bystander and rng.random() < 0.6:
         other = name(scene.bystander) + _where(scene.bystander, rng, 0.6)
         text += pick(rng, [f" while {other} stays", f" with {other}"])
     return text + _background(scene.background, rng)
 
 
-def event(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Wordings of a scene's event. All wordings of one call name or leave out the same places."""
+def event(scene: Event, rng: np.random.Generator) -> list[str]:
+    """Wordings of an event. All wordings of one call name or leave out the same places."""
     before, after = scene.ends
     thing, where = name(before), _where(before, rng, 0.7)
     match scene.kind:
@@ -61,6 +65,29 @@ def event(scene: Scene, rng: np.random.Generator) -> list[str]:
         case "order":
             first, then = thing + where, name(after) + _where(after, rng, 0.7)
             return [f"{first} flashes then {then}", f"{first} flashes before {then}", f"{then} flashes after {first}"]
+
+
+def motion(scene: Motion, rng: np.random.Generator) -> list[str]:
+    """Wordings of a motion. All wordings of one call name or leave out the same places."""
+    first, second = name(scene.things[0]), name(scene.things[-1])
+    where, course = _where(scene.things[0], rng, 0.5), scene.course
+    match scene.kind:
+        case "drift":
+            return [f"{first}{where} {verb} {_way(course)}" for verb in ("drifts", "glides")]
+        case "orbit":
+            return [f"{first} {verb} {course}" for verb in ("orbits", "goes round")]
+        case "pass":
+            one, other = (f"{thing} drifts {_way(way)}" for thing, way in ((first, course), (second, OPPOSITE[course])))
+            return [f"{one} while {other}", f"{other} while {one}", f"{one} and {other}"]
+        case "chase":
+            return [f"{first} chases {second}", f"{first} follows {second}", f"{second} flees from {first}"]
+        case "hop":
+            there, back = _way(course), _way(OPPOSITE[course])
+            return [f"{first}{where} hops {there} then {back}", f"{first}{where} hops {there} before {back}"]
+
+
+def _way(course: str) -> str:
+    return course if course in ("up", "down") else f"to the {course}"
 
 
 def name(thing: Thing, size: bool = False) -> str:

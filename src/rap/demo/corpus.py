@@ -12,11 +12,12 @@ from rap.data.manifest import Manifest
 from rap.data.registry import DatasetInfo, own_folder
 from rap.demo.captions import caption
 from rap.demo.film import complete, encode, fingerprint, render
-from rap.demo.scenes import KINDS, Scene, draw_scene
+from rap.demo.scenes import KINDS, Part, Scene, draw_scene, key
 from rap.params import Demo, Params
 
 DATASET = DatasetInfo(own_folder)
 SPLITS = ("test", "val", "train")  # drawn in this order, so that the number of training scenes changes no test scene
+PARTS: dict[str, Part] = {"test": "held out", "val": "held out", "train": "seen"}
 CAPTIONS = {"test": 1, "val": 1, "train": 2}  # per clip
 DIRECTIONS = ("forwards", "backwards")
 
@@ -46,14 +47,14 @@ def prepare(params: Params, videos: Path) -> Manifest:
 
 def draw_takes(demo: Demo) -> Iterator[Take]:
     """The scenes of every split. The kinds alternate; no scene repeats, not even in reverse."""
-    taken: set[frozenset] = set()
+    taken: set[str] = set()
     for index, split in enumerate(SPLITS):
         for number in range(getattr(demo, split)):
             rng = np.random.default_rng((demo.seed, index, number))
-            scene = draw_scene(rng, KINDS[number % len(KINDS)])
-            while scene.key() in taken:
-                scene = draw_scene(rng, scene.kind)
-            taken.add(scene.key())
+            scene = draw_scene(rng, KINDS[number % len(KINDS)], PARTS[split])
+            while key(scene) in taken:
+                scene = draw_scene(rng, scene.kind, PARTS[split])
+            taken.add(key(scene))
             yield Take(split, number, scene, (demo.seed, index, number, 1))
 
 

@@ -1,14 +1,15 @@
 """Render a scene over time and encode it as an H.264 file."""
 
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
-from rap.demo.draw import PIXELS, Layer, layer, paint
+from rap.demo.animate import layers
+from rap.demo.draw import PIXELS, paint
 from rap.demo.scenes import Scene
 from rap.files import atomic, digest
 from rap.provenance import code
@@ -25,47 +26,7 @@ def render(scene: Scene, seed: tuple[int, ...], pixels: int = PIXELS) -> np.ndar
     """The scene forwards, uint8 [frames, pixels, pixels, 3], 24 to 48 frames; `seed` determines timing and jitter."""
     rng = np.random.default_rng(seed)
     frames = int(rng.integers(24, 49))
-    layers = [layer(scene.bystander, frames, rng)] if scene.bystander else []
-    layers += _event(scene, np.linspace(0, 1, frames, dtype=np.float32), rng)
-    return paint(scene.background, layers, frames, pixels)
-
-
-def _event(scene: Scene, time: np.ndarray, rng: np.random.Generator) -> list[Layer]:
-    """The layers of the event; `time` [frames] runs from 0 to 1. Every course is symmetric in time."""
-    start, end = [layer(thing, len(time), rng) for thing in scene.ends]
-    match scene.kind:
-        case "appear":
-            shown = _ease(time, rng.uniform(0.38, 0.62), 0.24)
-            shown = 1 - shown if scene.before else shown
-            return [replace(start, opacity=shown, radius=start.radius * (0.6 + 0.4 * shown))]
-        case "colour":
-            return [_blend(start, replace(start, colour=end.colour), _ease(time, rng.uniform(0.38, 0.62), 0.24))]
-        case "size":
-            return [_blend(start, replace(start, radius=end.radius), _ease(time, rng.uniform(0.42, 0.58), 0.6))]
-        case "move":
-            return [_blend(start, end, _ease(time, rng.uniform(0.44, 0.56), rng.uniform(0.5, 0.7)))]
-        case "order":
-            gap = rng.uniform(-0.04, 0.04)
-            return [_flash(start, time, 0.26 + gap), _flash(end, time, 0.74 + gap)]
-
-
-def _ease(time: np.ndarray, middle: float, length: float) -> np.ndarray:
-    """Smoothstep from 0 to 1, centred at `middle`."""
-    share = np.clip((time - middle) / length + 0.5, 0, 1)
-    return share * share * (3 - 2 * share)
-
-
-def _flash(one: Layer, time: np.ndarray, middle: float) -> Layer:
-    shown = _ease(np.abs(time - middle), 0.18, -0.08)
-    return replace(one, opacity=shown, radius=one.radius * (0.6 + 0.4 * shown))
-
-
-def _blend(start: Layer, end: Layer, share: np.ndarray) -> Layer:
-    def mix(name: str) -> np.ndarray:
-        a, b = getattr(start, name), getattr(end, name)
-        return a + (b - a) * (share[:, None] if a.ndim == 2 else share)
-
-    return replace(start, x=mix("x"), y=mix("y"), radius=mix("radius"), colour=mix("colour"))
+    return paint(scene.background, layers(scene, frames, rng), frames, pixels)
 
 
 def fingerprint(scene: Scene, seed: tuple[int, ...], backwards: bool) -> str:

@@ -1,20 +1,24 @@
 """Pretrain the demo's backbone: a small open_clip model, on stills of the demo's scenes.
 
-A contrastive loss alone does not teach so small a vision tower where things are, so there are three phases:
+A contrastive loss alone does not teach so small a model where things are, or which way they go. So there are four
+phases:
 
-warm     Stills of one thing. Linear heads on the image embedding classify place, colour, shape and size; they are
-         dropped afterwards.
+warm     Stills of one thing, and stills of motions with comet tails. Linear heads on the image embedding classify
+         place, colour, shape, size and course; they are dropped at the end.
 pair     Stills and captions, with CLIP's loss, in groups of four that differ only in place, or in place and one more
          property. One thing per still in the first half of the phase, two in the second.
-event    As pair, plus stills of how an event ended with the caption of the event; its reversal, which ended otherwise,
-         is in the same batch. Captions of photographs, too, often tell how a situation came about.
+scene    As pair, plus captions of scenes: events beside a still of how they ended, motions beside a still with comet
+         tails. The reversed scene is in the same batch. The head for courses also reads the text embeddings.
+text     The text tower alone, beside embeddings of stills of the phase `scene`. In addition, two wordings of one
+         scene attract each other, and repel all other captions, that of the reversed scene among them.
 
-So the text tower has read about events, as CLIP's has, but the vision tower has seen stills only, and no motion.
+So the text tower has read about events and motions, as CLIP's has, but the vision tower has seen stills only, and no
+two frames of one clip; clips have no tails. Scenes that are held out for validation and test are not among the stills.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,36 +30,19 @@ from tqdm import tqdm
 
 from rap.clip.tokenizer import tokenize
 from rap.clip.trainable import CLIP, encode_text, open_clip_model
-from rap.demo.captions import caption, describe, vocabulary
-from rap.demo.draw import still
-from rap.demo.scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    KINDS,
-    PLACES,
-    SHAPES,
-    SIZES,
-    Scene,
-    Thing,
-    draw_scene,
-    draw_thing,
-    pick,
-)
+from rap.demo.captions import caption, vocabulary
+from rap.demo.motions import OPPOSITE, Motion
+from rap.demo.scenes import KINDS, Scene, draw_scene
+from rap.demo.stills import GROUP, NAMES, SIZE, Still, captions, drawn, group, prepared, shown
+from rap.demo.things import BACKGROUNDS, SIZES, draw_thing, pick
 from rap.files import atomic, write_json
 from rap.params import Params, Pretrain
 from rap.runtime.device import setup
 
 FOLDER = Path(__file__).parent
-NAMES = {"place": tuple(PLACES), "colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES)}
-GROUP = 4
-
-
-@dataclass(frozen=True)
-class Still:
-    """A still that can be drawn and described."""
-
-    background: str
-    things: tuple[Thing, ...]
+COURSES = tuple(OPPOSITE)
+NAMED = ("drift", "orbit", "hop")  # kinds of motion whose course their captions name
+BATCHES = 64  # of stills that the phase `text` uses again and again
 
 
 def run(params: Params) -> str:
@@ -71,20 +58,14 @@ def run(params: Params) -> str:
 
 def config() -> dict:
     """The backbone's config.json without digests."""
-    words = [
-        "<pad>",
-        "<unknown>",
-        "<start>",
-        *vocabulary(),
-        "<end>",
-    ]  # open_clip pools text at the highest token id
-    vision = {"image_size": 64, "patch_size": 16, "layers": 4, "width": 128, "head_width": 32}
+    words = ["<pad>", "<unknown>", "<start>", *vocabulary(), "<end>"]  # open_clip pools text at the highest token id
+    vision = {"image_size": SIZE, "patch_size": 16, "layers": 4, "width": 128, "head_width": 32}
     text = {"context_length": 32, "vocab_size": len(words), "layers": 3, "width": 128, "heads": 4}
     half = [0.5, 0.5, 0.5]
     return {
         "name": "demo-vit",
         "model": {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text},
-        "preprocess": {"size": 64, "mean": half, "std": half, "interpolation": "bicubic", "resize_mode": "shortest"},
+        "preprocess": {"size": SIZE, "mean": half, "std": half, "interpolation": "bicubic", "resize_mode": "shortest"},
         "tokenizer": {"kind": "words", "words": words},
     }
 
@@ -93,111 +74,121 @@ def train(options: Pretrain) -> tuple[CLIP, list[float]]:
     """The trained model and the loss of every step. Equal options give equal weights."""
     torch.manual_seed(options.seed)
     model = open_clip_model(config()["model"])
-    heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in NAMES.items()})
+    sizes = {name: len(values) for name, values in NAMES.items()} | {"course": len(COURSES)}
+    heads = nn.ModuleDict({name: nn.Linear(128, size) for name, size in sizes.items()})
+    batch, seed = options.batch, options.seed
     losses: list[float] = []
     phases: dict[str, tuple[int, Callable[[np.random.Generator, float], Tensor]]] = {
-        "warm": (options.warm_steps, lambda rng, done: warm_loss(model, heads, rng, options.batch)),
-        "pair": (options.pair_steps, lambda rng, done: pair_loss(model, rng, options.batch, 1 if done < 0.5 else 2)),
-        "event": (options.event_steps, lambda rng, done: both_losses(model, rng, options.batch)),
+        "warm": (options.warm_steps, lambda rng, done: warm_loss(model, heads, rng, batch)),
+        "pair": (options.pair_steps, lambda rng, done: pair_loss(model, rng, batch, 1 if done < 0.5 else 2)),
+        "scene": (options.scene_steps, lambda rng, done: both_losses(model, heads, rng, batch)),
     }
     for number, (name, (steps, loss)) in enumerate(phases.items()):
-        losses += descend(nn.ModuleList([model, heads]), loss, name, steps, options.lr, (options.seed, number))
+        losses += descend(nn.ModuleList([model, heads]), loss, name, steps, options.lr, (seed, number))
+    model.visual.requires_grad_(False)
+    stills = [Batch.draw(model, np.random.default_rng((seed, 9, number)), batch) for number in range(BATCHES)]
+    losses += descend(
+        model, lambda rng, done: text_loss(model, stills[rng.integers(BATCHES)], rng, 0.5 + done), "text",
+        options.text_steps, options.lr, (seed, len(phases)),
+    )  # fmt: skip
     return model.eval(), losses
 
 
 def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: float, seed: tuple) -> Iterator[float]:
     """One phase: AdamW, linear warm-up over a tenth of the steps, then cosine decay; yields the loss of each step."""
-    optimizer = torch.optim.AdamW(modules.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
+    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     for step in (bar := tqdm(range(steps), f"pretrain: {name}")):
         warmup = (step + 1) / max(1, steps // 10)
         optimizer.param_groups[0]["lr"] = lr * min(warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
         loss = loss_of(np.random.default_rng((*seed, step)), step / steps)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         yield loss.item()
 
 
 def warm_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """Mean cross-entropy of classifying each property of the one thing in a still."""
+    """Mean cross-entropy of classifying each property of the one thing in a still, and the course of a motion."""
     stills = [Still(pick(rng, BACKGROUNDS), (draw_thing(rng, pick(rng, SIZES)),)) for _ in range(batch)]
-    embedded = model.encode_image(pixels(stills, rng))
+    embedded = model.encode_image(drawn(stills, rng))
     labels = {name: [values.index(getattr(s.things[0], name)) for s in stills] for name, values in NAMES.items()}
     losses = [F.cross_entropy(heads[name](embedded), torch.tensor(label)) for name, label in labels.items()]
-    return torch.stack(losses).mean()
+    motions = [draw_scene(rng, pick(rng, NAMED), "seen") for _ in range(batch // 2)]
+    tails = model.encode_image(prepared([shown(motion, rng) for motion in motions]))
+    return torch.stack([*losses, course_loss(heads, tails, motions)]).mean()
+
+
+def course_loss(heads: nn.ModuleDict, embedded: Tensor, scenes: list[Scene]) -> Tensor:
+    """Cross-entropy of naming the course of those scenes whose captions name one, from embeddings [scenes, E]."""
+    named = [i for i, scene in enumerate(scenes) if scene.kind in NAMED]
+    labels = [COURSES.index(scene.course) for scene in scenes if isinstance(scene, Motion) and scene.kind in NAMED]
+    return F.cross_entropy(heads["course"](embedded[named]), torch.tensor(labels))
 
 
 def pair_loss(model: CLIP, rng: np.random.Generator, batch: int, things: int) -> Tensor:
     """CLIP's symmetric cross-entropy over a batch of stills and their captions."""
     stills = [still for _ in range(batch // GROUP) for still in group(rng, things)]
-    images, texts = model.encode_image(pixels(stills, rng), True), embed(model, captions(stills, rng))
-    return contrastive(images, texts, model.logit_scale.exp().clamp(max=100))
+    images, texts = model.encode_image(drawn(stills, rng), True), embed(model, captions(stills, rng))
+    return contrastive(images, F.normalize(texts, dim=-1), scale(model))
 
 
-def both_losses(model: CLIP, rng: np.random.Generator, batch: int) -> Tensor:
-    """The loss of the event phase: event_loss, and half of pair_loss on half a batch, so that no word is forgotten."""
-    return event_loss(model, rng, batch) + 0.5 * pair_loss(model, rng, batch // 2, 1 + int(rng.random() < 0.5))
+def both_losses(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
+    """The loss of the phase `scene`, and half of pair_loss on half a batch, so that no word is forgotten."""
+    return scene_loss(model, heads, rng, batch) + 0.5 * pair_loss(model, rng, batch // 2, 1 + int(rng.random() < 0.5))
 
 
-def event_loss(model: CLIP, rng: np.random.Generator, batch: int) -> Tensor:
-    """CLIP's loss over captions of events and of their reversals, and stills of how they ended."""
-    scenes = [draw_scene(rng, pick(rng, KINDS)) for _ in range(batch // 2)]
-    scenes += [scene.backwards() for scene in scenes]
-    images = model.encode_image(pixels([outcome(scene) for scene in scenes], rng), True)
+def scene_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
+    """CLIP's loss over scenes, their reversals and a still of each; and the loss of naming courses, of both towers."""
+    scenes = both_ways(rng, batch)
+    images = model.encode_image(prepared([shown(scene, rng) for scene in scenes]))
     texts = embed(model, [caption(scene, rng) for scene in scenes])
-    return contrastive(images, texts, model.logit_scale.exp().clamp(max=100))
+    courses = course_loss(heads, images, scenes) + 0.3 * course_loss(heads, texts, scenes)
+    return contrastive(F.normalize(images, dim=-1), F.normalize(texts, dim=-1), scale(model)) + courses
 
 
-def outcome(scene: Scene) -> Still:
-    """The end of a scene: after a disappearance, only the bystander if any; of an `order`, the second thing."""
-    return Still(scene.background, tuple(thing for thing in (scene.after, scene.bystander) if thing))
+def both_ways(rng: np.random.Generator, batch: int) -> list[Scene]:
+    """Scenes that are not held out, each with its reversal. Every kind is among them."""
+    scenes = [draw_scene(rng, KINDS[number % len(KINDS)], "seen") for number in range(batch // 2)]
+    return scenes + [scene.backwards() for scene in scenes]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scenes and the frozen embeddings of their stills, float32 [scenes, E], normalised."""
+
+    scenes: list[Scene]
+    images: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def draw(cls, model: CLIP, rng: np.random.Generator, batch: int) -> "Batch":
+        scenes = both_ways(rng, batch)
+        return cls(scenes, model.encode_image(prepared([shown(scene, rng) for scene in scenes]), True))
+
+
+def text_loss(model: CLIP, batch: Batch, rng: np.random.Generator, weight: float) -> Tensor:
+    """CLIP's loss against frozen stills, and `weight` times the same between two wordings of each scene."""
+    one, other = (F.normalize(embed(model, [caption(scene, rng) for scene in batch.scenes]), dim=-1) for _ in range(2))
+    return contrastive(batch.images, one, scale(model)) + weight * contrastive(one, other, scale(model))
+
+
+def scale(model: CLIP) -> Tensor:
+    return model.logit_scale.exp().clamp(max=100)
 
 
 def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric cross-entropy; both are [B, E], normalised."""
     logits, labels = scale * images @ texts.T, torch.arange(len(images))
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
-def group(rng: np.random.Generator, things: int, vary: str | None = None) -> list[Still]:
-    """Four stills that differ in one thing: in its place, or in its place and one more property, two values of each."""
-    first = draw_thing(rng, pick(rng, SIZES))
-    vary = vary or pick(rng, ("place", "place", "colour", "shape", "size"))
-    places = rng.permutation(NAMES["place"])[:GROUP] if vary == "place" else rng.permutation(NAMES["place"])[:2]
-    variants = [replace(first, place=str(place)) for place in places]
-    if vary != "place":
-        values = rng.permutation(NAMES[vary])[:2]
-        variants = [replace(one, **{vary: str(value)}) for one in variants for value in values]
-    second = [_beside(rng, variants)] * (things - 1)
-    background = pick(rng, BACKGROUNDS)
-    return [Still(background, (one, *second)) for one in variants]
-
-
-def _beside(rng: np.random.Generator, variants: list[Thing]) -> Thing:
-    """A thing that differs from all of `variants` in shape, colour and place."""
-    while True:
-        other = draw_thing(rng)
-        if all(other.shape != v.shape and other.colour != v.colour and other.place != v.place for v in variants):
-            return other
-
-
-def captions(stills: list[Still], rng: np.random.Generator) -> list[str]:
-    return [describe(s.background, [s.things[i] for i in rng.permutation(len(s.things))], rng) for s in stills]
-
-
-def pixels(stills: list[Still], rng: np.random.Generator) -> Tensor:
-    """Stills drawn at the size of the clips and scaled down: float32 [stills, 3, 64, 64], normalised."""
-    drawn = np.stack([still(s.background, list(s.things), rng) for s in stills])
-    large = torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
-    small = F.interpolate(large, size=64, mode="bicubic", antialias=True).clamp(0, 255)
-    return small / 127.5 - 1
-
-
 def embed(model: CLIP, texts: list[str]) -> Tensor:
-    """Text embeddings, normalised. Padding is cut to the longest text of the batch, which halves the time."""
+    """Text embeddings, not normalised. Padding is cut to the longest text of the batch, which halves the time."""
     ids, lengths = tokenize(texts, config()["tokenizer"], model.context_length)
-    return F.normalize(encode_text(model, torch.from_numpy(ids[:, : lengths.max()]).long()), dim=-1)
+    return encode_text(model, torch.from_numpy(ids[:, : lengths.max()]).long())
 
 
 @torch.no_grad()
@@ -205,27 +196,29 @@ def quality(model: CLIP, seed: int = 1) -> dict[str, float]:
     """Accuracy on new stills, in percent.
 
     place of four: captions retrieve their still among four that differ in place. R@1 of 256: captions retrieve their
-    still among 256 stills of two things. outcome of two: captions of events prefer the still of the end to the still
-    of the beginning.
+    still among 256 stills of two things. KIND: captions of held-out scenes of a kind prefer their own still to that of
+    the reversed scene.
     """
     rng = np.random.default_rng((seed, 99))
     groups = [one for _ in range(64) for one in group(rng, 1, "place")]
     mixed = [group(rng, 2)[0] for _ in range(256)]
-    scenes = [draw_scene(rng, KINDS[i % len(KINDS)]) for i in range(250)]
-    place, mixture = (_similarity(model, stills, captions(stills, rng), rng) for stills in (groups, mixed))
+    place, mixture = (_similarity(model, captions(s, rng), drawn(s, rng)) for s in (groups, mixed))
     blocks = place.view(64, GROUP, 64, GROUP).diagonal(dim1=0, dim2=2)  # [4, 4, 64]
-    texts = [caption(scene, rng) for scene in scenes]
-    end, beginning = (
-        _similarity(model, [outcome(s) for s in shown], texts, rng).diagonal()
-        for shown in (scenes, [s.backwards() for s in scenes])
-    )
-    return {
+    figures = {
         "place of four": 100 * (blocks.argmax(1) == torch.arange(GROUP)[:, None]).float().mean().item(),
         "R@1 of 256": 100 * (mixture.argmax(1) == torch.arange(256)).float().mean().item(),
-        "outcome of two": 100 * (end > beginning).float().mean().item(),
     }
+    for kind in KINDS:
+        scenes = [draw_scene(rng, kind, "held out") for _ in range(100)]
+        texts = [caption(scene, rng) for scene in scenes]
+        own, reversed_ = (
+            _similarity(model, texts, prepared([shown(scene, rng) for scene in way])).diagonal()
+            for way in (scenes, [scene.backwards() for scene in scenes])
+        )
+        figures[kind] = 100 * (own > reversed_).float().mean().item()
+    return figures
 
 
-def _similarity(model: CLIP, stills: list[Still], texts: list[str], rng: np.random.Generator) -> Tensor:
+def _similarity(model: CLIP, texts: list[str], images: Tensor) -> Tensor:
     """Cosine similarities [captions, stills]."""
-    return embed(model, texts) @ model.encode_image(pixels(stills, rng), True).T
+    return F.normalize(embed(model, texts), dim=-1) @ model.encode_image(images, True).T

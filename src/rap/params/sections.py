@@ -149,4 +149,5 @@ class Pretrain(Section):
     lr: Annotated[float, Field(gt=0)]
     warm_steps: Positive
     pair_steps: Positive
-    event_steps: Positive
+    scene_steps: Positive
+    text_steps: Positive

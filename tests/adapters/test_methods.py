@@ -34,7 +34,7 @@ COUNTS = {
     "asa_gate": 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
     "rap": (L + 1) * 2 * 8 * (T + D) + 2 * ASA + TEXT,
 }
-COUNTS["tempme"] = COUNTS["lora"]
+COUNTS |= {"tempme": COUNTS["lora"], "shuffled": COUNTS["rap"], "window": 0, "static": T}
 COUNTS["sequential"] = COUNTS["full"] + 12 * E**2 + 13 * E + T * E
 OPTIONS = [  # options that change the arithmetic; each must keep the properties of the defaults
     ("lorm", {"lorm": {"decompose": "time_space"}}),
@@ -59,6 +59,7 @@ OPTIONS = [  # options that change the arithmetic; each must keep the properties
     ("sequential", {"sequential": {"tune": "none", "layers": 2}}),
     ("st_adapter", {"st_adapter": {"reach": 2, "blocks": [-1]}}),
     ("tempme", {"tempme": {"blocks": [1]}}),
+    ("window", {"window": {"last": 2}}),
 ]
 CASES = [(name, {}) for name in registry.methods()] + OPTIONS
 PROMISED = [(name, options) for name, options in CASES if registry.methods()[name].identity]
@@ -229,3 +230,33 @@ def test_learnt_words_that_do_not_fit_are_refused(project):
     clip, model = make(project, "coop", {"coop": {"words": 9}})
     with pytest.raises(UserError, match=r"coop\.words: 9 words and captions of 12 exceed"):
         model.text(Cache(project, "text-ids", clip.text).batch(["v0#0"]))
+
+
+@pytest.mark.parametrize(("length", "weights"), [(4, [0, 0, 0, 1]), (2, [0, 1]), (8, [0] * 6 + [1] * 2)])
+def test_the_window_is_the_same_share_of_any_clip(project, length, weights):
+    """The last frame of four is the last two of eight, and one of two: at least one frame."""
+    _, model = make(project, "window", {"window": {"last": 1}})
+    assert model.adapter.head.weights(torch.tensor([length]), length)[0].tolist() == weights
+
+
+def test_a_weight_changes_the_share_of_its_frame(project):
+    _, model = make(project, "static", {})
+    frames = torch.nn.functional.normalize(torch.randn(1, T, E, generator=torch.Generator().manual_seed(0)), dim=-1)
+    model.adapter.head.weight.data = torch.tensor([0.0, 0.0, 2.0, 0.0])
+    length = torch.tensor([T])
+    found = model.pool(frames, length, model.adapter.head.weights(length, T))
+    torch.testing.assert_close(found, frames[:, 2])
+
+
+def test_shuffled_frames_are_the_same_frames_in_an_order_of_each_clip(project):
+    clip = tiny.clip()
+    plain, shuffled = (Cache(project, FRAMES, clip.visual, way) for way in (False, True))
+    ids = [f"v{i}" for i in range(8)]
+    one, other = plain.batch(ids), shuffled.batch(ids)
+    orders = []
+    for before, after, length in zip(one.x, other.x, one.length, strict=True):
+        assert torch.equal(before[length:], after[length:])
+        orders.append([next(i for i in range(length) if torch.equal(frame, before[i])) for frame in after[:length]])
+        assert sorted(orders[-1]) == list(range(length))
+    assert len({tuple(order) for order in orders}) > 2
+    assert torch.equal(other.x, shuffled.batch(ids).x) and torch.equal(other.x[3], shuffled.batch(["v3"]).x[0])

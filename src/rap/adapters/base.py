@@ -10,14 +10,24 @@ from rap.clip.towers import Block, Clip, Context, Tuner
 
 
 class Head(nn.Module):
-    """Transforms the frame embeddings [B, T, E] of clips with `length` [B] valid frames. The base class: identity."""
+    """What a method does with the frame embeddings [B, T, E] of clips with `length` [B] valid frames."""
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        """Return the new frame embeddings. The base class: the same."""
         return x
+
+    def weights(self, length: Tensor, frames: int) -> Tensor | None:
+        """Return the weight of each frame in the clip embedding, [B or 1, T]; None: all frames weigh the same."""
+        return None
 
 
 class Adapter(nn.Module):
-    """The trained part of a method: tuners of the towers, a `head` on the frame embeddings, or a trainable `clip`."""
+    """The trained part of a method: tuners of the towers, a `head` on the frame embeddings, or a trainable `clip`.
+
+    `shuffled`: the method reads the frames of each clip in a random order.
+    """
+
+    shuffled = False
 
     def __init__(
         self,

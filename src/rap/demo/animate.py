@@ -26,13 +26,13 @@ def layers(scene: Scene, frames: int, rng: np.random.Generator) -> list[Layer]:
 
 
 def tail(motion: Motion, rng: np.random.Generator) -> list[Layer]:
-    """The layers of a still that shows a motion: one instant, with 2 to 4 fading ghosts behind each thing.
+    """The layers of a still that shows a motion: one instant, with 3 or 4 fading ghosts behind each thing.
 
     Pretraining alone draws it; clips have no tails.
     """
     lowest = [layer(motion.bystander, 1, rng)] if motion.bystander else []
-    ghosts, apart = int(rng.integers(2, 5)), rng.uniform(0.05, 0.08)
-    opacity = rng.uniform(0.45, 0.7) * rng.uniform(0.55, 0.8) ** np.arange(ghosts)
+    ghosts, apart = int(rng.integers(3, 5)), rng.uniform(0.07, 0.1)
+    opacity = rng.uniform(0.6, 0.75) * rng.uniform(0.6, 0.8) ** np.arange(ghosts)
     shown = np.array([*opacity[::-1], 1.0], np.float32)
     cycles = apart * np.arange(-ghosts, 1, dtype=np.float32)
     things = _motion(motion, cycles, rng, (0.1, HOPPING) if motion.kind == "hop" else (0.0, 1.0))  # never at rest

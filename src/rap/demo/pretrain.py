@@ -1,12 +1,13 @@
 """Pretrain the demo's backbone: a small open_clip model, on stills of the demo's scenes.
 
-A contrastive loss alone does not teach so small a model where things are, or which way they go. So there are four
+A contrastive loss alone does not teach so small a model where things are, or which way they go. So there are five
 phases:
 
-warm     Stills of one thing, and stills of motions with comet tails. Linear heads on the image embedding classify
-         place, colour, shape, size and course; they are dropped at the end.
+warm     Stills of one thing. Linear heads on the image embedding classify place, colour, shape and size; they are
+         dropped at the end.
 pair     Stills and captions, with CLIP's loss, in groups of four that differ only in place, or in place and one more
          property. One thing per still in the first half of the phase, two in the second.
+course   Stills of motions with comet tails. One more head classifies the course; the others keep what they know.
 scene    As pair, plus captions of scenes: events beside a still of how they ended, motions beside a still with comet
          tails. The reversed scene is in the same batch. The head for courses also reads the text embeddings.
 text     The text tower alone, beside embeddings of stills of the phase `scene`. In addition, two wordings of one
@@ -31,7 +32,7 @@ from tqdm import tqdm
 from rap.clip.tokenizer import tokenize
 from rap.clip.trainable import CLIP, encode_text, open_clip_model
 from rap.demo.captions import caption, vocabulary
-from rap.demo.motions import OPPOSITE, Motion
+from rap.demo.motions import OPPOSITE, Motion, MotionKind
 from rap.demo.scenes import KINDS, Scene, draw_scene
 from rap.demo.stills import GROUP, NAMES, SIZE, Still, captions, drawn, group, prepared, shown
 from rap.demo.things import BACKGROUNDS, SIZES, draw_thing, pick
@@ -41,7 +42,7 @@ from rap.runtime.device import setup
 
 FOLDER = Path(__file__).parent
 COURSES = tuple(OPPOSITE)
-NAMED = ("drift", "orbit", "hop")  # kinds of motion whose course their captions name
+NAMED: tuple[MotionKind, ...] = ("drift", "orbit")  # kinds of motion whose course one still with a tail shows
 BATCHES = 64  # of stills that the phase `text` uses again and again
 
 
@@ -81,6 +82,7 @@ def train(options: Pretrain) -> tuple[CLIP, list[float]]:
     phases: dict[str, tuple[int, Callable[[np.random.Generator, float], Tensor]]] = {
         "warm": (options.warm_steps, lambda rng, done: warm_loss(model, heads, rng, batch)),
         "pair": (options.pair_steps, lambda rng, done: pair_loss(model, rng, batch, 1 if done < 0.5 else 2)),
+        "course": (options.course_steps, lambda rng, done: tail_loss(model, heads, rng, batch)),
         "scene": (options.scene_steps, lambda rng, done: both_losses(model, heads, rng, batch)),
     }
     for number, (name, (steps, loss)) in enumerate(phases.items()):
@@ -111,18 +113,23 @@ def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: fl
 
 
 def warm_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """Mean cross-entropy of classifying each property of the one thing in a still, and the course of a motion."""
+    """Mean cross-entropy of classifying each property of the one thing in a still."""
     stills = [Still(pick(rng, BACKGROUNDS), (draw_thing(rng, pick(rng, SIZES)),)) for _ in range(batch)]
     embedded = model.encode_image(drawn(stills, rng))
     labels = {name: [values.index(getattr(s.things[0], name)) for s in stills] for name, values in NAMES.items()}
     losses = [F.cross_entropy(heads[name](embedded), torch.tensor(label)) for name, label in labels.items()]
-    motions = [draw_scene(rng, pick(rng, NAMED), "seen") for _ in range(batch // 2)]
+    return torch.stack(losses).mean()
+
+
+def tail_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
+    """Cross-entropy of naming the course of a motion from its comet tail, and half of warm_loss on a quarter batch."""
+    motions = [draw_scene(rng, pick(rng, NAMED), "seen") for _ in range(batch)]
     tails = model.encode_image(prepared([shown(motion, rng) for motion in motions]))
-    return torch.stack([*losses, course_loss(heads, tails, motions)]).mean()
+    return course_loss(heads, tails, motions) + 0.5 * warm_loss(model, heads, rng, batch // 4)
 
 
 def course_loss(heads: nn.ModuleDict, embedded: Tensor, scenes: list[Scene]) -> Tensor:
-    """Cross-entropy of naming the course of those scenes whose captions name one, from embeddings [scenes, E]."""
+    """Cross-entropy of naming the course of the motions that are NAMED, from embeddings [scenes, E]."""
     named = [i for i, scene in enumerate(scenes) if scene.kind in NAMED]
     labels = [COURSES.index(scene.course) for scene in scenes if isinstance(scene, Motion) and scene.kind in NAMED]
     return F.cross_entropy(heads["course"](embedded[named]), torch.tensor(labels))

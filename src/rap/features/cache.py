@@ -77,10 +77,13 @@ class Batch:
 
 
 class Cache:
-    """All shards of a cache, memory-mapped. `checksums` of rows and `reasons` of failures, by id."""
+    """All shards of a cache, memory-mapped. `checksums` of rows and `reasons` of failures, by id.
 
-    def __init__(self, params: Params, name: str, tower: Tower):
-        self.position = position(name, tower)
+    `shuffled`: each clip has its frames in a random order of its own, always the same.
+    """
+
+    def __init__(self, params: Params, name: str, tower: Tower, shuffled: bool = False):
+        self.position, self.shuffled = position(name, tower), shuffled
         self.name, self.shards = name, [Shard.read(stem) for stem in stems(params, name)]
         index = pd.concat(
             [shard.index.assign(shard=n, row=range(len(shard.index))) for n, shard in enumerate(self.shards)]
@@ -106,6 +109,9 @@ class Cache:
         for number in np.unique(shards):
             chosen = shards == number
             array[chosen] = self.shards[number].rows(rows[chosen])
+        if self.shuffled:
+            for clip, id, length in zip(array, ids, lengths, strict=True):
+                clip[:length] = clip[np.random.default_rng(list(id.encode())).permutation(length)]
         return Batch(unpacked(array), torch.from_numpy(lengths.copy()), self.position)
 
 

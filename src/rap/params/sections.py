@@ -149,5 +149,6 @@ class Pretrain(Section):
     lr: Annotated[float, Field(gt=0)]
     warm_steps: Positive
     pair_steps: Positive
+    course_steps: Positive
     scene_steps: Positive
     text_steps: Positive

@@ -43,7 +43,8 @@ def open_corpus(params: Params, model: Retriever) -> Corpus:
     """Raises UserError if a cache or the manifest is absent or damaged."""
     video, text = _caches(params, model)
     manifest = Manifest.read(paths.manifest(params.dataset.name))
-    return Corpus(Cache(params, video, model.clip.visual), Cache(params, text, model.clip.text), manifest)
+    clips = Cache(params, video, model.clip.visual, model.adapter.shuffled)
+    return Corpus(clips, Cache(params, text, model.clip.text), manifest)
 
 
 def records(params: Params, model: Retriever) -> list[str]:

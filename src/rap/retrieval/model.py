@@ -59,11 +59,16 @@ class Retriever(nn.Module):
         return found[:, : len(video.x)]
 
     @staticmethod
-    def pool(x: Tensor, length: Tensor) -> Tensor:
-        """meanP: frame embeddings [B, T, E] -> the normalised mean of the normalised valid frames, [B, E]."""
+    def pool(x: Tensor, length: Tensor, weights: Tensor | None = None) -> Tensor:
+        """meanP: frame embeddings [B, T, E] -> the normalised mean of the normalised valid frames, [B, E].
+
+        `weights` [B or 1, T] of the frames, if they are not equal.
+        """
         valid = torch.arange(x.shape[1], device=x.device) < length[:, None]
+        valid = valid if weights is None else valid * weights
         return F.normalize((F.normalize(x.float(), dim=-1) * valid[..., None]).sum(1), dim=-1)
 
     def _embed(self, x: Tensor, start: int, context: Context) -> Tensor:
         frames = self.clip.visual.run(x, start, self.clip.visual.all, context, self.adapter.video)
-        return self.pool(self.adapter.head(frames, context.length), context.length)
+        head, length = self.adapter.head, context.length
+        return self.pool(head(frames, length), length, head.weights(length, frames.shape[1]))

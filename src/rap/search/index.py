@@ -46,8 +46,8 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
     """
     model.refuse_conditioned()
     _refuse_other_frames(params, model)
-    tower, first = model.model.clip.visual, model.model.adapter.video.first_block
-    cache = Cache(params, choose(params, "video", tower, first), tower)
+    tower, adapter = model.model.clip.visual, model.model.adapter
+    cache = Cache(params, choose(params, "video", tower, adapter.video.first_block), tower, adapter.shuffled)
     videos = Manifest.read(paths.manifest(params.dataset.name)).videos
     videos = videos[[id in cache for id in videos.video_id]].reset_index(drop=True)
     if videos.empty:

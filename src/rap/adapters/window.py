@@ -1,0 +1,34 @@
+"""A control: zero-shot CLIP, averaged over the last frames of a clip. Nothing is trained."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rap.adapters.base import Adapter, Head
+from rap.adapters.registry import register
+from rap.clip.towers import Clip
+from rap.params import Section
+
+
+class Options(Section):
+    last: Annotated[int, Field(gt=0)] = 3  # frames, out of frames.count
+
+
+class Window(Head):
+    """Frames that lie in the last part of their clip weigh one, all others nothing."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def weights(self, length: Tensor, frames: int) -> Tensor:
+        left = length[:, None] - torch.arange(frames, device=length.device)  # frames up to the end, this one included
+        return (left <= (self.share * length[:, None]).ceil()).float()
+
+
+@register("window", identity=False, window=Options)
+def build(clip: Clip, frames: int, window: Options) -> Adapter:
+    """A control: zero-shot CLIP over the last frames of a clip, nothing trained"""
+    return Adapter(head=Window(min(1.0, window.last / frames)))

@@ -57,7 +57,9 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
     values["frames"]["count"] = frames
     values["train"] |= {"epochs": 2, "batch": 4, "checkpoint_every": 1}
     values["ablations"], values["tables"] = {}, {"table1": values["tables"]["table1"]}
-    values["variants"]["asa"]["asa"]["blocks"] = values["variants"]["rap"]["asa"]["blocks"] = [1, 2]
+    for name, part in (("ssf", "ssf"), ("lorm", "lorm"), ("rap", "lorm")):
+        values["variants"][name][part]["blocks"] = "all"
+    values["variants"] |= {name: {"adapter": name, "label": name} for name in ("full", "lora")}
     for key, change in changes.items():
         values[key] |= change
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

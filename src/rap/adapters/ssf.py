@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import Channels
+from rap.adapters.layers import Channels, chosen
 from rap.adapters.registry import register
 from rap.clip.towers import Clip
 from rap.params import Section
@@ -15,6 +15,7 @@ Site = Literal["input", "ln_1", "qkv", "out", "ln_2", "fc", "proj"]
 
 class Options(Section):
     sites: tuple[Site, ...] = ("ln_1", "qkv", "out", "ln_2", "fc", "proj")
+    blocks: tuple[int, ...] | Literal["all"] = "all"  # of the video tower
 
     model_config = ConfigDict(strict=False)
 
@@ -25,4 +26,5 @@ def build(clip: Clip, frames: int, ssf: Options) -> Adapter:
 
     Parameters: for each tower and block, twice the channels of the chosen sites; 22 D for the default six.
     """
-    return Adapter(Channels(clip.visual, ssf.sites), Channels(clip.text, ssf.sites))
+    blocks = chosen(ssf.blocks, clip.visual)
+    return Adapter(Channels(clip.visual, ssf.sites, blocks), Channels(clip.text, ssf.sites))

@@ -130,6 +130,20 @@ def adapters() -> None:
 
 
 @app.command()
+def sweep(
+    variant: Annotated[
+        list[str] | None, typer.Option(help="A variant to tune; repeat it for more. Default: all.")
+    ] = None,
+) -> None:
+    """Tune variants on validation data: the same learning rates, steps and seeds for each. Needs: features.
+
+    The grid stands under `sweep` in params.yaml; results/sweep.csv holds every point. It prints the values that the
+    validation split prefers and changes nothing: put them into params.yaml. No test clip is read.
+    """
+    _call("rap.training.sweep", "run", variant or [])
+
+
+@app.command()
 def track() -> None:
     """Log every finished run under results/runs to MLflow; runs that are logged already are skipped."""
     _call("rap.report.tracking", "log_all")

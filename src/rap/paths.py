@@ -70,3 +70,8 @@ def table(name: str, suffix: str) -> Path:
 def table_costs(name: str) -> Path:
     """costsN.csv of a table named tableN."""
     return RESULTS / f"costs{name.removeprefix('table')}.csv"
+
+
+def sweep() -> Path:
+    """The points of `rap sweep`."""
+    return RESULTS / "sweep.csv"

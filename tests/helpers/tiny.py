@@ -47,8 +47,8 @@ def clip(seed: int = 0) -> Clip:
     return tiny.freeze()
 
 
-def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params.Params:
-    """Write params.yaml, backbone, manifest, frames under `folder`; two captions per video, half train, half test."""
+def project(folder: Path, videos: int = 8, frames: int = 4, others: str = "test", **changes) -> params.Params:
+    """Write params.yaml, backbone, manifest, frames under `folder`: half train, half `others`, two captions per video."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["features"] |= {
         "caches": ["video-0", "video-1", "video-2", "video-all", "text-ids", "text-1", "text-all"],
@@ -70,7 +70,7 @@ def project(folder: Path, videos: int = 8, frames: int = 4, **changes) -> params
     write_json(home / "config.json", CONFIG | {"digest": digest_file(home / "weights.safetensors")})
     with chdir(folder):
         sealed.backbone(settings)
-        manifest(videos).write(paths.manifest(settings.dataset.name), Job(settings, "download", {}).result)
+        manifest(videos, others).write(paths.manifest(settings.dataset.name), Job(settings, "download", {}).result)
         for shard in settings.shards:
             noise_frames(settings, shard)
     return settings
@@ -83,10 +83,10 @@ def cache(settings: params.Params) -> None:
             perform(settings, "features", cache=name, shard=shard)
 
 
-def manifest(videos: int) -> Manifest:
+def manifest(videos: int, others: str = "test") -> Manifest:
     random = np.random.default_rng(0)
     rows = [
-        {"video_id": f"v{i}", "path": f"v{i}.mp4", "split": "train" if i % 4 < 2 else "test", "status": "ok"}
+        {"video_id": f"v{i}", "path": f"v{i}.mp4", "split": "train" if i % 4 < 2 else others, "status": "ok"}
         for i in range(videos)
     ]
     for row in rows:

@@ -82,7 +82,7 @@ def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_noth
     (presets.FOLDER / "mine.yaml").write_text("frames: {cuont: 3}\n")
     with pytest.raises(UserError, match=r"frames\.cuont: unknown key; did you mean 'count'"):
         use("mine")
-    (presets.FOLDER / "mine.yaml").write_text("variants: {lora: {lora: {rnak: 2}}}\n")
+    (presets.FOLDER / "mine.yaml").write_text("variants: {lorm: {lorm: {rnak: 2}}}\n")
     with pytest.raises(UserError, match=r"rnak: unknown key; did you mean 'rank'"):
         use("mine")
     assert Path("params.yaml").read_text() == SHIPPED

@@ -18,6 +18,7 @@ from rap.params.sections import (
     Frames,
     Pretrain,
     Runtime,
+    Sweep,
     Tracking,
     Train,
 )
@@ -71,6 +72,7 @@ class Params(Section):
     features: Features
     train: Train
     evaluation: Evaluation
+    sweep: Sweep
     seeds: tuple[int, ...]
     variants: dict[str, Variant]
     ablations: dict[str, Ablation]

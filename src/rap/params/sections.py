@@ -143,6 +143,14 @@ class Runtime(Section):
     workers: Positive
 
 
+class Sweep(Section):
+    lr: tuple[Annotated[float, Field(gt=0)], ...]
+    options: dict[str, dict[str, tuple[int, ...]]]
+    seeds: tuple[int, ...]
+
+    model_config = ConfigDict(strict=False)
+
+
 class Pretrain(Section):
     seed: int
     batch: Positive

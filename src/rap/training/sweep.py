@@ -1,0 +1,149 @@
+"""`rap sweep`: the same tuning budget for every method, spent on validation data alone.
+
+Each variant is trained with the same list of learning rates, as many steps and the same seeds, and scored on the split
+`val`. Options of a method that have no gradient, such as the window of a control, are swept in the same way. No test
+clip is read. results/sweep.csv holds every point; params.yaml states what it chose.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from rap import paths
+from rap.adapters import registry
+from rap.errors import UserError
+from rap.files import write_text
+from rap.jobs import Job
+from rap.params import Params, hint
+from rap.retrieval import metrics, twins
+from rap.retrieval.corpus import Corpus, open_corpus, records
+from rap.retrieval.model import Retriever
+from rap.retrieval.scoring import score
+from rap.runtime.device import setup
+from rap.training.batches import Pairs
+from rap.training.loop import fit
+from rap.training.optimiser import optimiser
+from rap.training.run import new_model
+from rap.training.state import State
+
+SPLIT = "val"
+COLUMNS = ["variant", "key", "value", "seed", "steps", "R@1", "twin", "provenance"]
+DIGITS = 5  # of a cosine, as in the evaluate stage
+
+
+def run(params: Params, names: list[str]) -> str:
+    """Train and score every point of the variants `names` that results/sweep.csv does not hold yet; what to choose.
+
+    The file is written after every point, so a killed sweep continues. Raises UserError for an unknown variant, or if
+    a cache is missing or stale.
+    """
+    for name in names:
+        if name not in params.all_variants:
+            raise UserError(f"sweep: no variant named {name!r}{hint(name, params.all_variants)}")
+    device = setup(params.runtime)
+    found = read()
+    wanted = [(name, *point) for name in names or params.variants for point in grid(params, name)]
+    for name, key, value, seed in tqdm(wanted, "sweep", unit="point"):
+        job = Job(changed(params, name, key, value), "train", {"variant": name, "seed": params.seeds[0]})
+        point = Point(job, seed, device)
+        same = (found.variant == name) & (found.key == key) & (found.value == value) & (found.seed == seed)
+        if (found[same].provenance == point.provenance).any():
+            continue
+        row = {"variant": name, "key": key, "value": value, "seed": seed, **point.measure()}
+        found = pd.concat([found[~same], pd.DataFrame([row], columns=COLUMNS)]).sort_values(COLUMNS[:4])
+        write_text(paths.sweep(), found.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    lines = [
+        f"{name}: {key}: {value:g}" for name, (key, value) in chosen(found).items() if name in (names or found.variant)
+    ]
+    return "\n".join([*lines, f"{paths.sweep()}: {len(found)} points; put these values into params.yaml"])
+
+
+def grid(params: Params, name: str) -> Iterator[tuple[str, float, int]]:
+    """The points of a variant: a key, its value, and a seed."""
+    for part, options in params.sweep.options.items():
+        if part in registry.method(params.variant(name).adapter).groups:
+            for (key, values), seed in product(options.items(), params.sweep.seeds):
+                yield from ((f"{part}.{key}", value, seed) for value in values)
+            return
+    if params.variant(name).adapter != "none":
+        yield from (("train.lr", rate, seed) for rate, seed in product(params.sweep.lr, params.sweep.seeds))
+
+
+def changed(params: Params, name: str, key: str, value: float) -> Params:
+    """The parameters with another value of one key of a variant, such as train.lr or window.last."""
+    variant, (part, option) = params.variant(name), key.split(".")
+    values = variant.model_dump()
+    values[part] = {**values.get(part, {}), option: value if part == "train" else int(value)}
+    return params.model_copy(update={"variants": {**params.variants, name: type(variant)(**values)}})
+
+
+class Point:
+    """One training of a sweep. Its `provenance` covers parameters, source code, and the content of every input."""
+
+    def __init__(self, job: Job, seed: int, device: torch.device):
+        self.job, self.seed, self.name = job, seed, job.item["variant"]
+        self.model, _ = new_model(job.params, self.name, seed, device)
+        job.reads(paths.backbone(job.params.backbone.name) / "backbone.json")
+        for record in records(job.params, self.model):
+            job.reads(record)
+
+    @property
+    def provenance(self) -> str:
+        return self.job.provenance.digest[:16]
+
+    def measure(self) -> dict[str, Any]:
+        """Train, and score the validation split: R@1 of text to video and twin accuracy, in percent."""
+        params, settings = self.job.params, self.job.params.training(self.name)
+        corpus, steps = open_corpus(params, self.model), 0
+        weights = [p for p in self.model.adapter.parameters() if p.requires_grad]
+        if weights:
+            pairs = Pairs(corpus, settings, self.seed)
+            state, steps = State(self.model.adapter, *optimiser(weights, pairs.steps, settings)), pairs.steps
+            last = settings.model_copy(update={"select": "last", "checkpoint_every": steps + 1})
+            fit(self.model, pairs, state, last, params.runtime, f"{self.name} seed {self.seed}", lambda: None)
+        return {"steps": steps, **scored(self.model, corpus, settings.batch), "provenance": self.provenance}
+
+
+def scored(model: Retriever, corpus: Corpus, batch: int) -> dict[str, float]:
+    """R@1 and twin accuracy of the validation split, in percent; no twins: NaN."""
+    split = corpus.split(SPLIT)
+    captions = split.captions.caption_id.tolist()
+    similarity = score(model, corpus.video, corpus.text, split.videos, captions, batch).round(DIGITS)
+    columns = {id: column for column, id in enumerate(split.videos)}
+    owner = split.captions.video_id.map(columns).to_numpy(int)
+    twin_of = corpus.manifest.videos.set_index("video_id").twin
+    partner = twins.partners(split.videos, [twin_of[id] for id in split.videos])
+    accuracy, _ = twins.accuracy(twins.wins(similarity, owner, partner), [""] * len(owner))
+    recall = metrics.summary(metrics.text_to_video(similarity, owner))["R@1"]
+    return {"R@1": recall, "twin": accuracy.get("all", float("nan"))}
+
+
+def read() -> pd.DataFrame:
+    """All points so far."""
+    if not paths.sweep().exists():
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(paths.sweep(), dtype={"provenance": str})
+
+
+def chosen(points: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """By variant, the key and the value with the highest mean of R@1 and twin accuracy over seeds; ties: the first."""
+    best: dict[str, tuple[str, float]] = {}
+    for name, rows in points.groupby("variant", sort=False):
+        means = rows.assign(score=rows[["R@1", "twin"]].mean(axis=1)).groupby(["key", "value"], sort=False).score.mean()
+        best[str(name)] = means.idxmax()
+    return best
+
+
+def differences(params: Params, points: Iterable) -> list[str]:
+    """Where params.yaml does not state what the sweep chose: a line for each."""
+    found = []
+    for name, (key, value) in chosen(pd.DataFrame(points)).items():
+        part, option = key.split(".")
+        stated = params.training(name).lr if part == "train" else params.variant(name).options[part][option]
+        if stated != value:
+            found.append(f"{params.path(name)}.{key} is {stated:g}; the sweep chose {value:g}")
+    return found

@@ -48,7 +48,7 @@ def clip(seed: int = 0) -> Clip:
 
 
 def project(folder: Path, videos: int = 8, frames: int = 4, others: str = "test", **changes) -> params.Params:
-    """Write params.yaml, backbone, manifest, frames under `folder`: half train, half `others`, two captions per video."""
+    """Write params.yaml, backbone, manifest, frames under `folder`: half train, half `others`, two captions each."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["features"] |= {
         "caches": ["video-0", "video-1", "video-2", "video-all", "text-ids", "text-1", "text-all"],

@@ -53,9 +53,9 @@ def run(params: Params, names: list[str]) -> str:
         same = (found.variant == name) & (found.key == key) & (found.value == value) & (found.seed == seed)
         if (found[same].provenance == point.provenance).any():
             continue
-        row = {"variant": name, "key": key, "value": value, "seed": seed, **point.measure()}
-        found = pd.concat([found[~same], pd.DataFrame([row], columns=COLUMNS)]).sort_values(COLUMNS[:4])
-        write_text(paths.sweep(), found.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+        row = {"variant": name, "key": key, "value": float(value), "seed": seed, **point.measure()}
+        found = pd.concat([found[~same], pd.DataFrame([row], columns=COLUMNS)]).infer_objects().sort_values(COLUMNS[:4])
+        write_text(paths.sweep(), found.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     lines = [
         f"{name}: {key}: {value:g}" for name, (key, value) in chosen(found).items() if name in (names or found.variant)
     ]

@@ -30,7 +30,8 @@ from rap.retrieval import metrics
 SIZES = ((1_000, 1_000), (27_000, 5_000))  # captions, videos
 VARIANT = "zero_shot_0"
 CONDITIONED = {
-    "adapter": "rap", "lorm": {"blocks": [-1], "text": "none"}, "asa": {"blocks": [-1], "query": "text", "top_k": 4}
+    "adapter": "rap", "lorm": {"blocks": [-1], "text": "none"},
+    "asa": {"blocks": [-1], "form": "attention", "query": "text", "top_k": 4},
 }  # fmt: skip
 BLOCKS = {"demo-vit": (8, 32, 32), "ViT-B-32": (12, 16, 16)}  # frames, clips, texts
 WIDTH = 512  # of the joint space of a ViT-B

@@ -91,7 +91,7 @@ def stills(count):
 @pytest.mark.parametrize("query", ["frame", "text"])
 def test_selected_patches_lie_on_the_thing_more_than_twice_as_often_as_chance(demo, query, layer):
     pixels, covered, things = stills(200)
-    tuner = asa.ASA(demo.visual, 1, asa.Options(blocks=(layer,), top_k=4, query=query))
+    tuner = asa.ASA(demo.visual, 1, asa.Options(form="attention", blocks=(layer,), top_k=4, query=query))
     text = named(demo, things)[:, None] if query == "text" else None
     context = Context(demo.visual, torch.ones(len(pixels), dtype=torch.long), text)
     with torch.no_grad():

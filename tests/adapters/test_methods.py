@@ -15,7 +15,7 @@ from rap.retrieval.model import Retriever
 
 T, D, W, L, TEXT_L, N, E = 4, 24, 16, 3, 2, 16, 16  # the tiny backbone: frames, widths, blocks, patches, joint space
 TEXT = 2 * W * TEXT_L  # parameters of the text tower's scale and shift
-ASA = 2 * 16 * D + 4 * 16**2 + 2 * 16 + D + 7 * 4  # of one block
+ASA = 2 * 16 * D + 2 * 16**2 + 2 * 16 + D + 3 * 4  # of one block
 COUNTS = {
     "none": 0,
     "full": sum(p.numel() for p in tiny.clip().parameters()) - 1,
@@ -44,15 +44,15 @@ OPTIONS = [  # options that change the arithmetic; each must keep the properties
     ("lorm", {"lorm": {"time": "content"}}),
     ("lorm", {"lorm": {"time": "content", "decompose": "time_layer", "sites": ["ln_1", "ln_post"]}}),
     ("lorm", {"lorm": {"basis": "random", "blocks": [-1], "text": "none"}}),
-    ("asa", {"asa": {"form": "deformable"}}),
-    ("asa", {"asa": {"top_k": 4, "blocks": "all", "local": False}}),
+    ("asa", {"asa": {"form": "attention"}}),
+    ("asa", {"asa": {"form": "attention", "top_k": 4, "blocks": "all", "local": False}}),
     ("asa", {"asa": {"offsets": [0, 1], "rank": 4}}),
-    ("asa", {"asa": {"query": "text", "top_k": 2, "blocks": [1], "text": "none"}}),
+    ("asa", {"asa": {"form": "attention", "query": "text", "top_k": 2, "blocks": [1], "text": "none"}}),
     ("asa_gate", {"asa_gate": {"position": "embedding", "blocks": "all"}}),
     ("asa_gate", {"asa_gate": {"position": "none", "patch_offset": False, "time_offset": False}}),
     ("asa_gate", {"asa_gate": {"query": "text", "blocks": [1], "text": "none"}}),
     ("lora", {"lora": {"targets": ["qkv", "out", "fc", "proj"]}}),
-    ("rap", {"lorm": {"blocks": [1, 2]}, "asa": {"query": "text", "top_k": 2}}),
+    ("rap", {"lorm": {"blocks": [1, 2]}, "asa": {"form": "attention", "query": "text", "top_k": 2}}),
     ("bottleneck", {"bottleneck": {"sites": ["proj"], "width": 4}}),
     ("partial", {"partial": {"blocks": 2}}),
     ("sequential", {"sequential": {"tune": "none", "head": "lstm"}}),
@@ -151,7 +151,7 @@ def test_padded_frames_change_nothing(project, name, options):
 @pytest.mark.parametrize("query", ["frame", "text"])
 def test_no_caption_leaks_into_its_own_video(project, query):
     """Permuting which captions belong to which videos permutes the similarity matrix and changes no entry."""
-    clip, model = make(project, "rap", {"asa": {"query": query, "top_k": 2}}, perturb=0.3)
+    clip, model = make(project, "rap", {"asa": {"form": "attention", "query": query, "top_k": 2}}, perturb=0.3)
     ids = [f"v{i}" for i in range(8)]
     clips = Cache(project, FRAMES, clip.visual).batch(ids)
     order = [3, 1, 7, 0, 2, 6, 4, 5]
@@ -162,7 +162,7 @@ def test_no_caption_leaks_into_its_own_video(project, query):
 
 def test_the_text_changes_the_encoding_of_a_video(project):
     """With asa.query: text, no single embedding per video explains its cosines with many queries."""
-    clip, model = make(project, "asa", {"asa": {"query": "text", "top_k": 1}}, perturb=0.5)
+    clip, model = make(project, "asa", {"asa": {"form": "attention", "query": "text", "top_k": 1}}, perturb=0.5)
     clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(8)])
     queries = torch.nn.functional.normalize(torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
     with torch.no_grad():
@@ -174,7 +174,10 @@ def test_the_text_changes_the_encoding_of_a_video(project):
 @pytest.mark.parametrize("blocks", [[2], [1], [0, 2]])
 def test_texts_in_one_batch_have_the_results_of_single_texts_and_share_the_prefix(project, blocks):
     """The input norm of the first conditioned block runs once per clip, not once per text."""
-    options = {"asa": {"query": "text", "top_k": 2, "blocks": blocks}, "lorm": {"sites": ["input", "ln_2", "ln_post"]}}
+    options = {
+        "asa": {"form": "attention", "query": "text", "top_k": 2, "blocks": blocks},
+        "lorm": {"sites": ["input", "ln_2", "ln_post"]},
+    }
     clip, model = make(project, "rap", options, perturb=0.3)
     clips = Cache(project, FRAMES, clip.visual).batch([f"v{i}" for i in range(6)])
     queries = torch.nn.functional.normalize(torch.randn(6, E, generator=torch.Generator().manual_seed(0)), dim=-1)

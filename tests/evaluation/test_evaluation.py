@@ -105,7 +105,7 @@ def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
 
 def test_a_text_conditioned_variant_scores_pairs(project):
     variants = project.model_dump()["variants"]
-    variants["rap"]["asa"] |= {"query": "text", "top_k": 2}
+    variants["rap"]["asa"] |= {"form": "attention", "query": "text", "top_k": 2}
     project = tiny.project(tiny.Path.cwd(), variants=variants)
     figures, similarity, _ = evaluate(project)
     assert np.isfinite(similarity).all() and figures["queries"] == 8

@@ -33,7 +33,9 @@ def home(tmp_path_factory):
     """A project with one variant per method, trained, as the present folder."""
     folder = tmp_path_factory.mktemp("project")
     variants = {name: Variant(adapter=name) for name in registry.names()}
-    variants["text_query"] = Variant(adapter="asa", asa={"blocks": [1], "query": "text", "top_k": 2})
+    variants["text_query"] = Variant(
+        adapter="asa", asa={"blocks": [1], "form": "attention", "query": "text", "top_k": 2}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings = tiny.project(folder).model_copy(update={"variants": variants})

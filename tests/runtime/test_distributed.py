@@ -21,7 +21,7 @@ from rap.training.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {  # besides those of params.yaml: a text-conditioned method, and a head over frames
-    "text_query": {"adapter": "rap", "asa": {"blocks": [1, 2], "query": "text", "top_k": 2}},
+    "text_query": {"adapter": "rap", "asa": {"blocks": [1, 2], "form": "attention", "query": "text", "top_k": 2}},
     "lstm": {"adapter": "sequential", "sequential": {"head": "lstm"}},
 }
 

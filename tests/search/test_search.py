@@ -147,7 +147,7 @@ def test_a_mistake_is_one_line(project, asked, said):
 
 
 def test_other_frames_and_text_conditioned_methods_are_refused(project):
-    text = Variant(adapter="asa", asa={"blocks": [1], "query": "text", "top_k": 2})
+    text = Variant(adapter="asa", asa={"blocks": [1], "form": "attention", "query": "text", "top_k": 2})
     asked = project.model_copy(update={"variants": project.variants | {"text": text}})
     do.train(asked, "text", 0)
     with pytest.raises(UserError, match="text: it has no embedding of a video without a text"):

@@ -54,7 +54,7 @@ def test_a_head_on_the_frame_embeddings_is_counted(make, head, added):
 
 def test_an_index_holds_embeddings_or_the_tokens_of_a_text_conditioned_method(make):
     assert costs.index_bytes_per_video(make("rap"), T) == 4 * E
-    text = make("asa", asa={"query": "text", "top_k": 2, "blocks": [1]})
+    text = make("asa", asa={"form": "attention", "query": "text", "top_k": 2, "blocks": [1]})
     assert costs.index_bytes_per_video(text, T) == 4 * T * N * D
     assert costs.flops_per_clip(text, T) > costs.flops_per_clip(make("none"), T)
     assert torch.is_grad_enabled()

@@ -4,11 +4,14 @@ The paper's public text: a text-conditioned selection picks the most responsive 
 patch offset and a learnable temporal offset, and attention models the correlation between them. The equations are our
 reading: see docs/method.md.
 
-Each head attends near a place that is `delta` frames later and `gamma` patches away. With h = down(LN(x)), for a token
-at frame t and patch p and another at t', p':
+Each head looks `delta` frames later and `gamma` patches away. With h = down(LN(x)), a token at frame t and patch p
+becomes
 
-    score = q k / sqrt(r / heads) - s (t' - t - delta)^2 - l min(|p' - p - gamma|^2, 8)
-    x + up(gelu(own(h) + concat over heads of softmax(score) v)),    up = 0 at step 0
+    x + up(gelu(own(h) + concat over heads of found)),    up = 0 at step 0
+
+deformable    found = v at (t + delta, p + gamma), linear between frames and between patches
+attention     found = softmax(score) v, where the score of the token at t', p' is
+              q k / sqrt(r / heads) - s (t' - t - delta)^2 - l min(|p' - p - gamma|^2, 8)
 """
 
 import math
@@ -30,7 +33,7 @@ APART = -4.0  # at step 0, added to the scores between a patch and the [CLS] tok
 
 
 class Options(Section):
-    form: Literal["attention", "deformable"] = "attention"
+    form: Literal["deformable", "attention"] = "deformable"
     blocks: tuple[int, ...] | Literal["all"] = (-2, -1)
     rank: Annotated[int, Field(gt=0)] = 16
     offsets: tuple[float, ...] = (-1.0, 1.0, -2.0, 2.0)  # of each head at step 0, in frames
@@ -46,7 +49,7 @@ class Options(Section):
         if self.rank % len(self.offsets):
             raise ValueError(f"rank must be a multiple of the number of offsets, {len(self.offsets)}")
         if self.query == "text" and self.top_k is None:
-            raise ValueError("query: text selects patches, so top_k must be a number")
+            raise ValueError("query: text selects patches, so form must be attention and top_k a number")
         if self.form == "deformable" and not (self.local and self.top_k is None):
             raise ValueError("form: deformable reads one place, so local must be true and top_k null")
         return self
@@ -152,7 +155,7 @@ class Deformable(Correlation):
         return torch.cat([values[:, :, :, :1], moved], dim=3).movedim(1, -2).flatten(-2)
 
 
-FORMS = {"attention": Attention, "deformable": Deformable}
+FORMS = {"deformable": Deformable, "attention": Attention}
 
 
 def between(position: Tensor, count: int) -> Tensor:
@@ -196,21 +199,24 @@ class ASA(Tuner):
         """S_t: the k most responsive patches of each frame, [B, T, k], or [B n, T, k] for n texts; None: all.
 
         The response to a frame is the attention of its [CLS] in the block's own, frozen attention, the mean over heads.
-        The response to a text is the cosine of the text and the block's value of the patch, projected into the joint
-        space (MaskCLIP, Zhou et al. 2022). No gradient passes through the selection.
+        The response to a text is what the patch adds through this attention to the [CLS] token in the direction of the
+        text: for each head, the attention times the product of the patch's value with the text, which is taken back
+        through the projections (the values are those of MaskCLIP, Zhou et al. 2022). No gradient passes through.
         """
         if self.top_k is None:
             return None
-        block = context.tower.blocks[layer]
+        tower = cast(VideoTower, context.tower)
+        block = tower.blocks[layer]
         h = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-        q, k, v = h.chunk(3, -1)
+        q, k, v = (block.split(part) for part in h.chunk(3, -1))  # [B, T, heads, N + 1, D / heads]
+        scores = q[..., :1, :] @ k[..., 1:, :].transpose(-1, -2) / math.sqrt(q.shape[-1])
+        attention = scores.softmax(-1)[..., 0, :]  # [B, T, heads, N]
         if not self.text:
-            q, k = block.split(q[:, :, :1]), block.split(k[:, :, 1:])
-            response = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1).mean(2)[:, :, 0]
-            return response.topk(self.top_k, dim=-1).indices
+            return attention.mean(2).topk(self.top_k, dim=-1).indices
         assert context.query is not None, "a selection by the text needs the texts"
-        joint = F.normalize(context.tower.project(block.attn.out_proj(v[:, :, 1:])), dim=-1)
-        response = torch.einsum("btpe,bne->bntp", joint, context.query.to(joint.dtype))
+        wanted = context.query.to(x.dtype) @ tower.projection.T * tower.ln_post.weight @ block.attn.out_proj.weight
+        wanted = wanted.unflatten(-1, (block.heads, -1))  # [B, n, heads, D / heads]
+        response = torch.einsum("bthp,bthpd,bnhd->bntp", attention, v[..., 1:, :], wanted)
         return response.topk(self.top_k, dim=-1).indices.flatten(0, 1)
 
 
@@ -218,7 +224,7 @@ class ASA(Tuner):
 def build(clip: Clip, frames: int, asa: Options) -> Adapter:
     """ASA only: asynchronous self-attention over responsive patches (RAP, Cao et al. 2024)
 
-    Parameters per block, with rank r and H heads: 2 r D + 4 r^2 + 2 r + D + 7 H for `attention`, 3 H fewer without
-    `local`; 2 r D + 2 r^2 + 2 r + D + 3 H for `deformable`; and 2 D for each block of the text tower.
+    Parameters per block, with rank r and H heads: 2 r D + 2 r^2 + 2 r + D + 3 H for `deformable`; 2 r^2 + 4 H more for
+    `attention`, and 3 H fewer without `local`; and 2 D for each block of the text tower.
     """
     return Adapter(ASA(clip.visual, frames, asa), text_tuner(clip, asa.text))

@@ -73,6 +73,11 @@ def estimate(scores: np.ndarray, clusters: np.ndarray, baseline: np.ndarray | No
     )
 
 
+def is_level(low: float, high: float) -> bool:
+    """Whether a difference in percent points with this interval is smaller than MARGIN, whichever its sign."""
+    return -MARGIN < low <= high < MARGIN
+
+
 def holm(p: list[float]) -> list[float]:
     """p-values corrected for multiple tests by Holm's step-down procedure (1979); monotone, at most 1."""
     corrected, highest = [0.0] * len(p), 0.0

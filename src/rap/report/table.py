@@ -39,13 +39,14 @@ def run(job: "Job", table: str) -> str:
     rows = uncertain(aggregate(runs), params, layout)
     csv, md, png = (paths.table(table, suffix) for suffix in SUFFIXES)
     write_text(csv, rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
-    write_text(md, markdown(rows, layout))
+    digests = _digests(runs, job)
+    write_text(md, markdown(rows, layout, digests))
     with atomic(png) as path:
         plots.save(plots.table(rows, layout.title, layout.baseline), path)
     costs = paths.table_costs(table)
     write_text(costs, _costs(runs).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
     files = {file.name: digest_file(file) for file in (csv, md, png)}
-    job.result(digest(files), files).write(paths.table(table, "json"))
+    job.result(digest(files), files, **digests).write(paths.table(table, "json"))
     tracking.log(params, [paths.run(variant, seed) for variant, seed in chosen])
     return f"{csv}, .md, .png and {costs}: {len(layout.variants)} variants x {len(params.seeds)} seeds"
 
@@ -122,6 +123,16 @@ def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
     return {
         metric: found.pivot(index=["id", "cluster"], columns="seed", values="score") for metric, found in chosen.items()
     }
+
+
+def _digests(runs: pd.DataFrame, job: "Job") -> dict[str, str]:
+    """What the table was made from. If one of these changes, the table is stale, and `rap verify` says so.
+
+    `code` is that of the table stage; `runs` is the content of all runs: adapters, settings and figures. The code
+    that trained and evaluated them is in their own records.
+    """
+    first = runs.iloc[0]
+    return {"code": job.code, "runs": digest(job.read), "test set": first.test_set, "weights": first.weights}
 
 
 def _metrics(runs: pd.DataFrame) -> list[str]:

@@ -45,9 +45,7 @@ def scores(rng, seeds, clusters, level, deviation, variants=2, correlation=0.0) 
 def covered(runs, seeds, clusters, level, deviation) -> float:
     """Percent of intervals that hold the true mean."""
     rng, of = np.random.default_rng(0), np.repeat(np.arange(clusters), 2)
-    found = [
-        estimate(scores(rng, seeds, clusters, level, deviation, variants=1)[0], of).interval for _ in range(runs)
-    ]
+    found = [estimate(scores(rng, seeds, clusters, level, deviation, variants=1)[0], of).interval for _ in range(runs)]
     return 100 * float(np.mean([low <= level <= high for low, high in found]))
 
 

@@ -49,9 +49,9 @@ def _about_tests(rows: pd.DataFrame, layout: Table) -> str:
         level = "It is never called level: that takes several seeds."
     return (
         f"[low, high]: {statistics.LEVEL} % interval for other {drawn}. The captions of a video, and a clip and its "
-        f"twin, form one cluster. Difference: from {baseline}, paired by query, in percent points. {level} p: two-sided "
-        f"test of no difference, corrected for the {comparisons} comparisons of a column (Holm); intervals are not "
-        "corrected. Nothing here covers the choice of training videos."
+        f"twin, form one cluster. Difference: from {baseline}, paired by query, in percent points. {level} p: "
+        f"two-sided test of no difference, corrected for the {comparisons} comparisons of a column (Holm); intervals "
+        "are not corrected. Nothing here covers the choice of training videos."
     )
 
 

@@ -61,9 +61,9 @@ def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
     kinds = [name for name in means if name.startswith("twin_") and name != "twin_all"]
     second = "twin_all" if "twin_all" in means else "v2t_R@1"
     compared = [metric for metric in ("t2v_R@1", second) if f"{metric}_diff" in rows]
-    widths = [1.35, 1.0, *[0.2 * len(kinds)] * bool(kinds), *[0.7] * len(compared)]
+    widths = [1.6, 1.0, *[0.2 * len(kinds)] * bool(kinds), *[0.6] * len(compared)]
     with style():
-        size = (4.4 * sum(widths) + 2.8, 1.9 + 0.4 * max(len(rows), 5))
+        size = (3.3 * sum(widths) + 2.2, 1.9 + 0.4 * max(len(rows), 5))
         figure = Figure(figsize=size, layout="constrained")
         panels = iter(figure.subplots(1, len(widths), width_ratios=widths))
         figure.suptitle(title, x=0.012, ha="left", fontsize=13.5, fontweight="bold")

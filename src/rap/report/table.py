@@ -99,8 +99,8 @@ def _compared(scores: dict[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
         low, high = statistics.estimate(array, clusters).interval
         found.loc[name, ["low", "high"]] = max(low, 0.0), min(high, 100.0)
         if name != baseline:
-            difference = statistics.estimate(array, clusters, arrays[baseline])
-            found.loc[name, ["diff", "diff_low", "diff_high", "p"]] = difference.mean, *difference.interval, difference.p
+            apart = statistics.estimate(array, clusters, arrays[baseline])
+            found.loc[name, ["diff", "diff_low", "diff_high", "p"]] = apart.mean, *apart.interval, apart.p
     tested = found.p.notna()
     found.loc[tested, "p"] = statistics.holm(found.p[tested].tolist())
     return found

@@ -1,6 +1,7 @@
 """Tables from runs that are written by hand: what they say, and what they refuse."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 import do
@@ -13,7 +14,9 @@ import yaml
 from rap import params, paths
 from rap.errors import UserError
 from rap.files import read_json, write_json
+from rap.jobs import Job
 from rap.report import literature, tracking
+from rap.report.statistics import estimate
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"zero_shot": (0, 10.0), "ssf": (3600, 20.0), "lorm": (10200, 30.0)}
@@ -29,15 +32,18 @@ def write_run(project: params.Params, variant: str, seed: int, twins: bool = Tru
     write_evaluation(project, variant, seed, recall, level, twins)
 
 
-def write_evaluation(project, variant, seed, recall=20.0, level=20.0, twins=True, **changes) -> None:
-    """Figures with an R@1 of `recall`, and ranks of 18 queries of which `level` percent are found."""
+def write_evaluation(project, variant, seed, recall=20.0, level=20.0, twins=True, hits=None, size=2, **changes) -> None:
+    """Figures with an R@1 of `recall`, and ranks of 18 queries.
+
+    Those are found that `hits`, bool [18], says, or else the first `level` percent. `size` queries in a row form a cluster.
+    """
     measures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
     figures = {"videos": 9, "videos_total": 10, "queries": 18, "t2v": measures, "v2t": measures, "post": {}}
     figures |= {"by_kind": {"move": measures}}
     if twins:
         figures |= {"twin": {"all": 50.0 + seed, "move": 40.0 + level}, "twin_pairs": {"all": 18, "move": 9}}
-    hits = np.arange(18) < 18 * level / 100
-    captions = pd.DataFrame({"direction": "t2v", "id": range(18), "cluster": [f"s{i // 2}" for i in range(18)]})
+    hits = np.arange(18) < 18 * level / 100 if hits is None else hits
+    captions = pd.DataFrame({"direction": "t2v", "id": range(18), "cluster": [f"s{i // size}" for i in range(18)]})
     twin = np.where(hits, 1.0, 0.5) if twins else np.nan
     captions = captions.assign(post="", twin=twin, above=np.where(hits, 0, 3), ties=0)
     ranks = pd.concat([captions, captions.assign(direction="v2t", twin=np.nan)])
@@ -194,6 +200,86 @@ def test_intervals_and_tests_stand_beside_the_means(project):
     text = Path("results/table1.md").read_text()
     assert "## Intervals and tests" in text and "2 comparisons" in text and f"[{low:.1f}, {high:.1f}]" in text
     assert "## R@1 by kind of caption" in text
+
+
+@pytest.fixture
+def drawn(project) -> dict[str, np.ndarray]:
+    """Scores of random hits, by variant, float64 [seeds, 18]; both queries of a cluster often share their fate."""
+    scores = {}
+    for number, variant in enumerate(VARIANTS):
+        rng = np.random.default_rng(number)
+        both, each = rng.random((3, 9, 1)), rng.random((3, 9, 2))
+        hits = (0.8 * both + 0.2 * each < 0.3 + 0.2 * number).reshape(3, 18)
+        for seed in project.seeds:
+            write_evaluation(project, variant, seed, hits=hits[seed])
+        scores[variant] = 100.0 * hits
+    return scores
+
+
+def test_intervals_and_differences_are_those_of_all_seeds_and_of_whole_clusters(project, drawn):
+    do.table(project, "table1")
+    rows, clusters = pd.read_csv("results/table1.csv").set_index("variant"), np.arange(18) // 2
+    for variant, scores in drawn.items():
+        found = rows.loc[variant, [f"t2v_R@1_{part}" for part in ("low", "high", "diff", "diff_low", "diff_high")]]
+        alone = np.clip(estimate(scores, clusters).interval, 0, 100)
+        apart = estimate(scores, clusters, drawn["ssf"])
+        expected = [apart.mean, *apart.interval] if variant != "ssf" else [np.nan] * 3
+        assert found.to_numpy() == pytest.approx([*alone, *expected], abs=1e-4, nan_ok=True)
+
+
+def test_p_are_corrected_for_the_number_of_variants(project, drawn):
+    do.table(project, "table1")
+    rows, clusters = pd.read_csv("results/table1.csv").set_index("variant"), np.arange(18) // 2
+    first, second = sorted(estimate(drawn[name], clusters, drawn["ssf"]).p for name in ("zero_shot", "lorm"))
+    assert first < 0.4
+    found = sorted(rows.loc[["zero_shot", "lorm"], "t2v_R@1_p"])
+    assert found == pytest.approx([2 * first, max(2 * first, second)], abs=1e-4)
+
+
+def test_level_is_said_from_the_interval_and_not_from_a_large_p(project):
+    for found, level in (((3, 9, 15), False), ((9, 9, 9), True)):  # queries found with each seed, by both variants
+        for variant, seed in product(("lorm", "ssf"), project.seeds):
+            write_evaluation(project, variant, seed, hits=np.arange(18) < found[seed])
+        do.table(project, "table1")
+        lorm = Path("results/table1.md").read_text().split("### Text to video R@1")[1].split("\n| ")[2]
+        assert pd.read_csv("results/table1.csv").set_index("variant").loc["lorm", "t2v_R@1_p"] == 1
+        assert "| +0.0 [" in lorm and (", level" in lorm) == level
+
+
+def test_one_seed_is_never_level(project):
+    do.table(project.model_copy(update={"seeds": (1,)}), "table1")
+    text = Path("results/table1.md").read_text()
+    assert ", level" not in text and "with one seed, their spread is unknown" in text
+
+
+def test_a_p_at_the_resolution_of_the_test_is_an_upper_bound(project):
+    for variant, seed in product(("lorm", "ssf"), project.seeds):
+        write_evaluation(project, variant, seed, hits=np.full(18, variant == "lorm"))
+    do.table(project, "table1")
+    lorm, zero, _ = Path("results/table1.md").read_text().split("### Text to video R@1")[1].split("\n| ")[2:5]
+    assert lorm.endswith("<= 0.0002 |") and "<=" not in zero
+
+
+def test_one_cluster_of_queries_has_no_interval(project):
+    for variant, seed in product(VARIANTS, project.seeds):
+        write_evaluation(project, variant, seed, size=18)
+    do.table(project, "table1")
+    assert "_low" not in Path("results/table1.csv").read_text()
+    assert "Intervals" not in Path("results/table1.md").read_text()
+
+
+def test_the_foot_names_the_digests_of_code_runs_data_and_weights(project):
+    do.table(project, "table1")
+    record = read_json("results/table1.json")
+    foot = Path("results/table1.md").read_text().splitlines()[-1]
+    named = dict(re.findall(r"(code|runs|test set|weights) `(\w+)`", foot))
+    assert named == {name: digest[:12] for name, digest in record["facts"].items()} and len(named) == 4
+    assert named["code"] == Job(project, "table", {"table": "table1"}).code[:12] and named["weights"] == "w" * 12
+    for seed in project.seeds:
+        write_run(project, "lorm", seed, steps=7)
+    do.table(project, "table1")
+    changed = read_json("results/table1.json")["facts"]
+    assert [name for name in changed if changed[name] != record["facts"][name]] == ["runs"]
 
 
 def test_reported_figures_stand_beside_ours_on_their_own_data_set_alone(project):

@@ -9,12 +9,13 @@ from rap.params import Table
 from rap.report import literature, statistics
 from rap.report.runs import DIRECTIONS, MEASURES
 
-TESTED = {"t2v_R@1": "text to video R@1", "v2t_R@1": "video to text R@1", "twin_all": "twin accuracy"}
+TESTED = {"t2v_R@1": "Text to video R@1", "v2t_R@1": "Video to text R@1", "twin_all": "Twin accuracy"}
+SHORT = 12  # digits of a digest
 LOWER_IS_BETTER = {"MdR", "MnR"}
 
 
-def markdown(rows: pd.DataFrame, layout: Table) -> str:
-    """The whole document, from the rows of the CSV."""
+def markdown(rows: pd.DataFrame, layout: Table, digests: dict[str, str]) -> str:
+    """The whole document, from the rows of the CSV, and the digests of what they were made from, by name."""
     parts = [f"# {layout.title}", _caption(rows)]
     facts = {"Method": rows.label, "Trainable": rows.parameters.map("{:,}".format)}
     for direction, name in DIRECTIONS.items():
@@ -26,35 +27,51 @@ def markdown(rows: pd.DataFrame, layout: Table) -> str:
     if kinds := _means(rows, "kind_"):
         about = "Text to video, by kind of caption; the gallery is the same."
         parts += ["## R@1 by kind of caption", about, _section(rows, facts, kinds)]
-    parts += ["## Intervals and tests", _about_tests(rows, layout), _tests(rows, layout)]
+    if tested := [metric for metric in TESTED if f"{metric}_low" in rows]:
+        parts += ["## Intervals and tests", _about_tests(rows, layout)]
+    for metric in tested:
+        parts += [f"### {TESTED[metric]}", _tabulate(_tests(rows, layout, metric))]
     if (papers := literature.beside(rows)) is not None:
         about = "Other people's figures, as their sources give them; the difference is ours less theirs."
         parts += ["## Reported in the literature", about, _tabulate(papers.to_dict("list"))]
+    named = ", ".join(f"{name} `{digest[:SHORT]}`" for name, digest in digests.items())
+    parts.append(f"Made from {named} (SHA-256, {SHORT} digits). `rap verify` checks that this table is still theirs.")
     return "\n\n".join(parts) + "\n"
 
 
 def _about_tests(rows: pd.DataFrame, layout: Table) -> str:
-    baseline = rows.set_index("variant").label[layout.baseline]
+    baseline, comparisons, margin = rows.set_index("variant").label[layout.baseline], len(rows) - 1, statistics.MARGIN
+    if rows.seeds.iloc[0] > 1:
+        drawn = "test queries and training seeds; the seeds of two methods are independent draws"
+        level = f"It is called level only if the whole interval lies within ± {margin:g} points."
+    else:
+        drawn = "test queries, but not for other seeds: with one seed, their spread is unknown"
+        level = "It is never called level: that takes several seeds."
     return (
-        f"[low, high]: {statistics.LEVEL} % bootstrap interval over queries, seeds averaged, "
-        f"{statistics.RESAMPLES:,} resamples; the captions of a video, and a clip and its twin, are drawn together. "
-        f"p: paired permutation test against {baseline}, two-sided, corrected for the {len(rows) - 1} comparisons of a "
-        "column (Holm). Neither covers the choice of training videos."
+        f"[low, high]: {statistics.LEVEL} % interval for other {drawn}. The captions of a video, and a clip and its "
+        f"twin, form one cluster. Difference: from {baseline}, paired by query, in percent points. {level} p: "
+        f"two-sided test of no difference, corrected for the {comparisons} comparisons of a column (Holm); intervals "
+        "are not corrected. Nothing here covers the choice of training videos."
     )
 
 
-def _tests(rows: pd.DataFrame, layout: Table) -> str:
-    columns = {"Method": rows.label}
-    for metric, name in TESTED.items():
-        if f"{metric}_low" in rows:
-            bounds = zip(rows[f"{metric}_low"], rows[f"{metric}_high"], strict=True)
-            columns[name] = [f"[{low:.1f}, {high:.1f}]" for low, high in bounds]
-            columns[f"p, {name}"] = ["" if np.isnan(p) else _p(p) for p in rows[f"{metric}_p"]]
-    return _tabulate(columns)
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+def _tests(rows: pd.DataFrame, layout: Table, metric: str) -> dict[str, list[str]]:
+    """The columns of a metric: interval, difference from the baseline and p."""
+    smallest = statistics.RESOLUTION * (len(rows) - 1)
+    columns: dict[str, list[str]] = {"Method": rows.label.tolist(), "[low, high]": [], "Difference": [], "p": []}
+    for row in rows.to_dict("records"):
+        low, high, difference, *bounds, p = (
+            row[f"{metric}_{part}"] for part in ("low", "high", "diff", "diff_low", "diff_high", "p")
+        )
+        columns["[low, high]"].append(f"[{low:.1f}, {high:.1f}]")
+        if row["variant"] == layout.baseline:
+            columns["Difference"].append("baseline")
+            columns["p"].append("")
+            continue
+        level = ", level" if row["seeds"] > 1 and statistics.is_level(*bounds) else ""
+        columns["Difference"].append(f"{difference:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}]{level}")
+        columns["p"].append(f"<= {smallest:.4f}" if p <= smallest else f"{p:.4f}")
+    return columns
 
 
 def _caption(rows: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The figure of a table: recall against trainable parameters, and twin accuracy.
+"""The figure of a table: recall against trainable parameters, twin accuracy, and differences from the baseline.
 
 A variant has the same colour and marker in all panels. The row labels of the second panel are the legend.
 """
@@ -13,11 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rap.report.statistics import LEVEL
+from rap.report.statistics import LEVEL, MARGIN
 
 COLOURS = ("#4C6A92", "#D9822B", "#3A9D7A", "#B8476B", "#7B61B0", "#8C6D46", "#2BA3C4", "#6F8F2F", "#555B66", "#C9A227")
 MARKERS = "osD^vPX*hp"
 INK, PALE, FAINT = "#22262E", "#6B717D", "#D9DCE2"
+TITLES = {"t2v_R@1": "Text to video R@1 (%)", "v2t_R@1": "Video to text R@1 (%)", "twin_all": "Twin accuracy (%)"}
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -39,7 +40,7 @@ STYLE = {
 class Spread(NamedTuple):
     """Distances below and above a mean, each float64 [2, 1] as `Axes.errorbar` takes them."""
 
-    interval: np.ndarray  # over queries; drawn thin
+    interval: np.ndarray  # over queries and seeds; drawn thin
     deviation: np.ndarray  # over seeds; drawn thick
 
 
@@ -50,27 +51,29 @@ def style(**changes: Any) -> AbstractContextManager[None]:
 
 
 def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
-    """Draw text-to-video R@1 against trainable parameters, and beside it twin accuracy.
+    """Draw text-to-video R@1 against trainable parameters, twin accuracy, and their differences from the baseline.
 
     `rows` come from `rap.report.table.uncertain`; `baseline` is a variant among them. Thick bars are ± one sample
-    standard deviation over seeds, thin bars the interval over queries. Without twins the second panel shows
-    video-to-text R@1.
+    standard deviation over seeds, thin bars the interval. Without twins, video-to-text R@1 is in their place; without
+    intervals, there are no differences.
     """
     means = [str(name).removesuffix("_mean") for name in rows if str(name).endswith("_mean")]
     kinds = [name for name in means if name.startswith("twin_") and name != "twin_all"]
+    second = "twin_all" if "twin_all" in means else "v2t_R@1"
+    compared = [metric for metric in ("t2v_R@1", second) if f"{metric}_diff" in rows]
+    widths = [1.6, 1.0, *[0.2 * len(kinds)] * bool(kinds), *[0.6] * len(compared)]
     with style():
-        figure = Figure(figsize=(13.2, 1.9 + 0.4 * max(len(rows), 5)), layout="constrained")
-        widths = [1.35, 1.0, 0.2 * len(kinds)] if kinds else [1.35, 1.0]
-        recall, dots, *grid = figure.subplots(1, len(widths), width_ratios=widths)
+        size = (3.3 * sum(widths) + 2.2, 1.9 + 0.4 * max(len(rows), 5))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = iter(figure.subplots(1, len(widths), width_ratios=widths))
         figure.suptitle(title, x=0.012, ha="left", fontsize=13.5, fontweight="bold")
-        figure.supxlabel(_about(rows), x=0.988, ha="right", fontsize=8, color=PALE)
-        _recall(recall, rows, baseline)
-        if "twin_all_mean" in rows:
-            _dots(dots, rows, "twin_all", "Twin accuracy (%)", chance=50)
-        else:
-            _dots(dots, rows, "v2t_R@1", "Video to text R@1 (%)")
-        if grid:
-            _grid(grid[0], rows, kinds)
+        figure.supxlabel(_about(rows, bool(compared)), x=0.988, ha="right", fontsize=8, color=PALE)
+        _recall(next(panels), rows, baseline)
+        _dots(next(panels), rows, second, TITLES[second], chance=50 if second == "twin_all" else None)
+        if kinds:
+            _grid(next(panels), rows, kinds)
+        for metric, axes in zip(compared, panels, strict=True):
+            _differences(axes, rows, metric)
         figure.draw_without_rendering()
     return figure
 
@@ -96,7 +99,7 @@ def _recall(axes: Axes, rows: pd.DataFrame, baseline: str) -> None:
         _point(axes, (row["parameters"], row["t2v_R@1_mean"]), place, y=_spread(row, "t2v_R@1"))
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_xlabel("Trainable parameters")
-    axes.set_title("Text to video R@1 (%)")
+    axes.set_title(TITLES["t2v_R@1"])
     label = rows.loc[rows.variant == baseline, "label"].iloc[0]
     axes.annotate(
         f"baseline: {label}", (1, level), (-2, 3), axes.get_yaxis_transform(), "offset points",
@@ -140,6 +143,21 @@ def _grid(axes: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
     axes.set_title("Twin accuracy by kind (%)")
 
 
+def _differences(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """One row per variant: its difference from the baseline with its interval; the margin of "level" is shaded."""
+    axes.axvspan(-MARGIN, MARGIN, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
+    axes.axvline(0, color=INK, linewidth=1, linestyle="--", zorder=1)
+    for place, row in enumerate(rows.to_dict("records")):
+        mean, low, high = (row[f"{metric}_{part}"] for part in ("diff", "diff_low", "diff_high"))
+        if not np.isnan(mean):
+            _point(axes, (mean, place), place, x=Spread(np.array([[mean - low], [high - mean]]), np.zeros((2, 1))))
+    axes.set_yticks([])
+    axes.set_ylim(len(rows) - 0.4, -0.9)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("points from the baseline")
+    axes.set_title(TITLES[metric].removesuffix(" (%)"))
+
+
 def _point(axes: Axes, at: tuple[float, float], place: int, x: Spread | None = None, y: Spread | None = None) -> None:
     """The marker of row `place` at the point `at`, with error bars along `x` or `y`."""
     colour, lap = COLOURS[place % len(COLOURS)], place // len(COLOURS)
@@ -160,10 +178,12 @@ def _spread(row: dict, metric: str) -> Spread:
     return Spread(interval, np.nan_to_num(np.array([[std], [std]])))
 
 
-def _about(rows: pd.DataFrame) -> str:
-    """What the bars mean, for the foot of the figure."""
-    thick = "thick bars: ± one standard deviation over seeds; " if rows.seeds.iloc[0] > 1 else ""
-    return f"{thick}thin bars: {LEVEL} % interval over queries"
+def _about(rows: pd.DataFrame, compared: bool) -> str:
+    """What the bars and the shade mean, for the foot of the figure."""
+    several = rows.seeds.iloc[0] > 1
+    thick = "thick bars: ± one standard deviation over seeds; " if several else ""
+    shade = f"; shaded: the margin of ± {MARGIN:g} points" if compared else ""
+    return f"{thick}thin bars: {LEVEL} % interval over queries{' and seeds' if several else ''}{shade}"
 
 
 def _short(count: float) -> str:

@@ -27,9 +27,10 @@ def run(job: "Job", table: str) -> str:
     """Write results/TABLE.csv, .md, .png and the record .json, and results/costsN.csv of a table named tableN.
 
     CSV: one row per variant in the table's order; each metric as METRIC_mean and METRIC_std (sample standard deviation
-    over the seeds, empty with one seed), in percent where it is a share; for some also an interval over queries,
-    METRIC_low and METRIC_high, and METRIC_p of a paired test against the baseline. Raises UserError if a run is
-    missing, stale or damaged, or if two runs were not evaluated on the same test set.
+    over the seeds, empty with one seed), in percent where it is a share; for some also an interval over queries and
+    seeds, METRIC_low and METRIC_high, the difference from the baseline with its interval, METRIC_diff,
+    METRIC_diff_low and METRIC_diff_high, and METRIC_p of its test. Raises UserError if a run is missing, stale or
+    damaged, or if two runs were not evaluated on the same test set.
     """
     params, layout = job.params, job.params.tables[table]
     chosen = [(variant, seed) for variant in layout.variants for seed in params.seeds]
@@ -38,13 +39,14 @@ def run(job: "Job", table: str) -> str:
     rows = uncertain(aggregate(runs), params, layout)
     csv, md, png = (paths.table(table, suffix) for suffix in SUFFIXES)
     write_text(csv, rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
-    write_text(md, markdown(rows, layout))
+    digests = _digests(runs, job)
+    write_text(md, markdown(rows, layout, digests))
     with atomic(png) as path:
         plots.save(plots.table(rows, layout.title, layout.baseline), path)
     costs = paths.table_costs(table)
     write_text(costs, _costs(runs).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
     files = {file.name: digest_file(file) for file in (csv, md, png)}
-    job.result(digest(files), files).write(paths.table(table, "json"))
+    job.result(digest(files), files, **digests).write(paths.table(table, "json"))
     tracking.log(params, [paths.run(variant, seed) for variant, seed in chosen])
     return f"{csv}, .md, .png and {costs}: {len(layout.variants)} variants x {len(params.seeds)} seeds"
 
@@ -72,33 +74,46 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def uncertain(rows: pd.DataFrame, params: Params, layout: Table) -> pd.DataFrame:
-    """Intervals over queries and paired tests against the baseline (rap.report.statistics), seeds averaged."""
+    """Add intervals, and differences from the baseline with their tests (rap.report.statistics), in percent.
+
+    A metric whose queries form fewer than two clusters gets none.
+    """
     queries = {row.variant: _queries(params, row.variant, row.post) for row in rows.itertuples()}
     rows = rows.set_index("variant")
     for metric in TESTED:
-        found = {name: per_query[metric] for name, per_query in queries.items() if metric in per_query}
-        if not found:
-            continue
-        base = found[layout.baseline]
-        others = [name for name in queries if name != layout.baseline]
-        tests = statistics.holm(
-            [
-                statistics.permutation_test(found[n].score.to_numpy(), base.score.to_numpy(), base.cluster)
-                for n in others
-            ]
-        )
-        for name in queries:
-            low, high = statistics.interval(found[name].score.to_numpy(), found[name].cluster)
-            rows.loc[name, [f"{metric}_low", f"{metric}_high"]] = low, high
-        rows[f"{metric}_p"] = pd.Series(dict(zip(others, tests, strict=True)), dtype=float)
+        scores = {name: tables[metric] for name, tables in queries.items() if metric in tables}
+        if scores and scores[layout.baseline].index.unique("cluster").size > 1:
+            rows = rows.join(_compared(scores, layout.baseline).add_prefix(f"{metric}_"))
     return rows.reset_index()
 
 
+def _compared(scores: dict[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
+    """One row per variant: its interval, its difference from the baseline with an interval, and the p of that.
+
+    `scores`: by variant, the tables of `_queries`. The p are corrected for the number of differences.
+    """
+    arrays = {name: table.to_numpy().T for name, table in scores.items()}
+    clusters = scores[baseline].index.get_level_values("cluster")
+    found = pd.DataFrame(columns=["low", "high", "diff", "diff_low", "diff_high", "p"], index=list(scores), dtype=float)
+    for name, array in arrays.items():
+        low, high = statistics.estimate(array, clusters).interval
+        found.loc[name, ["low", "high"]] = max(low, 0.0), min(high, 100.0)
+        if name != baseline:
+            apart = statistics.estimate(array, clusters, arrays[baseline])
+            found.loc[name, ["diff", "diff_low", "diff_high", "p"]] = apart.mean, *apart.interval, apart.p
+    tested = found.p.notna()
+    found.loc[tested, "p"] = statistics.holm(found.p[tested].tolist())
+    return found
+
+
 def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
-    """By metric, each query's cluster and its score in percent, the mean over seeds; queries in one order."""
-    variant = name.removesuffix(f"+{post}")
-    tables = [pd.read_parquet(paths.run(variant, seed) / "ranks.parquet") for seed in params.seeds]
-    ranks = pd.concat(tables, ignore_index=True).query("post == @post")
+    """By metric, the score of each query in percent: a row for each query id and its cluster, a column for each seed.
+
+    Queries are in the order of their ids, which is the same for all rows of a table.
+    """
+    folders = {seed: paths.run(name.removesuffix(f"+{post}"), seed) for seed in params.seeds}
+    ranks = pd.concat([pd.read_parquet(folder / "ranks.parquet").assign(seed=s) for s, folder in folders.items()])
+    ranks = ranks[ranks.post == post]
     above, ties = ranks.above.to_numpy(), ranks.ties.to_numpy()
     ranks = ranks.assign(score=100 * metrics.Ranks(above, above, ties).within(1))
     chosen = {f"{direction}_R@1": ranks[ranks.direction == direction] for direction in DIRECTIONS}
@@ -106,9 +121,18 @@ def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
     if len(twins):
         chosen["twin_all"] = twins.assign(score=100 * twins.twin)
     return {
-        metric: rows.groupby("id", sort=True).agg(cluster=("cluster", "first"), score=("score", "mean"))
-        for metric, rows in chosen.items()
+        metric: found.pivot(index=["id", "cluster"], columns="seed", values="score") for metric, found in chosen.items()
     }
+
+
+def _digests(runs: pd.DataFrame, job: "Job") -> dict[str, str]:
+    """What the table was made from. If one of these changes, the table is stale, and `rap verify` says so.
+
+    `code` is that of the table stage; `runs` is the content of all runs: adapters, settings and figures. The code
+    that trained and evaluated them is in their own records.
+    """
+    first = runs.iloc[0]
+    return {"code": job.code, "runs": digest(job.read), "test set": first.test_set, "weights": first.weights}
 
 
 def _metrics(runs: pd.DataFrame) -> list[str]:

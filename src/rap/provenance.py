@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from rap.errors import UserError
@@ -19,6 +20,8 @@ from rap.files import digest, digest_file, write_json
 
 FORMAT = 1
 PACKAGE = Path(__file__).parent
+
+PARSING = Lock()  # two threads that call ast.parse at once make it raise SystemError in Python 3.11
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 
 @cache
 def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+    with PARSING:
+        return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
 
 @cache

@@ -88,9 +88,10 @@ def train(options: Pretrain) -> tuple[CLIP, list[float]]:
     for number, (name, (steps, loss)) in enumerate(phases.items()):
         losses += descend(nn.ModuleList([model, heads]), loss, name, steps, options.lr, (seed, number))
     model.visual.requires_grad_(False)
-    stills = [Batch.draw(model, np.random.default_rng((seed, 9, number)), batch) for number in range(BATCHES)]
+    numbers = range(min(BATCHES, options.text_steps))
+    stills = [Batch.draw(model, np.random.default_rng((seed, 9, number)), batch) for number in numbers]
     losses += descend(
-        model, lambda rng, done: text_loss(model, stills[rng.integers(BATCHES)], rng, 0.5 + done), "text",
+        model, lambda rng, done: text_loss(model, stills[rng.integers(len(stills))], rng, 0.5 + done), "text",
         options.text_steps, options.lr, (seed, len(phases)),
     )  # fmt: skip
     return model.eval(), losses

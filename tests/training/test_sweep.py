@@ -6,6 +6,7 @@ import tiny
 
 from rap import paths
 from rap.errors import UserError
+from rap.params import load
 from rap.training import sweep
 
 GRID = {"lr": [0.001, 0.01], "options": {"window": {"last": [1, 2]}}, "seeds": [0, 1]}
@@ -58,3 +59,13 @@ def test_the_choice_is_the_best_mean_of_both_figures_over_seeds():
 def test_an_unknown_variant_is_one_line(project):
     with pytest.raises(UserError, match="sweep: no variant named 'lrom'; did you mean 'lorm'"):
         sweep.run(project, ["lrom"])
+
+
+def test_params_yaml_states_what_the_sweep_chose():
+    points = pd.read_csv(tiny.ROOT / "results/sweep.csv")
+    params = load(tiny.ROOT / "params.yaml")
+    trained = {name for name, variant in params.variants.items() if variant.adapter != "none"}
+    assert set(points.variant) >= trained and sweep.differences(params, points) == []
+    assert points[points.key == "train.lr"].groupby("variant")[
+        ["value", "steps"]
+    ].nunique().drop_duplicates().shape == (1, 2)

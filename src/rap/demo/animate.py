@@ -70,7 +70,8 @@ def _motion(
     motion: Motion, cycles: np.ndarray, rng: np.random.Generator, phases: tuple[float, float] = (0.0, 1.0)
 ) -> list[list[Layer]]:
     """The layers of each thing, over `cycles` [frames] from a random phase. At a border a thing is drawn twice."""
-    first, *second = (layer(thing, len(cycles), rng) for thing in motion.things)
+    things = [layer(thing, len(cycles), rng) for thing in motion.things]
+    first, second = things[0], things[-1]
     start = cycles + np.float32(rng.uniform(*phases))
     match motion.kind:
         case "drift":
@@ -78,12 +79,12 @@ def _motion(
         case "pass":
             return [
                 _drift(first, motion.course, start),
-                _drift(*second, OPPOSITE[motion.course], cycles + rng.uniform()),
+                _drift(second, OPPOSITE[motion.course], cycles + rng.uniform()),
             ]
         case "orbit":
             return [[_orbit(first, motion.course, start)]]
         case "chase":
-            return [[_orbit(first, motion.course, start)], [_orbit(*second, motion.course, start + AHEAD)]]
+            return [[_orbit(first, motion.course, start)], [_orbit(second, motion.course, start + AHEAD)]]
         case "hop":
             return [[_hop(first, motion.course, start)]]
 

@@ -1,4 +1,4 @@
-"""A contact sheet of the demo: one test scene of each kind over time, with its caption above and its twin's below.
+"""A contact sheet of the demo: test scenes of five kinds over time, each with its caption above and its twin's below.
 
 `python -m rap.demo.picture assets/demo.png` makes the README's picture. Scenes are rendered larger than in the clips.
 """
@@ -13,11 +13,12 @@ from PIL import Image
 
 from rap.demo.corpus import Take, draw_takes, manifest
 from rap.demo.film import render
-from rap.demo.scenes import KINDS
+from rap.demo.scenes import Kind
 from rap.files import atomic
 from rap.params import Demo, load
 
 FRAMES, PIXELS = 8, 160
+SHOWN: tuple[Kind, ...] = ("move", "order", "orbit", "chase", "hop")
 INK, PALE = "#2b3048", "#8a8fa6"
 
 
@@ -32,13 +33,13 @@ def picture(path: str | Path, demo: Demo) -> None:
 
 
 def _one_of_each_kind(demo: Demo) -> list[tuple[Take, tuple[str, str]]]:
-    """The first test scene of each kind on a background that the other kinds do not use, with both captions."""
+    """The first test scene of each kind in SHOWN on a background that the others do not use, with both captions."""
     chosen: dict[str, Take] = {}
     for take in draw_takes(demo):
         used = {other.scene.background for kind, other in chosen.items() if kind != take.scene.kind}
-        if take.split == "test" and (take.scene.background not in used or len(used) > 3):
+        if take.split == "test" and take.scene.kind in SHOWN and (take.scene.background not in used or len(used) > 3):
             chosen.setdefault(take.scene.kind, take)
-    takes = [chosen[kind] for kind in KINDS]
+    takes = [chosen[kind] for kind in SHOWN]
     texts = manifest(takes).captions.drop_duplicates("video_id").caption
     return list(zip(takes, zip(texts[::2], texts[1::2], strict=True), strict=True))
 

@@ -1,7 +1,7 @@
 """Scenes of the demo: events, which change something for good, and motions, which never end."""
 
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -31,6 +31,6 @@ def part(scene: Scene) -> Part:
 def draw_scene(rng: np.random.Generator, kind: Kind, of: Part | None = None) -> Scene:
     """A random scene of a kind, of one part or of both."""
     while True:
-        scene = draw_event(rng, kind) if kind in EVENTS else draw_motion(rng, kind)
+        scene = draw_event(rng, kind) if kind in EVENTS else draw_motion(rng, cast(MotionKind, kind))
         if of in (None, part(scene)):
             return scene

@@ -5,7 +5,7 @@ Each variant is trained with the same list of learning rates, as many steps and 
 clip is read. results/sweep.csv holds every point; params.yaml states what it chose.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -138,10 +138,10 @@ def chosen(points: pd.DataFrame) -> dict[str, tuple[str, float]]:
     return best
 
 
-def differences(params: Params, points: Iterable) -> list[str]:
+def differences(params: Params, points: pd.DataFrame) -> list[str]:
     """Where params.yaml does not state what the sweep chose: a line for each."""
     found = []
-    for name, (key, value) in chosen(pd.DataFrame(points)).items():
+    for name, (key, value) in chosen(points).items():
         part, option = key.split(".")
         stated = params.training(name).lr if part == "train" else params.variant(name).options[part][option]
         if stated != value:

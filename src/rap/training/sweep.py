@@ -56,9 +56,8 @@ def run(params: Params, names: list[str]) -> str:
         row = {"variant": name, "key": key, "value": float(value), "seed": seed, **point.measure()}
         found = pd.concat([found[~same], pd.DataFrame([row], columns=COLUMNS)]).infer_objects().sort_values(COLUMNS[:4])
         write_text(paths.sweep(), found.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    lines = [
-        f"{name}: {key}: {value:g}" for name, (key, value) in chosen(found).items() if name in (names or found.variant)
-    ]
+    best = chosen(found[found.variant.isin({name for name, *_ in wanted})])
+    lines = [f"{name}: {key}: {value:g}" for name, (key, value) in best.items()]
     return "\n".join([*lines, f"{paths.sweep()}: {len(found)} points; put these values into params.yaml"])
 
 

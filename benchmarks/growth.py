@@ -30,7 +30,7 @@ from rap.retrieval import metrics
 DOUBLINGS = 3
 SLACK = 0.2  # a measured exponent may exceed the expected one by this much
 LEAST = {"seconds": 0.1, "megabytes": 4}  # smaller costs do not count as growth: every process has some
-CACHE = "video-2"
+CACHE = "video-3"
 TABLE = (
     "stage | grows | from, to | seconds | exponent (last doubling) | MB | of memory | expected",
     "{stage} | {grows} | {first:,}, {last:,} | {costs[0][seconds]:.2f}, {costs[3][seconds]:.2f} | "

@@ -22,7 +22,6 @@ KINDS = {  # operations by the beginnings of their names, after aten::
     "attention": ("_scaled_dot_product", "_flash", "_softmax", "_safe_softmax"),
     "norms, activations": ("native_layer_norm", "gelu", "sigmoid", "silu"),
     "copies, zeros": ("copy_", "fill_", "zero_", "cat", "gather", "scatter", "index", "_index"),
-    "sampling": ("grid_sampler",),
     "elementwise, sums": ("add", "addcmul", "mul", "sum", "div", "sub", "where", "all", "eq", "neg", "pow"),
 }
 COLUMNS = ("whole", *KINDS, "rest")

@@ -101,8 +101,8 @@ def test_a_step_is_divided_into_kinds_of_operations():
         "products", "elementwise, sums", "norms, activations", None,
     ]  # fmt: skip
     none, lorm, rap = profiles.at_depth(DEMO, 3, batch=2, frames=2)
-    assert none["sampling"] == lorm["sampling"] == 0 < rap["sampling"]
     for one in (none, lorm, rap):
+        assert min(one[kind] for kind in ("products", "attention", "copies, zeros")) > 0
         assert one["whole"] == pytest.approx(one["rest"] + sum(one[kind] for kind in profiles.KINDS))
         assert one["products"] > 0 and one["rest"] > 0
 

@@ -123,8 +123,8 @@ def test_an_experiment_of_dvc_changes_what_it_names_and_nothing_else(tmp_path):
     """`dvc exp run -S` drops an override of a key that came through a YAML merge, so the file must have none."""
     changed = tmp_path / "params.yaml"
     changed.write_text(FILE.read_text())
-    apply_overrides(changed, ["variants.rap.lorm.rank=7", "ablations.rank_2.lorm.rank=3"])
+    apply_overrides(changed, ["variants.rap.lorm.rank=7", "ablations.rank_4.lorm.rank=3"])
     expected = yaml.safe_load(FILE.read_text())
     expected["variants"]["rap"]["lorm"]["rank"] = 7
-    expected["ablations"]["rank_2"]["lorm"]["rank"] = 3
+    expected["ablations"]["rank_4"]["lorm"]["rank"] = 3
     assert yaml.safe_load(changed.read_text()) == expected

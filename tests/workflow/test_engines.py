@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 TABLE = [f"results/table1.{kind}" for kind in ("csv", "md", "png", "json")]
 LORM = "results/runs/lorm/seed-0"
 RUNS = [f"{LORM}/{name}" for name in ("adapter.safetensors", "run.json", "metrics.json", "evaluation.json")]
-ABLATED = ["results/table3.csv", "results/table3.md", "results/runs/rank_2/seed-0/adapter.safetensors"]
+ABLATED = ["results/table3.csv", "results/table3.md", "results/runs/rank_4/seed-0/adapter.safetensors"]
 INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
 
 
@@ -81,12 +81,12 @@ def test_a_fresh_clone_makes_the_same_and_git_sees_no_change(by_dvc, tmp_path):
 
 def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):
     """The default run leaves them alone; asked for, they reuse its runs and come out the same in both engines."""
-    assert not (by_dvc / "results/runs/rank_2").exists()
+    assert not (by_dvc / "results/runs/rank_4").exists()
     run(by_dvc, "dvc", "repro", "workflow/ablations/dvc.yaml")
     run(by_snakemake, "snakemake", "--cores", "2", "ablations")
     assert contents(by_dvc, ABLATED) == contents(by_snakemake, ABLATED)
-    edit(by_dvc, lambda params: params["ablations"]["rank_2"]["lorm"].update(rank=1))
-    needed = {f"rap {stage} --variant rank_2 --seed 0" for stage in ("train", "evaluate")}
+    edit(by_dvc, lambda params: params["ablations"]["rank_4"]["lorm"].update(rank=1))
+    needed = {f"rap {stage} --variant rank_4 --seed 0" for stage in ("train", "evaluate")}
     assert planned(by_dvc, "dvc") == planned(by_dvc, "snakemake") == set()
     assert planned(by_dvc, "snakemake", "ablations") == needed | {"rap table --table table3"}
     assert planned(by_dvc, "dvc", "ablations") == needed  # the table follows when its runs change

@@ -72,9 +72,9 @@ def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(tmp_path):
 
 def test_a_typo_in_any_variant_stops_the_first_job(tmp_path):
     typo = clone(tmp_path)
-    edit(typo, lambda params: params["ablations"]["rank_2"]["lorm"].update(rnk=2))
+    edit(typo, lambda params: params["ablations"]["rank_4"]["lorm"].update(rnk=2))
     said = run(typo, "dvc", "repro", fails=True)
-    assert "ablations.rank_2.lorm: rnk: unknown key; did you mean 'rank'?" in said
+    assert "ablations.rank_4.lorm: rnk: unknown key; did you mean 'rank'?" in said
 
 
 def test_a_job_for_an_unknown_value_is_refused(monkeypatch):

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from rap.adapters import asa
+from rap.adapters import asa, lorm, rap
 from rap.adapters.base import Adapter
-from rap.clip.backbone import build
+from rap.clip.backbone import build, open_clip_config
 from rap.clip.tokenizer import tokenize
-from rap.clip.towers import Context, Tuner
+from rap.clip.towers import Clip, Context, Tuner
 from rap.demo.captions import name
 from rap.demo.draw import paint, still
 from rap.demo.pretrain import FOLDER
@@ -108,3 +108,11 @@ def named(demo, things):
     batch = Batch(torch.from_numpy(ids), torch.from_numpy(lengths), -1)
     with torch.no_grad():
         return Retriever(demo, Adapter()).text(batch)
+
+
+def test_rap_has_the_size_that_the_paper_reports_on_vit_b_32():
+    """About 1.06 M, with 12 frames: LoRM of rank 8 in all blocks, ASA of rank 64 in the upper eight."""
+    with torch.device("meta"):
+        clip = Clip(open_clip_config("ViT-B-32", None))
+        made = rap.build(clip, 12, lorm.Options(rank=8), asa.Options(rank=64, blocks=tuple(range(4, 12))))
+    assert made.count == 1_033_760 < 1.06e6

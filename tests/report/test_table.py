@@ -35,7 +35,8 @@ def write_run(project: params.Params, variant: str, seed: int, twins: bool = Tru
 def write_evaluation(project, variant, seed, recall=20.0, level=20.0, twins=True, hits=None, size=2, **changes) -> None:
     """Figures with an R@1 of `recall`, and ranks of 18 queries.
 
-    Those are found that `hits`, bool [18], says, or else the first `level` percent. `size` queries in a row form a cluster.
+    `hits`, bool [18], says which are found; without it, the first `level` percent. `size` queries in a row form a
+    cluster.
     """
     measures = {"R@1": recall, "R@5": 50.0, "R@10": 60.0, "MdR": 40 - recall, "MnR": 9.0}
     figures = {"videos": 9, "videos_total": 10, "queries": 18, "t2v": measures, "v2t": measures, "post": {}}
@@ -243,13 +244,15 @@ def test_level_is_said_from_the_interval_and_not_from_a_large_p(project):
         do.table(project, "table1")
         lorm = Path("results/table1.md").read_text().split("### Text to video R@1")[1].split("\n| ")[2]
         assert pd.read_csv("results/table1.csv").set_index("variant").loc["lorm", "t2v_R@1_p"] == 1
-        assert "| +0.0 [" in lorm and (", level" in lorm) == level
+        assert " +0.0 [" in lorm and (", level" in lorm) == level
 
 
 def test_one_seed_is_never_level(project):
+    for variant in ("lorm", "ssf"):
+        write_evaluation(project, variant, 1, hits=np.arange(18) < 9)
     do.table(project.model_copy(update={"seeds": (1,)}), "table1")
     text = Path("results/table1.md").read_text()
-    assert ", level" not in text and "with one seed, their spread is unknown" in text
+    assert "+0.0 [+0.0, +0.0] |" in text and "with one seed, their spread is unknown" in text
 
 
 def test_a_p_at_the_resolution_of_the_test_is_an_upper_bound(project):

@@ -94,6 +94,18 @@ def test_coverage_and_false_positives_in_every_cell():
 
 
 @pytest.mark.slow
+def test_seeds_as_independent_draws_are_narrower_than_pairs_of_seeds():
+    """Unless runs with the same seed go up and down together: then pairs would be narrower, and draws too wide."""
+    for correlation, narrower in ((0.0, True), (0.7, False)):
+        rng, of = np.random.default_rng(2), np.repeat(np.arange(250), 2)
+        tables = [scores(rng, 3, 250, 92.0, 3.5, correlation=correlation) for _ in range(RUNS)]
+        draws = np.mean([estimate(variant, of, baseline).reach(0.05) for variant, baseline in tables])
+        pairs = np.mean([estimate(variant - baseline, of).reach(0.05) for variant, baseline in tables])
+        print(f"correlation {correlation}: draws {draws:.1f}, pairs {pairs:.1f}")
+        assert (draws < pairs) == narrower
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"correlation": 0.7}, {"correlation": -0.5}, {"constant": True}])
 def test_false_positives_whatever_the_seeds_of_the_baseline_share(changes):
     cells = product((92.0, 57.0), DEVIATIONS[1:])

@@ -63,7 +63,7 @@ def test_two_evaluations_give_the_same_bytes(project, variant):
 
 def test_an_adapter_trained_otherwise_is_refused(project, tmp_path):
     do.train(project, "ssf", 0)
-    changed = tiny.project(tmp_path, train={"lr": 0.5})
+    changed = tiny.project(tmp_path, train={"epochs": 3})
     with pytest.raises(UserError, match=r"run.json: made with other parameters; run `rap train --variant ssf"):
         do.evaluate(changed, "ssf", 0)
     with pytest.raises(UserError, match=r"run.json: not there; run `rap train --variant lora --seed 0`"):
@@ -100,7 +100,8 @@ def test_a_method_blind_to_time_ties_twins_that_are_exact_reversals(project):
     tiny.cache(project)
     for variant in ("zero_shot", "ssf"):
         assert evaluate(project, variant)[0]["twin"] == {"all": 50.0, "move": 50.0}
-    assert evaluate(project, "rap")[0]["twin"]["all"] != 50.0
+    similarity = evaluate(project, "rap")[1]
+    assert not np.array_equal(similarity[:, ::2], similarity[:, 1::2])
 
 
 def test_a_text_conditioned_variant_scores_pairs(project):

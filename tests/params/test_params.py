@@ -103,7 +103,7 @@ def test_a_variant_overrides_training_and_keeps_the_rest():
     settings = params.load(FILE)
     assert settings.training("full").lr == 3e-4
     assert settings.training("full").batch == settings.train.batch
-    assert settings.training("ssf") == settings.train
+    assert settings.training("zero_shot") == settings.train
 
 
 def test_an_ablation_is_its_base_with_the_differences_it_states():

@@ -157,7 +157,7 @@ def test_costs_that_are_missing_are_unknown_and_damaged_ones_are_named(project):
 
 def test_a_run_of_other_parameters_is_refused(project):
     values = yaml.safe_load(Path("params.yaml").read_text())
-    values["variants"]["lorm"]["lorm"]["rank"] = 2
+    values["variants"]["lorm"]["lorm"]["rank"] = 3
     Path("params.yaml").write_text(yaml.safe_dump(values))
     said = "lorm/seed-0/run.json: made with other parameters; run `rap train --variant lorm --seed 0` first"
     with pytest.raises(UserError, match=re.escape(said)):

@@ -41,7 +41,7 @@ def together(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def set_rank(folder: Path) -> None:
-    edit(folder, lambda params: params["variants"]["lorm"]["lorm"].update(rank=2))
+    edit(folder, lambda params: params["variants"]["lorm"]["lorm"].update(rank=3))
 
 
 def set_label(folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_what_the_ui_compares_is_there(project):
     tracking.log(project, [folder])
     by_stage = {run.data.tags["stage"]: run for run in runs(project)}
     train, evaluate = by_stage["train"], by_stage["evaluate"]
-    assert train.data.params["lorm.rank"] == evaluate.data.params["lorm.rank"] == "8"
+    assert train.data.params["lorm.rank"] == evaluate.data.params["lorm.rank"] == "2"
     assert {"variant", "seed", "adapter", "train.lr", "backbone", "caches.video", "dataset"} <= set(train.data.params)
     assert evaluate.data.metrics["t2v/R_at_1"] == evaluate.data.metrics["by_kind/move/R_at_1"] == 12.5
     assert evaluate.data.metrics["twin/all"] == 60.0

@@ -125,9 +125,9 @@ def wait_for(address: str, server: subprocess.Popen) -> bytes:
 
 def test_dvc_takes_over_what_snakemake_made_and_sync_records_nothing_else(by_snakemake):
     assert "rap train --variant lorm --seed 0" in planned(by_snakemake, "dvc")
-    set_rank(by_snakemake, 2)
+    set_rank(by_snakemake, 3)
     assert "the default run is not finished" in sync(by_snakemake, fails=True)
-    set_rank(by_snakemake, 8)
+    set_rank(by_snakemake, 2)
     content = bytearray((by_snakemake / RUNS[0]).read_bytes())
     content[-60:] = bytes(60)
     (by_snakemake / RUNS[0]).write_bytes(content)
@@ -140,10 +140,10 @@ def test_dvc_takes_over_what_snakemake_made_and_sync_records_nothing_else(by_sna
 def test_a_parameter_that_goes_there_and_back_is_not_missed(by_dvc):
     """DVC runs with another value, unseen by Snakemake, and the value is put back: the files are the other value's."""
     before = contents(by_dvc, TABLE + RUNS)
-    set_rank(by_dvc, 2)
+    set_rank(by_dvc, 3)
     run(by_dvc, "dvc", "repro")
     assert contents(by_dvc, RUNS) != before[len(TABLE) :]
-    set_rank(by_dvc, 8)
+    set_rank(by_dvc, 2)
     run(by_dvc, "snakemake", "--cores", "2")
     assert contents(by_dvc, TABLE + RUNS) == before
 

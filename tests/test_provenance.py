@@ -286,7 +286,9 @@ def test_a_training_refuses_a_missing_or_damaged_input_with_the_command_that_mak
 def test_a_stage_refuses_a_stale_input_however_far_back(project):
     rewrite(project, 1)
     for stage in (lambda: do.train(project, "lorm", 0), lambda: do.table(project, "table1")):
-        with pytest.raises(UserError, match=r"made from another data/demo/frames/shard-1\.json.*; run `rap "):
+        with pytest.raises(
+            UserError, match=r"made from another version of data/demo/frames/shard-1\.json.*; run `rap "
+        ):
             stage()
     other = changed(project, "train", weight_decay=0.5)
     said = "run.json: made with other parameters; run `rap train --variant lorm --seed 0` first"

@@ -1,7 +1,7 @@
-"""Jobs: single calls of stages. Whether a result is fresh is decided here, whoever asks: DVC, Snakemake or a person.
+"""Jobs: single calls of stages. This module alone decides whether a result is fresh, for DVC, Snakemake and a person.
 
-A result is fresh if its record (rap.provenance) names the present parameters, the present source code, and inputs whose
-present content is that of then and that are fresh themselves.
+A result is fresh if its record (rap.provenance) names the present parameters, the present source code, and the present
+content of its inputs, and the inputs are fresh themselves.
 """
 
 from collections.abc import Iterator
@@ -186,13 +186,13 @@ class Freshness:
         for path, content in made.inputs.items():
             if path in external:
                 if provenance.content_of(path) != content:
-                    return f"made from another {path}"
+                    return f"made from another version of {path}"
             elif reason := self.record(path):
                 return (
                     f"its input {path} is stale ({reason})" if reason != "not there" else f"its input {path} is missing"
                 )
             elif Record.read(path).content != content:
-                return f"made from another {path}"
+                return f"made from another version of {path}"
         if set(external) - set(made.inputs):
             return "made from other files"
         return next((f"{path} is missing" for path in job.outputs if not Path(path).exists()), "")

@@ -57,7 +57,7 @@ class Shard:
 
     @classmethod
     def open(cls, stem: str | Path) -> "Shard":
-        """What lies under `stem`, with or without a record. Raises OSError or ValueError if it is no shard."""
+        """What lies under `stem`, with or without a record. Raises OSError or ValueError if it is not a shard."""
         index, array = pd.read_parquet(f"{stem}.parquet"), np.load(f"{stem}.npy", mmap_mode="r")
         if len(array) != len(index):
             raise ValueError(f"{stem}.npy has {len(array)} rows, its index {len(index)}")

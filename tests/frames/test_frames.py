@@ -167,7 +167,7 @@ def test_a_changed_folder_of_videos_is_refused_until_it_is_inspected_again(proje
     fill(clips)
     do.download(project())
     put(clips, "portrait.mp4")
-    with pytest.raises(UserError, match=r"made from another videos; run `rap download` first"):
+    with pytest.raises(UserError, match=r"made from another version of videos; run `rap download` first"):
         do.frames(project(), 0)
     do.download(project())
     assert "0 failed" in do.frames(project(), 0)

@@ -1,4 +1,4 @@
-"""The working directory of the tests of benchmarks. It is no conftest.py, as tests import the one above by its name."""
+"""The working directory of the tests of benchmarks: not in a conftest.py, because tests import that name."""
 
 from pathlib import Path
 

@@ -166,7 +166,7 @@ def test_a_run_of_other_parameters_is_refused(project):
 
 def test_metrics_of_an_earlier_training_are_refused(project):
     finished.train(project, "lorm", 1, history="another")
-    said = r"lorm/seed-1/evaluation\.json: made from another version of .*run\.json; run `rap evaluate --variant lorm --seed 1`"
+    said = r"lorm/seed-1/evaluation\.json: made from another .*run\.json; run `rap evaluate --variant lorm --seed 1`"
     with pytest.raises(UserError, match=said):
         do.table(project, "table1")
 

@@ -27,6 +27,9 @@ dataset = typer.Typer(no_args_is_help=True, help="Inspect the dataset, or set pa
 app.add_typer(dataset, name="dataset")
 Shard = Annotated[int, typer.Option(help="A group of videos: an entry of `shards` in params.yaml.")]
 Variant = Annotated[str, typer.Option(help="A name under `variants` or `ablations` in params.yaml.")]
+Searcher = Annotated[
+    str | None, typer.Option("--variant", help="A variant of params.yaml. Default: rap or, if untrained, zero-shot.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the initialisation and of the order of the data.")]
 
 
@@ -102,19 +105,44 @@ def graph(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help='What the video shows, in quotes: "a dog jumps".')],
-    variant: Variant = "rap",
+    queries: Annotated[list[str] | None, typer.Argument(help='What the video shows, in quotes: "a dog jumps".')] = None,
+    like: Annotated[list[str] | None, typer.Option(help="Search for what resembles a video or a picture.")] = None,
+    variant: Searcher = None,
     seed: Seed = 0,
     adapter: Annotated[str | None, typer.Option(help="An adapter.safetensors, in place of variant and seed.")] = None,
     split: Annotated[str, typer.Option(help="Which videos: all, train, val or test.")] = "all",
     top: Annotated[int, typer.Option(help="How many videos to show.", min=1)] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     picture: Annotated[str | None, typer.Option(help="A PNG file for a contact sheet of their frames.")] = None,
 ) -> None:
-    """Rank the dataset's videos for a text query; new videos are indexed first. Needs: features, and train if trained.
+    """Rank the dataset's videos for text queries; new videos are indexed first. Needs: features, and train if trained.
+
+    Several queries are several searches. Neighbouring spans of one file are one hit.
+
+        rap search "a dog jumps" "two people talk" --top 3
+        rap search --like holiday.jpg --json
 
     The index holds one embedding per video and adapter, under data/DATASET/index/. See docs/search.md.
     """
-    _call("rap.search.query", "run", query, variant, seed, adapter, split, top, picture)
+    form = "json" if json else "csv" if csv else "table"
+    _call("rap.search.query", "run", queries or [], like or [], variant, seed, adapter, split, top, form, picture)
+
+
+@app.command()
+def serve(
+    variant: Searcher = None,
+    seed: Seed = 0,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Another than this one lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
+) -> None:
+    """Search in a browser: a local page with playable results. Needs: features, and train if trained.
+
+    It serves the videos of the manifest and nothing else. End it with Ctrl-C. See docs/search.md.
+    """
+    _call("rap.search.serve", "run", variant, seed, host, port)
 
 
 @app.command()

@@ -33,8 +33,20 @@ def project(tmp_path, monkeypatch):
     return params
 
 
-def find(params, query=QUERY, variant="zero_shot", seed=0, adapter=None, split="all", top=10, picture=None) -> str:
-    return search.run(params, query, variant, seed, adapter, split, top, picture)
+def find(
+    params,
+    *queries,
+    like=(),
+    variant="zero_shot",
+    seed=0,
+    adapter=None,
+    split="all",
+    top=10,
+    form="table",
+    picture=None,
+) -> str:
+    asked = [*queries] if queries or like else [QUERY]
+    return search.run(params, asked, [*like], variant, seed, adapter, split, top, form, picture)
 
 
 def ranked(said: str) -> list[str]:
@@ -50,7 +62,7 @@ def test_captions_find_what_the_evaluation_finds(project, variant):
     split = Manifest.read(paths.manifest(project.dataset.name)).split("test")
     videos = np.array(list(dict.fromkeys(split.captions.video_id)))
     for caption, row in zip(split.captions.caption, similarity, strict=True):
-        said = find(project, caption, variant, split="test")
+        said = find(project, caption, variant=variant, split="test")
         found = ranked(said)
         cosines = [row[list(videos).index(name)] for name in found]
         assert sorted(found) == sorted(videos) and (np.diff(cosines) <= 2e-5).all()
@@ -59,12 +71,12 @@ def test_captions_find_what_the_evaluation_finds(project, variant):
         )
 
 
-def test_nearest_is_exact_and_keeps_the_order_of_equals():
+def test_the_best_rows_are_exact_and_keeps_the_order_of_equals():
     random = np.random.default_rng(0)
     embeddings, query = random.integers(-2, 3, (200, 4)).astype(np.float32), np.ones(4, np.float32)
-    rows, cosines = index.nearest(embeddings, query, 7)
-    wanted = sorted(range(200), key=lambda row: (-embeddings[row].sum(), row))[:7]
-    assert rows.tolist() == wanted and cosines.tolist() == embeddings[wanted].sum(1).tolist()
+    wanted = sorted(range(200), key=lambda row: (-embeddings[row].sum(), row))
+    assert index.best(embeddings @ query, 7).tolist() == wanted[:7]
+    assert index.best(embeddings @ query, 999).tolist() == wanted
 
 
 def test_an_index_is_made_once_and_grows_by_what_is_new(project):
@@ -128,7 +140,10 @@ def test_the_picture_shows_the_frames_of_what_was_found(project):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"query": "  "}, "search: the query is empty"),
+        ({"queries": ("  ",)}, "search: the query is empty"),
+        ({"queries": ("one", "two"), "picture": "found.png"}, "--picture: a contact sheet shows one search"),
+        ({"like": ("absent.jpg",)}, "--like: absent.jpg is not there"),
+        ({"like": ("params.yaml",)}, "params.yaml: not a readable video"),
         ({"variant": "rapp"}, "there is no 'rapp'; did you mean 'rap'?"),
         (
             {"variant": "rap"},
@@ -142,7 +157,7 @@ def test_the_picture_shows_the_frames_of_what_was_found(project):
 )
 def test_a_mistake_is_one_line(project, asked, said):
     with pytest.raises(UserError, match=re.escape(said)) as error:
-        find(project, **asked)
+        find(project, *asked.get("queries", ()), **{key: value for key, value in asked.items() if key != "queries"})
     assert "\n" not in str(error.value)
 
 

@@ -1,10 +1,6 @@
 """A contact sheet: a strip of frames for each video that a search found, best first."""
 
-import math
-from typing import Any
-
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from rap import paths
@@ -12,6 +8,7 @@ from rap.errors import UserError
 from rap.files import atomic
 from rap.params import Params
 from rap.report.plots import INK, PALE, style
+from rap.search.hits import Hit
 from rap.shards import Shard
 
 LEAST, MOST = 4, 8  # the least width of the sheet in frames, and the most frames of a strip
@@ -19,24 +16,24 @@ SIDE, GAP, HEAD = 1.25, 0.04, 0.55  # inches: side of a frame, gap between frame
 LARGE, SMALL = 8, 11  # characters per inch, in the query and in the names
 
 
-def sheet(params: Params, query: str, videos: pd.DataFrame, cosines: np.ndarray) -> Figure:
-    """Draw the cached frames of `videos` (manifest rows, best first) with their `cosines` with the query, float [N].
+def sheet(params: Params, query: str, hits: list[Hit]) -> Figure:
+    """Draw the cached frames of what a query found; of a wider hit, those of its best span.
 
     Raises UserError if the frames of a shard do not exist.
     """
-    strips = [_strip(params, id) for id in videos.video_id]
+    strips = [frames(params, hit.id, MOST) for hit in hits]
     width = max(LEAST, *map(len, strips)) * (SIDE + GAP) + 0.3
     height = HEAD + len(strips) * (SIDE + 0.42)
     with style(**{"text.parse_math": False}):  # a query may contain $
         figure = Figure(figsize=(width, height), facecolor="white")
         title = f"“{_fit(query, LARGE * width)}”"
         figure.text(0.15 / width, 1 - 0.3 / height, title, fontsize=14, fontweight="bold", color=INK, va="center")
-        for row, (strip, video) in enumerate(zip(strips, videos.itertuples(), strict=True)):
+        for row, (strip, hit) in enumerate(zip(strips, hits, strict=True)):
             top = height - HEAD - row * (SIDE + 0.42)
-            caption = f"{row + 1}    {_fit(f'{video.path}{span(video)}', SMALL * (width - 1.5))}"
+            caption = f"{row + 1}    {_fit(hit.name, SMALL * (width - 1.5))}"
             figure.text(0.15 / width, (top - 0.13) / height, caption, fontsize=9.5, color=INK, va="center")
             figure.text(
-                1 - 0.15 / width, (top - 0.13) / height, f"{cosines[row]:.3f}", fontsize=9.5, color=PALE, va="center",
+                1 - 0.15 / width, (top - 0.13) / height, f"{hit.cosine:.3f}", fontsize=9.5, color=PALE, va="center",
                 ha="right",
             )  # fmt: skip
             for column, frame in enumerate(strip):
@@ -56,27 +53,19 @@ def save(figure: Figure, file: str) -> None:
         raise UserError(f"--picture: {file} cannot be written ({error.strerror}); name another file") from None
 
 
-def span(video: Any) -> str:
-    """The span of a manifest row, as "  3.0–7.5 s"; empty if the clip is the whole video."""
-    if math.isnan(video.start) and math.isnan(video.end):
-        return ""
-    start = 0.0 if math.isnan(video.start) else video.start
-    return f"  {start:.1f}–" + ("end" if math.isnan(video.end) else f"{video.end:.1f} s")
-
-
 def _fit(text: str, most: float) -> str:
     """Replace the middle of a text that is longer than `most` characters with an ellipsis."""
     half = int(most) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
-def _strip(params: Params, video: str) -> np.ndarray:
-    """At most MOST evenly spaced frames of a video, uint8 [n, size, size, 3]."""
+def frames(params: Params, video: str, most: int) -> np.ndarray:
+    """At most `most` evenly spaced cached frames of a video, uint8 [n, size, size, 3]."""
     for number in params.shards:
         shard = Shard.read(paths.frames(params.dataset.name, number))
         found = np.flatnonzero(shard.index.id == video)
         if len(found):
             valid = int(shard.index.length.iloc[found[0]])
-            chosen = np.linspace(0, valid - 1, min(MOST, valid)).round().astype(int)
+            chosen = np.linspace(0, valid - 1, min(most, valid)).round().astype(int)
             return shard.rows(found[:1])[0][chosen]
     raise AssertionError(f"{video}: the index has this video, but no frames shard does")

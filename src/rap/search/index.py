@@ -30,13 +30,6 @@ class Index:
     videos: pd.DataFrame
     embeddings: np.ndarray
 
-    def of(self, split: str) -> "Index":
-        """The videos of one split, or of all."""
-        if split == "all":
-            return self
-        chosen = (self.videos.split == split).to_numpy()
-        return Index(self.videos[chosen], self.embeddings[chosen])
-
 
 def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
     """The up-to-date index of the dataset's videos for a model, and how many embeddings were computed for it.
@@ -67,14 +60,12 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
     return Index(videos, shard.array), made
 
 
-def nearest(embeddings: np.ndarray, query: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `top` rows by cosine with `query` [E], best first, and the cosines. Exact; ties in row order."""
-    cosines = embeddings @ query
+def best(cosines: np.ndarray, top: int) -> np.ndarray:
+    """The rows of the `top` largest cosines, best first. Exact; ties in row order."""
     top = min(top, len(cosines))
     least = np.partition(cosines, -top)[-top]
     rows = np.flatnonzero(cosines >= least)  # only these are sorted, not all rows
-    rows = rows[np.argsort(-cosines[rows], kind="stable")][:top]
-    return rows, cosines[rows]
+    return rows[np.argsort(-cosines[rows], kind="stable")][:top]
 
 
 def _refuse_other_frames(params: Params, model: Pretrained) -> None:

@@ -1,78 +1,80 @@
-"""`rap search`: the videos of the dataset, ranked by their cosine with a text query."""
+"""`rap search`: what was found, as a table for people, as JSON or as CSV."""
 
-import numpy as np
+import csv
+import json
+from io import StringIO
+
 from tabulate import tabulate
 
-from rap import paths
-from rap.data.registry import videos_folder
 from rap.errors import UserError
-from rap.params import Params, hint
-from rap.retrieval.pretrained import Pretrained, from_pretrained, untrained
-from rap.runtime.device import setup
+from rap.params import Params
 from rap.search import contact_sheet
-from rap.search.index import Index, nearest, refresh
+from rap.search.hits import Hit
+from rap.search.library import Library
 
-SPLITS = ("all", "train", "val", "test")
+Found = dict[str, list[Hit]]  # the hits of each query, best first
+COLUMNS = ("query", "rank", "cosine", "file", "start", "end", "split")
 
 
 def run(
     params: Params,
-    query: str,
-    variant: str,
+    queries: list[str],
+    like: list[str],
+    variant: str | None,
     seed: int,
     adapter: str | None,
     split: str,
     top: int,
+    form: str,
     picture: str | None,
 ) -> str:
-    """A table of the best videos, and one line on what was searched; `picture` gets their frames.
+    """The best videos for each query and each example in the `form` table, json or csv; `picture` gets their frames.
 
-    Raises UserError if the query is empty, or nothing is trained or cached yet.
+    Raises UserError if nothing is asked, a query is empty, or nothing is cached yet.
     """
-    query = " ".join(query.split())
-    if not query:
-        raise UserError('search: the query is empty; say what the video shows, such as `rap search "a dog jumps"`')
-    if split not in SPLITS:
-        raise UserError(f"search: no split {split!r}{hint(split, SPLITS)}")
-    model = opened(params, variant, seed, adapter).to(setup(params.runtime))
-    index, made = refresh(params, model)
-    index = index.of(split)
-    if index.videos.empty:
-        raise UserError(f"search: split {split!r} has no video that could be decoded; leave --split out to search all")
-    rows, cosines = nearest(index.embeddings, model.texts([query])[0].cpu().numpy(), top)
+    asked = [*queries, *like]
+    if not asked:
+        raise UserError(
+            'search: nothing to search for; give a text, such as `rap search "a dog jumps"`, or --like FILE'
+        )
+    if picture and len(asked) > 1:
+        raise UserError(f"--picture: a contact sheet shows one search, and there are {len(asked)}; ask one at a time")
+    library = Library.open(params, variant, seed, adapter)
+    found = {query: library.text(query, top, split) for query in queries}
+    found |= {example: library.like(example, top, split) for example in like}
     if picture:
-        contact_sheet.save(contact_sheet.sheet(params, query, index.videos.iloc[rows], cosines), picture)
-    found = {
-        "rank": range(1, len(rows) + 1),
-        "cosine": [f"{cosine:.3f}" for cosine in cosines],
-        "video": _names(params, index, rows),
-    }
-    new = f", {made} indexed now" if made else ""
-    lines = [
-        tabulate(
-            found, headers=["rank", "cosine", "video"], disable_numparse=True, colalign=("right", "right", "left")
-        ),
-        f"{len(index.videos)} videos searched by {model.header['trained']['variant']}{new}"
-        + (f"; their frames: {picture}" if picture else ""),
-    ]
-    return "\n\n".join(lines)
+        contact_sheet.save(contact_sheet.sheet(params, asked[0], found[asked[0]]), picture)
+    return FORMS[form](found, library, picture)
 
 
-def opened(params: Params, variant: str, seed: int, adapter: str | None) -> Pretrained:
-    """The model of an adapter file or, without one, of a finished run; zero-shot CLIP needs no run."""
-    if adapter:
-        return from_pretrained(adapter, paths.backbone(params.backbone.name))
-    if variant not in params.all_variants:
-        raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, params.all_variants)}")
-    if params.all_variants[variant].adapter == "none":
-        return untrained(params, variant)
-    file = paths.run(variant, seed) / "adapter.safetensors"
-    if not file.exists():
-        raise UserError(f"{file}: not trained yet; run `rap train --variant {variant} --seed {seed}`, or `dvc repro`")
-    return from_pretrained(file, paths.backbone(params.backbone.name))
+def table(found: Found, library: Library, picture: str | None) -> str:
+    """A table for each query, and a line on what was searched."""
+    parts = []
+    for query, hits in found.items():
+        rows = [(rank, f"{hit.cosine:.3f}", hit.name) for rank, hit in enumerate(hits, start=1)]
+        text = tabulate(rows, ("rank", "cosine", "video"), disable_numparse=True, colalign=("right", "right", "left"))
+        parts.append(f"{query}\n\n{text}" if len(found) > 1 else text)
+    about = f"{len(library.index.videos)} videos searched by {library.variant}"
+    about += f", {library.made} indexed now" if library.made else ""
+    about += f"; {library.note}" if library.note else ""
+    return "\n\n".join([*parts, about + (f"; their frames: {picture}" if picture else "")])
 
 
-def _names(params: Params, index: Index, rows: np.ndarray) -> list[str]:
-    """Each video's path from here, with its span."""
-    folder = videos_folder(params)
-    return [f"{folder / video.path}{contact_sheet.span(video)}" for video in index.videos.iloc[rows].itertuples()]
+def as_json(found: Found, library: Library, picture: str | None) -> str:
+    """One object: `searched`, `variant`, and under `queries` the hits of each."""
+    queries = [{"query": query, "hits": [hit.values() for hit in hits]} for query, hits in found.items()]
+    about = {"searched": len(library.index.videos), "variant": library.variant, "queries": queries}
+    return json.dumps(about, indent=2, ensure_ascii=False)
+
+
+def as_csv(found: Found, library: Library, picture: str | None) -> str:
+    """A row for each hit; an empty start or end is that of the file."""
+    text = StringIO()
+    rows = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    rows.writeheader()
+    for query, hits in found.items():
+        rows.writerows({"query": query, "rank": rank, **hit.values()} for rank, hit in enumerate(hits, start=1))
+    return text.getvalue().rstrip("\n")
+
+
+FORMS = {"table": table, "json": as_json, "csv": as_csv}

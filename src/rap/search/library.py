@@ -1,0 +1,124 @@
+"""A library: the videos of the dataset, indexed by one model; found by words, by a picture, or by a video.
+
+from rap import params
+from rap.search.library import Library
+
+library = Library.open(params.load())
+for hit in library.text("a dog jumps", top=3):
+    print(hit.cosine, hit.file, hit.start)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rap import paths
+from rap.data.registry import videos_folder
+from rap.errors import UserError
+from rap.params import Params, hint
+from rap.retrieval.pretrained import Pretrained, from_pretrained, untrained
+from rap.runtime.device import setup
+from rap.search import pictures
+from rap.search.hits import Hit, merged
+from rap.search.index import Index, refresh
+
+SPLITS = ("all", "train", "val", "test")
+DEFAULT = "rap"  # the variant that searches if none is named and it is trained
+
+
+@dataclass(frozen=True)
+class Library:
+    """An index of the dataset's videos and the model that made it.
+
+    `made`: how many videos were indexed just now. `note`: what was chosen for the user, or nothing.
+    """
+
+    model: Pretrained
+    index: Index
+    folder: Path  # that the paths of the videos are relative to
+    made: int
+    note: str
+
+    @classmethod
+    def open(
+        cls, params: Params, variant: str | None = None, seed: int = 0, adapter: str | Path | None = None
+    ) -> "Library":
+        """Load a trained variant, or an adapter file, and index what is new.
+
+        Without either: RAP if it is trained, else zero-shot CLIP. Raises UserError if a named variant is not trained,
+        or nothing is cached yet.
+        """
+        model, note = _model(params, variant, seed, adapter)
+        index, made = refresh(params, model.to(setup(params.runtime)))
+        return cls(model, index, videos_folder(params), made, note)
+
+    @property
+    def variant(self) -> str:
+        return self.model.header["trained"]["variant"]
+
+    def text(self, query: str, top: int = 10, split: str = "all") -> list[Hit]:
+        """The best videos for a text, best first. Raises UserError if it is empty, or no video is in the split."""
+        words = " ".join(query.split())
+        if not words:
+            raise UserError('search: the query is empty; say what the video shows, such as `rap search "a dog jumps"`')
+        return self._nearest(self.model.texts([words])[0].cpu().numpy(), top, split)
+
+    def like(self, example: str | Path, top: int = 10, split: str = "all") -> list[Hit]:
+        """The videos most like an example, best first.
+
+        The example is a video of the library (its id, its path in the library's folder or from here), which is then
+        left out of the answer, or any other video file or picture. Raises UserError if it cannot be read.
+        """
+        known = self._row(str(example))
+        if known is not None:
+            return self._nearest(self.index.embeddings[known], top, split, without=known)
+        if pictures.is_picture(example):
+            embedding = self.model.model.video(pictures.batch(example, self.model.recipe).to(self.model.device))
+        else:
+            embedding = self.model.videos([example])
+        return self._nearest(embedding[0].cpu().numpy(), top, split)
+
+    def _row(self, example: str) -> int | None:
+        """The row of the index that an id or a path names: the whole video, or its first span."""
+        videos = self.index.videos
+        files = [str(self.folder / path) for path in videos.path]
+        for names in (videos.video_id, videos.path, files):
+            found = np.flatnonzero(np.asarray(names) == example)
+            if len(found):
+                return int(found[0])
+        return None
+
+    def _nearest(self, query: np.ndarray, top: int, split: str, without: int | None = None) -> list[Hit]:
+        if split not in SPLITS:
+            raise UserError(f"search: no split {split!r}{hint(split, SPLITS)}")
+        usable = np.ones(len(self.index.videos), bool)
+        if split != "all":
+            usable = (self.index.videos.split == split).to_numpy()
+        if not usable.any():
+            raise UserError(
+                f"search: split {split!r} has no video that could be decoded; leave --split out to search all"
+            )
+        if without is not None:
+            usable[without] = False
+        return merged(self.index.videos, self.index.embeddings @ query, usable, top, self.folder)
+
+
+def _model(params: Params, variant: str | None, seed: int, adapter: str | Path | None) -> tuple[Pretrained, str]:
+    """The model to search with, and a sentence if it was chosen for the user."""
+    folder = paths.backbone(params.backbone.name)
+    if adapter:
+        return from_pretrained(adapter, folder), ""
+    known = params.all_variants
+    plain = next((name for name, one in known.items() if one.adapter == "none"), None)
+    if variant is None and plain and not (paths.run(DEFAULT, seed) / "adapter.safetensors").exists():
+        return untrained(params, plain), f"{DEFAULT} is not trained yet, so zero-shot CLIP searched"
+    variant = variant or DEFAULT
+    if variant not in known:
+        raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, known)}")
+    if known[variant].adapter == "none":
+        return untrained(params, variant), ""
+    file = paths.run(variant, seed) / "adapter.safetensors"
+    if not file.exists():
+        raise UserError(f"{file}: not trained yet; run `rap train --variant {variant} --seed {seed}`, or `dvc repro`")
+    return from_pretrained(file, folder), ""

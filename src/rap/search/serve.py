@@ -1,0 +1,121 @@
+"""`rap serve`: a page on this machine that searches the library and plays what it found.
+
+Four addresses: the page, /search (JSON), /video/ID and /poster/ID. An id is looked up in the manifest, so no path from
+outside reaches the disk. Requests that name another host are refused, so that no web page can reach this one through a
+name of its own.
+"""
+
+import socket
+from functools import cache, partial
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from rap import paths
+from rap.data.manifest import Manifest
+from rap.data.registry import videos_folder
+from rap.errors import UserError
+from rap.params import Params
+from rap.search.contact_sheet import frames
+from rap.search.library import SPLITS, Library
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOST = 100  # hits of one answer
+POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; "
+POLICY += "script-src 'unsafe-inline'"
+
+
+def run(params: Params, variant: str | None, seed: int, host: str, port: int) -> str:
+    """Serve until Ctrl-C. Raises UserError if nothing is cached, or the port is taken."""
+    app = application(params, variant, seed, host)
+    try:
+        listening = socket.create_server((host, port))
+    except OSError as error:
+        raise UserError(f"--port {port}: {error.strerror}; name another, or 0 for any free one") from None
+    print(f"http://{host}:{listening.getsockname()[1]}/ serves until Ctrl-C", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
+    return ""
+
+
+def application(params: Params, variant: str | None, seed: int, host: str = LOOPBACK[0]) -> Starlette:
+    """The web application. The first model is loaded now, others when they are asked for."""
+    lock = Lock()
+    loaded = cache(partial(Library.open, params, seed=seed))
+    first = loaded(variant)
+    videos = Manifest.read(paths.manifest(params.dataset.name)).videos.set_index("video_id")
+    folder = videos_folder(params)
+
+    def page(request: Request) -> Response:
+        text = files("rap.search").joinpath("page.html").read_text(encoding="utf-8")
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+
+    def choices(request: Request) -> Response:
+        return JSONResponse({"variants": usable(params, first.variant, seed), "splits": SPLITS})
+
+    def search(request: Request) -> Response:
+        asked = request.query_params
+        top, name = asked.get("top", "12"), asked.get("variant") or first.variant
+        if not top.isdecimal() or not 0 < int(top) <= MOST:
+            raise HTTPException(400, f"top is {top!r}; give a number from 1 to {MOST}")
+        try:
+            with lock:  # torch and the cache of models are shared by the threads of the server
+                library = first if name == first.variant else loaded(name)
+                find = library.like if "like" in asked else library.text
+                if "like" in asked and asked["like"] not in videos.index:
+                    raise HTTPException(404, "no such video")
+                hits = find(asked.get("like", asked.get("query", "")), int(top), asked.get("split", "all"))
+        except UserError as error:
+            raise HTTPException(400, str(error)) from None
+        return JSONResponse({"variant": library.variant, "note": library.note, "hits": [hit.values() for hit in hits]})
+
+    def video(request: Request) -> Response:
+        file = folder / known(request)
+        if not file.is_file():
+            raise HTTPException(404, "this video is not there any more")
+        return FileResponse(file)  # which answers Range requests, as players make them
+
+    def poster(request: Request) -> Response:
+        known(request)
+        try:
+            picture = frames(params, request.path_params["id"], 3)
+        except AssertionError:
+            raise HTTPException(404, "this video has no frames") from None
+        data = BytesIO()
+        Image.fromarray(picture[len(picture) // 2]).save(data, "jpeg", quality=90)
+        return Response(data.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+    def known(request: Request) -> Path:
+        """The path of a video of the manifest, relative to the folder of the videos."""
+        if request.path_params["id"] not in videos.index:
+            raise HTTPException(404, "no such video")
+        return Path(videos.path[request.path_params["id"]])
+
+    routes = [("/", page), ("/choices", choices), ("/search", search)]
+    routes += [("/video/{id:path}", video), ("/poster/{id:path}", poster)]
+    hosts = [*LOOPBACK, host] if host != "0.0.0.0" else ["*"]
+    return Starlette(
+        routes=[Route(path, endpoint) for path, endpoint in routes],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code)},
+    )
+
+
+def usable(params: Params, first: str, seed: int) -> list[str]:
+    """The variants that can search: the first one, those that are trained, and those that need no training."""
+    ready = [
+        name
+        for name, variant in params.all_variants.items()
+        if variant.adapter == "none" or (paths.run(name, seed) / "adapter.safetensors").exists()
+    ]
+    return list(dict.fromkeys([first, *ready]))

@@ -184,9 +184,15 @@ def stats() -> None:
 
 
 @dataset.command()
-def init(folder: Annotated[str, typer.Argument(help="The folder that holds your videos.")]) -> None:
-    """List the videos of a folder in FOLDER.csv, ready for captions."""
-    _call("rap.data.init_csv", "run", folder)
+def init(
+    folder: Annotated[str, typer.Argument(help="The folder that holds your videos.")],
+    every: Annotated[str | None, typer.Option(help="List spans of this length: 10s, 1m. For long videos.")] = None,
+) -> None:
+    """List the videos of a folder in FOLDER.csv, ready for captions.
+
+    Long videos are best listed in spans, so that a search finds the moment: `rap dataset init recordings --every 10s`.
+    """
+    _call("rap.data.init_csv", "run", folder, every)
 
 
 @dataset.command()

@@ -11,6 +11,7 @@ from sealed import damage
 from shipped import shipped
 
 from rap.errors import UserError
+from rap.frames import decode as decoding
 from rap.frames import ffmpeg
 from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
@@ -201,6 +202,20 @@ def test_videos_that_fail_keep_a_reason_and_too_many_stop_the_run_with_the_shard
     strict = project(dataset={"max_failed": 0.3})
     do.download(strict)
     assert "2 made now, 1 failed" in do.frames(strict, 0)
+
+
+def test_a_file_is_read_once_for_all_of_its_clips(project, clips, monkeypatch):
+    fill(clips, "".join(f"steady.mp4,span {n},test,{n / 4},{n / 4 + 1}\n" for n in range(8)))
+    params = project()
+    do.download(params)
+    read = []
+    for name, work in (("digest_file", decoding.digest_file), ("probe", decoding.probe)):
+        monkeypatch.setattr(
+            decoding, name, lambda path, name=name, work=work: read.append((name, path.name)) or work(path)
+        )
+    params = project(runtime={"workers": 1})
+    do.frames(params, 0)
+    assert read.count(("digest_file", "steady.mp4")) == read.count(("probe", "steady.mp4")) == 1
 
 
 def test_real_clips_run_through_both_stages_as_a_folder(project, real_clips):

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import do
 import numpy as np
-import pandas as pd
 import pytest
 import tiny
 from PIL import Image
 
 from rap import paths
-from rap.data import init_csv as template
 from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.jobs import Job
@@ -188,20 +186,3 @@ def test_the_ten_lines_of_the_documentation_run(project, clips, capsys):
     assert (model.videos(["two.mp4"]) - ran["videos"][1:2]).abs().max() == 0
     with pytest.raises(UserError, match=r"absent.mp4: "):
         model.videos(["absent.mp4"])
-
-
-def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
-    (tmp_path / "mine/sub").mkdir(parents=True)
-    for name in ("b.mp4", "sub/a, b.MKV", "notes.txt"):
-        (tmp_path / "mine" / name).touch()
-    assert "mine.csv: 2 videos without captions" in template.run(project, "mine")
-    rows = pd.read_csv("mine.csv", keep_default_na=False)
-    assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
-    assert "set dataset.annotations to v1.2.csv and" in template.run(project, shutil.copytree("mine", "v1.2"))
-    with pytest.raises(UserError, match=r"mine.csv: exists"):
-        template.run(project, "mine")
-    with pytest.raises(UserError, match=r"absent: not a folder"):
-        template.run(project, "absent")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: no video in it"):
-        template.run(project, "empty")

@@ -1,22 +1,33 @@
-"""`rap dataset init`: list a folder's videos in a CSV that the user then fills with captions."""
+"""`rap dataset init`: list a folder's videos, or spans of them, in a CSV that the user then fills with captions."""
 
 import csv
+import re
+import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+
+from tqdm import tqdm
 
 from rap.data.videos import SUFFIXES, video_files
 from rap.errors import UserError
 from rap.files import write_text
+from rap.frames.ffmpeg import VideoError
+from rap.frames.probe import probe
 from rap.params import Params
 
+UNITS = {"s": 1, "m": 60, "h": 3600}
 
-def run(params: Params, folder: str) -> str:
+
+def run(params: Params, folder: str, every: str | None = None) -> str:
     """Write FOLDER.csv beside the folder: a row for each video at any depth, in split test, without a caption.
 
-    Raises UserError if the folder has no videos, or if the CSV exists: it may contain captions.
+    With `every`, such as 10s or 1m, a row for each span of that length. Raises UserError if the folder has no videos,
+    or if the CSV exists: it may contain captions.
     """
     videos = Path(folder)
     target = videos.parent / f"{videos.resolve().name}.csv"
+    length = seconds(every) if every else None
     if not videos.is_dir():
         raise UserError(f"{videos}: not a folder; name the folder of your videos")
     if target.exists():
@@ -24,11 +35,44 @@ def run(params: Params, folder: str) -> str:
     found = sorted(path for path in video_files(videos) if (videos / path).is_file())
     if not found:
         raise UserError(f"{videos}: no video in it; known suffixes are {', '.join(sorted(SUFFIXES))}")
+    rows = [
+        row for path in tqdm(found, "videos", unit="video", disable=not length) for row in _rows(videos, path, length)
+    ]
     text = StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerows([("path", "caption", "split"), *((path.as_posix(), "", "test") for path in found)])
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([("path", "caption", "split", *(("start", "end") if length else ())), *rows])
     write_text(target, text.getvalue())
     done = params.dataset.annotations == str(target) and params.dataset.videos == str(videos)
-    return f"{target}: {len(found)} videos without captions" + (
+    listed = f"{len(found)} videos in {len(rows)} spans" if length else f"{len(found)} videos"
+    return f"{target}: {listed}, without captions" + (
         "" if done else f"; in params.yaml, set dataset.annotations to {target} and dataset.videos to {videos}"
     )
+
+
+def seconds(text: str) -> float:
+    """The length that "10s", "1.5m" or "10" means. Raises UserError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", text.strip())
+    if not found or float(found[1]) == 0:
+        raise UserError(f"--every {text}: not a length of time; write one such as 10s, 1m or 0.5h")
+    return float(found[1]) * UNITS[found[2] or "s"]
+
+
+def spans(end: float, length: float) -> list[tuple[float, float]]:
+    """Spans of `length` seconds from 0 to `end`. A rest shorter than half a span goes to the last one."""
+    count = max(1, int(end / length + 0.5))
+    starts = [number * length for number in range(count)]
+    return list(zip(starts, [*starts[1:], end], strict=True))
+
+
+def _rows(folder: Path, path: Path, length: float | None) -> Iterator[tuple]:
+    row = (path.as_posix(), "", "test")
+    if length is None:
+        yield row
+        return
+    try:
+        end = probe(folder / path).end
+    except VideoError as error:  # `rap download` counts it among the failed
+        tqdm.write(f"{folder / path}: {error}; listed as a whole", file=sys.stderr)
+        yield (*row, "", "")
+        return
+    yield from ((*row, f"{start:.2f}", f"{stop:.2f}") for start, stop in spans(end, length))

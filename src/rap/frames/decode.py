@@ -8,7 +8,7 @@ centre, as CLIP's own transform does with PIL. docs/frames.md states how close t
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import ffmpeg
@@ -21,7 +21,7 @@ from rap.frames import ffmpeg as tool
 from rap.frames import sparse
 from rap.frames.ffmpeg import VideoError
 from rap.frames.pixels import FORMAT, KERNELS, filters
-from rap.frames.probe import probe, regular
+from rap.frames.probe import Span, probe, regular
 from rap.frames.samplers import segments
 from rap.params import Frames
 from rap.shards import Item
@@ -50,16 +50,31 @@ def prepare(frames: Frames, preprocess: dict, where: str) -> Recipe:
     return Recipe(frames, preprocess["size"], preprocess["interpolation"])
 
 
-def cut_clip(video: Video, recipe: Recipe, folder: Path) -> Item:
+class Files:
+    """The video files of a folder. A file is read once for all of its clips, as long as its size and time stay."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._digest = lru_cache(64)(lambda path, mark: digest_file(path))
+        self._span = lru_cache(4)(lambda path, mark: probe(path))  # a span lists every picture
+
+    def span(self, video: Video) -> tuple[Path, Span]:
+        """The file of a video and when it shows pictures. Raises VideoError, also if the file is not the manifest's."""
+        path = self.folder / video.path
+        regular(path)
+        mark = (path.stat().st_size, path.stat().st_mtime_ns)
+        if self._digest(path, mark) != video.digest:
+            raise VideoError("changed since the manifest was made; run `rap download` again")
+        return path, self._span(path, mark)
+
+
+def cut_clip(video: Video, recipe: Recipe, files: Files) -> Item:
     """The frames of one video of the manifest, or the reason why there are none."""
     if video.status != "ok":
         return Item(video.video_id, reason=video.reason)
-    path = folder / video.path
     try:
-        regular(path)
-        if digest_file(path) != video.digest:
-            raise VideoError("changed since the manifest was made; run `rap download` again")
-        array = decode(path, recipe, video.start, video.end)
+        path, span = files.span(video)
+        array = decode(path, recipe, video.start, video.end, span)
     except VideoError as error:
         return Item(video.video_id, reason=str(error))
     padded = np.zeros((recipe.frames.count, *array.shape[1:]), np.uint8)
@@ -67,12 +82,15 @@ def cut_clip(video: Video, recipe: Recipe, folder: Path) -> Item:
     return Item(video.video_id, padded, len(array))
 
 
-def decode(path: Path, recipe: Recipe, start: float = math.nan, end: float = math.nan) -> np.ndarray:
+def decode(
+    path: Path, recipe: Recipe, start: float = math.nan, end: float = math.nan, span: Span | None = None
+) -> np.ndarray:
     """The frames from `start` to `end` seconds (NaN: of the whole video), [frames, size, size, 3] uint8 RGB.
 
-    Raises VideoError with ffmpeg's error messages, also for the decoder `sparse`.
+    `span`: that of the file, if it is known already. Raises VideoError with ffmpeg's error messages, also for the
+    decoder `sparse`.
     """
-    span = probe(path)
+    span = span or probe(path)
     begin = span.start if math.isnan(start) else start
     stop = span.end if math.isnan(end) else min(end, span.end)
     if not begin < stop:

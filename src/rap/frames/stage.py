@@ -17,7 +17,7 @@ from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
-from rap.frames.decode import Recipe, cut_clip, prepare
+from rap.frames.decode import Files, Recipe, cut_clip, prepare
 from rap.params import Frames, Params
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(job: "Job", shard: int) -> str:
     videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).rows()}
     keys = {name: row_key(recipe, video, job.code) for name, video in videos.items()}
     shape = (recipe.frames.count, recipe.size, recipe.size, 3)
-    cut = partial(cut_clip, recipe=recipe, folder=videos_folder(params))
+    cut = partial(cut_clip, recipe=recipe, files=Files(videos_folder(params)))
     work = partial(_cut_all, cut, videos, params.runtime.workers, f"frames {shard}")
     stem = paths.frames(params.dataset.name, shard)
     made, computed = shards.build(stem, keys, shape, "uint8", work)

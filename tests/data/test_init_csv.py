@@ -1,0 +1,72 @@
+"""`rap dataset init`: a folder becomes a list, and a long video a list of spans."""
+
+import shutil
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+import tiny
+
+from rap import params
+from rap.data import init_csv as template
+from rap.data.datasets import folder
+from rap.errors import UserError
+from rap.frames.probe import probe
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return params.load(tiny.ROOT / "params.yaml")
+
+
+def test_a_folder_becomes_a_list_without_captions(project, tmp_path):
+    (tmp_path / "mine/sub").mkdir(parents=True)
+    for name in ("b.mp4", "sub/a, b.MKV", "notes.txt"):
+        (tmp_path / "mine" / name).touch()
+    assert "mine.csv: 2 videos, without captions" in template.run(project, "mine")
+    rows = pd.read_csv("mine.csv", keep_default_na=False)
+    assert rows.to_dict("list") == {"path": ["b.mp4", "sub/a, b.MKV"], "caption": ["", ""], "split": ["test", "test"]}
+    assert "set dataset.annotations to v1.2.csv and" in template.run(project, shutil.copytree("mine", "v1.2"))
+    with pytest.raises(UserError, match=r"mine.csv: exists"):
+        template.run(project, "mine")
+    with pytest.raises(UserError, match=r"absent: not a folder"):
+        template.run(project, "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no video in it"):
+        template.run(project, "empty")
+
+
+@pytest.mark.parametrize(("text", "length"), [("10s", 10), ("10", 10), ("1.5m", 90), ("2 h", 7200)])
+def test_a_length_of_time(text, length):
+    assert template.seconds(text) == length
+
+
+@pytest.mark.parametrize("text", ["0s", "ten", "-3s", "10 days", "1e9", ""])
+def test_what_is_no_length_of_time_is_refused(text):
+    with pytest.raises(UserError, match="not a length of time"):
+        template.seconds(text)
+
+
+@pytest.mark.parametrize("end", [0.2, 4.9, 5.1, 10, 14.9, 15.1, 3600])
+def test_spans_cover_a_video_without_gaps_and_none_is_very_short(end):
+    found = template.spans(end, 10)
+    assert found[0][0] == 0 and found[-1][1] == end
+    assert all(one[1] == other[0] for one, other in pairwise(found))
+    assert all(5 <= stop - start < 15 for start, stop in found) or len(found) == 1
+
+
+def test_videos_become_spans_and_a_broken_one_is_listed_whole(project, clips, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    shutil.copy(clips / "steady.mp4", "mine/steady.mp4")
+    (tmp_path / "mine/broken.mp4").write_bytes(b"no video")
+    end = probe(tmp_path / "mine/steady.mp4").end
+    said = template.run(project, "mine", f"{end / 4}s")
+    assert "mine.csv: 2 videos in 5 spans" in said and "broken.mp4" in capsys.readouterr().err
+    rows = pd.read_csv("mine.csv")
+    assert rows.path.tolist() == ["broken.mp4"] + 4 * ["steady.mp4"] and rows.start.isna().tolist() == [True] + 4 * [
+        False
+    ]
+    own = project.dataset.model_copy(update={"name": "folder", "annotations": "mine.csv", "videos": "mine"})
+    listed = folder.prepare(project.model_copy(update={"dataset": own}), tmp_path / "mine").videos
+    assert len(listed) == 5 and listed.start[1:].tolist() == pytest.approx([end / 4 * n for n in range(4)], abs=0.01)

@@ -9,6 +9,7 @@ from conftest import H264, film, put
 from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.files import digest_file
+from rap.report import dataset as stats
 
 
 def listed(*names: str) -> None:
@@ -53,7 +54,8 @@ def test_good_videos_get_their_digest_and_bad_ones_a_reason(project, clips, caps
         assert reason in table.reason[name] and "\n" not in table.reason[name], (name, table.reason[name])
         assert table.digest[name] == ""
     assert table.digest["steady.webm"] == digest_file(clips / "steady.webm")
-    assert "failed: cut.mp4: cut short" in capsys.readouterr().err
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert len(said) == 6 and said[-1].startswith("failed: 6 more; `rap dataset stats`")
 
 
 def test_special_characters_in_names_have_no_effect(project, clips):
@@ -77,8 +79,20 @@ def test_too_many_failures_leave_no_manifest_and_delete_an_older_one(project, cl
         do.download(project())
     with pytest.raises(UserError, match="no manifest"):
         Manifest.read("data/folder/manifest")
+    assert "one.webm" in stats.run(project())  # which needs no manifest to say what is missing
     do.download(project(dataset={"max_failed": 0.5}))
+    assert not Path("data/folder/refused/manifest.json").exists()
     assert list(Manifest.read("data/folder/manifest").videos.status) == ["ok", "failed"]
+
+
+def test_a_refusal_names_the_folder_and_files_that_match_nothing(project, clips):
+    put(clips, "one.mp4", "one.webm", "steady.mp4")
+    listed("one.mp4", "two.mp4")
+    with pytest.raises(UserError) as error:
+        do.download(project())
+    assert "searched in videos, where 2 files match no video, such as one.webm, steady.mp4;" in str(error.value)
+    assert "set dataset.max_failed to 1.0" in str(error.value) and "\n" not in str(error.value)
+    assert "note: too many videos failed for a manifest" in stats.run(project())
 
 
 def test_the_same_folder_gives_the_same_bytes_and_a_changed_video_another_digest(project, clips):

@@ -91,16 +91,23 @@ def assemble(
     videos: Path,
     files: Mapping[str, str] | None = None,
     end: float | None = None,
+    spellings: Callable[[str], Iterable[str]] = lambda id: (),
+    held_out: int = 0,
 ) -> Manifest:
     """The manifest of a benchmark, with notes on what is odd in its annotations.
 
     `splits`: video ids of train, val and test. `captions`: captions by video id, in the official order, which numbers
     them. `files`: official file names, used for videos that are not found; default ID.mp4. `end`: the second at which
-    every clip ends. Raises UserError if `videos` is not a folder, or an id is not a plain file name.
+    every clip ends. `spellings`: other names, without the suffix, that the file of a video may have. `held_out`: how
+    many videos `carve` took from the training videos. Raises UserError if `videos` is not a folder, or an id is not a
+    plain file name.
     """
     if not videos.is_dir():
         raise UserError(f"dataset.videos: {videos} is not a folder; create it and put the videos there, or set it")
-    ids, present = {split: list(dict.fromkeys(splits[split])) for split in splits}, by_stem(videos)
+    ids = {split: list(dict.fromkeys(splits[split])) for split in splits}
+    stems, names = by_stem(videos), list(dict.fromkeys(plain(id) for members in ids.values() for id in members))
+    spelt = {id: next((name for name in (id, *spellings(id)) if name in stems), id) for id in names}
+    present = {id: stems[name] for id, name in spelt.items() if name in stems}
     home = {id: split for split in reversed(PRECEDENCE) for id in ids.get(split, ())}
     texts = {id: [one_line(text) for text in captions.get(id, ())] for id in home}
     clips, rows = [], []
@@ -108,13 +115,19 @@ def assemble(
         for id in members:
             if home[id] != split or not any(texts[id]):
                 continue
-            path = present.get(plain(id), [plain((files or {}).get(id, f"{id}.mp4"))])[0]
+            path = present.get(id, [plain((files or {}).get(id, f"{id}.mp4"))])[0]
             clips.append({"video_id": id, "path": path, "split": split, "end": end, "status": "ok"})
             numbered = enumerate(texts[id])
             rows += [{"caption_id": f"{id}#{n}", "video_id": id, "caption": text} for n, text in numbered if text]
     if not clips:
         raise UserError("dataset.annotations: no video with a caption; download the official files again")
-    return Manifest.build(clips, rows, notes(ids, home, texts, captions, present))
+    odd = notes(ids, home, texts, captions, present)
+    other = [present[id][0] for id, name in spelt.items() if name != id]
+    if other:
+        odd.append(f"{len(other)} videos were found under another name than the official one, such as {other[0]}")
+    if held_out:
+        odd.append(f"{held_out} training videos are held out as val (dataset.validation)")
+    return Manifest.build(clips, rows, odd)
 
 
 def notes(ids: dict, home: dict, texts: dict, captions: Mapping[str, list[str]], present: dict) -> list[str]:

@@ -52,6 +52,11 @@ def videos_folder(params: Params) -> Path:
     return info(params.dataset.name).videos(params)
 
 
+def refused(params: Params) -> Path:
+    """The manifest of a download that found too few videos: for `rap dataset stats` alone."""
+    return paths.dataset(params.dataset.name) / "refused"
+
+
 def annotations(params: Params) -> Path:
     """`dataset.annotations`, for a dataset that needs it. Raises UserError if it is null."""
     dataset = params.dataset

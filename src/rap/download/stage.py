@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rap import paths
 from rap.data import registry
 from rap.data.manifest import SPLITS, VIDEO_COLUMNS, Manifest
+from rap.data.videos import video_files
 from rap.download import archives, missing
 from rap.download.workplace import workplace
 from rap.errors import UserError
@@ -24,13 +25,16 @@ from rap.frames.probe import probe
 if TYPE_CHECKING:
     from rap.jobs import Job
 
+SHOWN = 5  # failed videos that are named
+
 
 def run(job: "Job", retry_dead: bool = False) -> str:
     """Fetch what `download` names and the folder lacks; write data/DATASET/manifest/.
 
     A video that is missing or cannot be opened keeps its row, with status failed and the reason, and is reported on
     stderr in one line. Raises UserError if more than `dataset.max_failed` of them fail. Then there is no manifest, not
-    even an older one, so that no later stage takes an incomplete download for a finished one. Videos that are present
+    even an older one, so that no later stage takes an incomplete download for a finished one; what was found is written
+    to data/DATASET/refused/, for `rap dataset stats`. Videos that are present
     are not touched. Dead links are requested once, and again only with `retry_dead`.
     """
     params = job.params
@@ -46,11 +50,14 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     failed = videos[videos.status == "failed"]
     if len(failed) > params.dataset.max_failed * len(videos):
         Manifest.remove(folder)
+        Manifest(videos, manifest.captions, manifest.notes).write(registry.refused(params), job.result)
         raise UserError(
             f"download: {len(failed)} of {len(videos)} videos failed, more than dataset.max_failed allows "
-            f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; "
-            "mend them, remove their rows, or raise the limit"
+            f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; the videos "
+            f"are searched in {source}{_strangers(source, videos)}; `rap dataset stats` counts the reasons; mend them, "
+            "remove their rows, or set dataset.max_failed to 1.0 to work with what is there"
         )
+    Manifest.remove(registry.refused(params))
     Manifest(videos, manifest.captions, manifest.notes).write(folder, job.result)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
@@ -69,12 +76,20 @@ def inspect(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, st
         found = dict(zip(names, tqdm(seen, desc="inspect videos", total=len(names), unit="video"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
-    for path, look in found.items():
-        if look.reason:
-            tqdm.write(f"failed: {path}: {look.reason}", file=sys.stderr)
+    failed = [f"failed: {path}: {look.reason}" for path, look in found.items() if look.reason]
+    more = [f"failed: {len(failed) - SHOWN} more; `rap dataset stats` counts the reasons"] * (len(failed) > SHOWN)
+    for line in [*failed[:SHOWN], *more]:
+        tqdm.write(line, file=sys.stderr)
     looks = pd.DataFrame([found[path] for path in videos.path], index=videos.index)
     status = looks.reason.map(lambda reason: "failed" if reason else "ok")
     return videos.assign(**looks, status=status).astype(VIDEO_COLUMNS)
+
+
+def _strangers(folder: Path, videos: pd.DataFrame) -> str:
+    """Some files in the folder that no video is read from: perhaps the names differ. Empty if there are none."""
+    known = set(videos.path)
+    found = [path.as_posix() for path in video_files(folder) if path.as_posix() not in known] if folder.is_dir() else []
+    return f", where {len(found)} files match no video, such as {', '.join(sorted(found)[:3])}" if found else ""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from rap import paths
+from rap.data import registry
 from rap.data.manifest import SPLITS, Manifest
-from rap.data.registry import departures
 from rap.params import Params
 from rap.report import plots
 from rap.shards import Shard
@@ -23,18 +23,27 @@ SHOWN = 3  # failed videos named per reason
 def run(params: Params) -> str:
     """Return tables about the manifest as text, and write data/DATASET/stats/durations.png.
 
-    Raises UserError if the manifest does not exist.
+    After a download that was refused because too many videos are missing, it reports what was found. Raises UserError
+    if there was no download.
     """
-    manifest = Manifest.read(paths.manifest(params.dataset.name))
+    manifest, incomplete = _manifest(params)
     videos = manifest.videos.assign(seconds=clip_seconds(manifest.videos), why=reasons(params, manifest.videos))
     parts = [overview(videos, manifest.captions), lengths(videos, manifest.captions), failures(videos)]
-    parts += [f"note: {note}" for note in (*manifest.notes, *departures(params))]
+    parts += ["note: too many videos failed for a manifest; see dataset.max_failed in params.yaml"] * incomplete
+    parts += [f"note: {note}" for note in (*manifest.notes, *registry.departures(params))]
     if videos.seconds.notna().any():
         picture = paths.durations(params.dataset.name)
         picture.parent.mkdir(parents=True, exist_ok=True)
         plots.save(durations(videos, params.dataset.name), picture)
         parts.append(f"{picture}: durations of the clips")
     return "\n\n".join(filter(None, parts))
+
+
+def _manifest(params: Params) -> tuple[Manifest, bool]:
+    """The manifest, or that of the last download that was refused; and whether it is the latter."""
+    folder, refused = paths.manifest(params.dataset.name), registry.refused(params)
+    incomplete = not (folder / "manifest.json").exists() and (refused / "manifest.json").exists()
+    return Manifest.read(refused if incomplete else folder), incomplete
 
 
 def clip_seconds(videos: pd.DataFrame) -> pd.Series:

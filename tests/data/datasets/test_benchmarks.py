@@ -10,7 +10,7 @@ from pathlib import Path
 import do
 import pytest
 
-from rap.data import benchmark
+from rap.data import benchmark, registry
 from rap.data.datasets import activitynet, didemo, msrvtt, msvd
 from rap.data.manifest import SPLITS, Manifest
 from rap.data.registry import departures
@@ -101,6 +101,26 @@ def test_activitynet_has_one_paragraph_for_each_video_of_val_1(prepared):
         "lifting technique."
     )
     assert captions.str.contains("piñata").any() and not captions.str.contains(r"\s\s|\n").any()
+
+
+@pytest.mark.parametrize(
+    ("name", "spelt"),
+    [
+        ("activitynet", "uqiMw7tQ1Cc.mp4"),  # of CLIP4Clip
+        ("didemo", "86091119@N00_9730924433_5e313871ff.mov.mp4"),  # of DGL
+        ("didemo", "86091119@N00_9730924433_5e313871ff.mp4.mp4"),  # the second of its two official names
+        ("didemo", "86091119@N00_9730924433_5e313871ff.avi"),
+    ],
+)
+def test_other_spellings_of_a_file_name_are_found(name, spelt, project, annotations):
+    folder = complete(annotations(name))
+    Path("elsewhere").mkdir()
+    Path("elsewhere", spelt).touch()
+    dataset = {"name": name, "annotations": str(folder), "videos": "elsewhere"}
+    manifest = registry.prepare(project(dataset=dataset))
+    assert (manifest.videos.path == spelt).sum() == 1
+    told = f"1 videos were found under another name than the official one, such as {spelt}"
+    assert (told in manifest.notes) == (not spelt.endswith(".avi"))
 
 
 @pytest.mark.parametrize("name", REAL)

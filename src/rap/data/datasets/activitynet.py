@@ -1,7 +1,8 @@
 """ActivityNet Captions: long videos; the sentences of a video, joined, are one query. val_1 is the test split.
 
 Krishna et al., "Dense-Captioning Events in Videos" (ICCV 2017). The sentences are joined in the order of the file, as
-in published work; in nearly all videos this is the order in which the events begin.
+in published work; in nearly all videos this is the order in which the events begin. The files may be named v_ID.mp4, as
+the annotations have it, or ID.mp4.
 """
 
 import re
@@ -27,4 +28,5 @@ def prepare(params: Params, videos: Path) -> Manifest:
     train, test = (read_json(folder / f"{name}.json", params.dataset, dict[str, Video]) for name in ("train", "val_1"))
     splits = {**carve(train, params.dataset.validation), "test": test}
     paragraphs = {id: [" ".join(video.sentences)] for id, video in {**train, **test}.items()}
-    return assemble(splits, paragraphs, videos)
+    held_out = len(splits["val"])
+    return assemble(splits, paragraphs, videos, spellings=lambda id: [id.removeprefix("v_")], held_out=held_out)

@@ -1,7 +1,8 @@
 """DiDeMo: personal videos; the descriptions of a video's moments, joined, are one query.
 
 Hendricks et al., "Localizing Moments in Video with Natural Language" (ICCV 2017). The descriptions are joined in the
-order of the file, as in published work.
+order of the file, as in published work. The files may be named as in the annotations (NAME.mov, …), NAME.mp4, or
+NAME.mov.mp4.
 """
 
 import re
@@ -33,12 +34,14 @@ def prepare(params: Params, videos: Path) -> Manifest:
     Some videos are listed under two names that differ only in the suffix, such as .mov and .mp4: they are one video.
     """
     files: dict[str, str] = {}
+    official: dict[str, list[str]] = defaultdict(list)
     splits, descriptions = defaultdict(list), defaultdict(list)
     for name in SPLITS:
         for moment in read_json(annotations(params) / f"{name}_data.json", params.dataset, list[Moment]):
             id = splitext(moment.video)[0]
             splits[name].append(id)
             files.setdefault(id, moment.video)
+            official[id].append(moment.video)
             descriptions[id].append(moment.description)
     paragraphs = {id: [" ".join(some)] for id, some in descriptions.items()}
-    return assemble(splits, paragraphs, videos, files, end=ANNOTATED)
+    return assemble(splits, paragraphs, videos, files, ANNOTATED, spellings=lambda id: official[id])

@@ -44,4 +44,4 @@ def prepare(params: Params, videos: Path) -> Manifest:
     for sentence in read_json(folder / "MSRVTT_data.json", dataset, Release).sentences:
         captions[sentence.video_id].append(sentence.caption)
     splits = {**carve(train, dataset.validation), "test": list(test.video_id)}
-    return assemble(splits, {**captions, **queries}, videos)
+    return assemble(splits, {**captions, **queries}, videos, held_out=len(splits["val"]))

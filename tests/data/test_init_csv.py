@@ -2,6 +2,7 @@
 
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -67,6 +68,8 @@ def test_videos_become_spans_and_a_broken_one_is_listed_whole(project, clips, tm
     assert rows.path.tolist() == ["broken.mp4"] + 4 * ["steady.mp4"] and rows.start.isna().tolist() == [True] + 4 * [
         False
     ]
-    own = project.dataset.model_copy(update={"name": "folder", "annotations": "mine.csv", "videos": "mine"})
+    Path("mine.csv").rename("spans.csv")
+    assert "2 videos in 2 spans" in template.run(project, "mine", "10s")
+    own = project.dataset.model_copy(update={"name": "folder", "annotations": "spans.csv", "videos": "mine"})
     listed = folder.prepare(project.model_copy(update={"dataset": own}), tmp_path / "mine").videos
     assert len(listed) == 5 and listed.start[1:].tolist() == pytest.approx([end / 4 * n for n in range(4)], abs=0.01)

@@ -1,9 +1,13 @@
 """The page: it answers as the library does, plays files of the manifest from any byte, and serves nothing else."""
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import do
 import pytest
@@ -102,6 +106,19 @@ def test_the_page_needs_no_network_and_lets_no_other_code_in(site):
     page = requests.get(site)
     assert not re.search(r"https?://|src=|@import|innerHTML", page.text)
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_the_command_says_where_it_serves_and_ends_with_ctrl_c(project):
+    command = Path(sys.executable).with_name("rap")
+    asked = [command, *("rap", "serve", "--port", "0")[1:]]
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        address = re.match(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())[0]
+        assert "<form" in requests.get(address).text
+        found = requests.get(f"{address}search", {"query": "a red ball"}).json()
+        assert found["variant"] == "zero_shot" and "rap is not trained yet" in found["note"]
+        server.send_signal(signal.SIGINT)
+        said, errors = server.communicate(timeout=30)
+    assert server.returncode == 0 and said == "stopped\n" and "Traceback" not in errors
 
 
 def test_a_port_that_is_taken_is_one_line(project):

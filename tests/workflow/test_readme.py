@@ -31,6 +31,7 @@ RUN_BY = {  # the file that runs the command, and what it says there
         "tests/workflow/test_own_videos.py",
         '"rap", "search", "a dog jumps", "--variant", "zero_shot", "--picture", "found.png"',
     ),
+    "rap serve": ("tests/search/test_serve.py", '"rap", "serve"'),
     "rap adapters": ("tests/workflow/test_engines.py", '"rap", "adapters"'),
 }
 

@@ -6,6 +6,7 @@ name of its own.
 """
 
 import socket
+from contextlib import suppress
 from functools import cache, partial
 from importlib.resources import files
 from io import BytesIO
@@ -44,8 +45,9 @@ def run(params: Params, variant: str | None, seed: int, host: str, port: int) ->
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; name another, or 0 for any free one") from None
     print(f"http://{host}:{listening.getsockname()[1]}/ serves until Ctrl-C", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
-    return ""
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
+    return "stopped"
 
 
 def application(params: Params, variant: str | None, seed: int, host: str = LOOPBACK[0]) -> Starlette:

@@ -1,6 +1,7 @@
 """The page: it answers as the library does, plays files of the manifest from any byte, and serves nothing else."""
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import do
 import pytest
@@ -106,6 +108,23 @@ def test_the_page_needs_no_network_and_lets_no_other_code_in(site):
     page = requests.get(site)
     assert not re.search(r"https?://|src=|@import|innerHTML", page.text)
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+@pytest.mark.slow
+def test_in_a_browser_a_search_shows_its_hits_and_a_name_with_html_stays_text(project, site):
+    """The page as Chromium has it after its scripts ran."""
+    if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    query = "<img src=x onerror=alert(1)> a red ball"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000"]
+    address = f"{site}/?{urlencode({'query': query})}"
+    shown = subprocess.run([chromium, *options, "--dump-dom", address], capture_output=True, text=True, timeout=120)
+    hits = Library.open(project, "zero_shot").text(query, 12)
+    names = re.findall(r'class="file">\d+\. ([^<]+)<', shown.stdout)
+    assert names == [hit.file for hit in hits] and f"{len(hits)} results for" in shown.stdout
+    assert "onerror=alert" in shown.stdout and "<img" not in shown.stdout  # as text, escaped
+    errors = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+    assert not errors
 
 
 def test_the_command_says_where_it_serves_and_ends_with_ctrl_c(project):

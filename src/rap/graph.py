@@ -66,7 +66,8 @@ def rendered(params: Params) -> dict[Path, str]:
         if "variant" in stage.axes:
             ablations[name] = _stage(params, name, stage, "ablations")
     moved = {"vars": ["../../params.yaml"], "stages": {name: {"wdir": "../..", **s} for name, s in ablations.items()}}
-    return {DEFAULT: NOTE + _dump({"stages": default}), ABLATIONS: NOTE + ABLATIONS_NOTE + _dump(moved)}
+    whole = {"stages": default, "plots": _plots(params), "artifacts": _artifacts(params)}
+    return {DEFAULT: NOTE + _dump(whole), ABLATIONS: NOTE + ABLATIONS_NOTE + _dump(moved)}
 
 
 def _is_ablation(params: Params, table: str) -> bool:
@@ -110,6 +111,34 @@ def _table(params: Params, stage: Stage, table: str) -> dict[str, Any]:
         "params": [{str(paths.DIGESTS): [f"table.{table}"]}],
         **_deps(runs),
         "outs": [{pattern.format(table=table): {"cache": False}} for pattern in stage.outputs],  # git keeps them
+    }
+
+
+def _plots(params: Params) -> list[dict[str, Any]]:
+    """The loss of every training over its steps, one plot for each seed, for `dvc plots show`."""
+    return [
+        {
+            f"loss, seed {seed}": {
+                "template": "linear",
+                "x": "step",
+                "y": {str(paths.run(name, seed) / "history.csv"): "loss" for name in params.variants},
+                "x_label": "step",
+                "y_label": "loss",
+            }
+        }
+        for seed in params.seeds
+    ]
+
+
+def _artifacts(params: Params) -> dict[str, Any]:
+    """The adapter of the first seed of every variant, for `dvc artifacts get`. DVC allows no underscore in a name."""
+    return {
+        name.replace("_", "-"): {
+            "path": str(paths.run(name, params.seeds[0]) / "adapter.safetensors"),
+            "type": "model",
+            "desc": variant.label,
+        }
+        for name, variant in params.variants.items()
     }
 
 

@@ -1,5 +1,6 @@
 """Both engines to the end on a small demo: same bytes, nothing left to do, the same bytes after a kill."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 from clones import GIT, clone, edit, kill, run, start
 from engines import planned
 
@@ -95,6 +97,9 @@ def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):
 def test_results_can_be_looked_at(by_dvc):
     assert "rap" in run(by_dvc, "rap", "adapters")
     assert "results/runs/lorm/seed-0/metrics.json" in run(by_dvc, "dvc", "metrics", "show")
+    curves = json.loads(run(by_dvc, "dvc", "plots", "show", "--json"))["data"]["loss, seed 0"][0]["content"]
+    assert {row["filename"].split("/")[0] for row in curves["data"]["values"]} >= {"lorm"}
+    assert yaml.safe_load((by_dvc / "dvc.yaml").read_text())["artifacts"]["lorm"]["type"] == "model"
     assert "undamaged" in run(by_dvc, "rap", "verify")
     options = ("--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", str(port := free_port()))
     server = start(by_dvc, "mlflow", "ui", *options)

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rap {metadata.version('rap-retrieval')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Text-video retrieval with adapters on a frozen, cached CLIP. Every command reads ./params.yaml.\n\n"
     "`dvc repro` or `snakemake --cores 8 results/table1.csv` runs all stages in order; each also runs alone.",
@@ -31,6 +37,15 @@ Searcher = Annotated[
     str | None, typer.Option("--variant", help="A variant of params.yaml. Default: rap or, if untrained, zero-shot.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the initialisation and of the order of the data.")]
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

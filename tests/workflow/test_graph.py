@@ -56,6 +56,11 @@ def test_every_input_of_a_job_is_an_output_of_another_or_a_file_of_the_user(monk
         assert set(job.inputs) - set(job.about.external(params)) <= made, job.command
 
 
+def test_a_config_that_nothing_reads_is_refused(project):
+    said = run(project, "snakemake", "--dry-run", "--config", "dataset=msrvtt", fails=True)
+    assert "--config dataset: nothing here reads it; change params.yaml instead" in said
+
+
 def test_snakefiles_are_linted_and_formatted(project):
     assert "good condition" in run(project, "snakemake", "--lint")
     run(project, "snakefmt", "--check", "Snakefile", "workflow/rules")

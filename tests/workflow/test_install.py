@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clones import ROOT
+from clones import ROOT, clone
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -57,6 +57,33 @@ def test_the_package_imports_without_extras():
     code = f"import sys; sys.modules |= dict.fromkeys({blocked!r}); import {', '.join(modules)}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_a_built_wheel_works_in_an_empty_environment(tmp_path):
+    """With its data: the demo's weights, the lists of the datasets, the page."""
+    uv, source, place = (
+        Path(sys.executable).with_name("uv"),
+        clone(tmp_path / "source", small=False),
+        tmp_path / "empty",
+    )
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", tmp_path, source], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, place], check=True)
+    wheel = f"{next(tmp_path.glob('*.whl'))}[serve]"
+    lock = ("--constraint", ROOT / "requirements.lock")
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", place / "bin/python", *lock, wheel], check=True)
+    code = "import rap.search.serve, importlib.resources as r; f = r.files('rap'); "
+    code += (
+        "print(*[(f / n).is_file() for n in ('demo/demo-vit.safetensors', 'demo/demo-vit.json', 'search/page.html')])"
+    )
+    commands = (
+        [place / "bin/rap", "--version"],
+        [place / "bin/rap", "search", "--help"],
+        [place / "bin/python", "-c", code],
+    )
+    version, told, data = (subprocess.check_output(command, text=True, cwd=tmp_path) for command in commands)
+    assert version == f"rap {PROJECT['version']}\n" and "holiday.jpg" in told
+    assert data == "True True True\n"
 
 
 @pytest.mark.parametrize(("file", "root"), [("environment.yml", "."), ("workflow/envs/rap.yaml", "../..")])

@@ -21,7 +21,9 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 if config:
-    raise WorkflowError(f"--config {', '.join(config)}: nothing here reads it; change params.yaml instead")
+    raise WorkflowError(
+        f"--config {', '.join(config)}: nothing here reads it; change params.yaml instead"
+    )
 
 FRESH = Freshness(PARAMS)
 RECORDS = {file: job.record for job in jobs(PARAMS) for file in job.outputs}

@@ -4,6 +4,7 @@
 # make test     run all tests except those that need a GPU
 # make lint     check the style and the types of the Python code, and the style of the Snakemake rules
 # make bench    install the tools that the benchmarks compare with, then run every benchmark; half an hour on an idle machine
+# make docs     build the documentation site into site/, with warnings as errors
 # make sync     tell DVC and Snakemake about each other's results after one of them ran
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo install check test lint bench sync
+.PHONY: demo install check test lint bench docs sync
 
 demo: install
 	dvc repro
@@ -44,6 +45,10 @@ lint: install
 bench: install
 	uv pip install --python $(VENV)/bin/python --constraint requirements.lock --editable '.[bench]'
 	python benchmarks
+
+docs: install
+	uv pip install --quiet --python $(VENV)/bin/python --constraint requirements.lock --editable '.[docs]'
+	mkdocs build --strict
 
 sync: install
 	python workflow/scripts/sync.py

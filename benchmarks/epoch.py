@@ -37,7 +37,7 @@ from rap.params import Params
 
 WORDS = 32  # tokens of a caption, as in the caches
 SPREAD = 5  # epochs that share what comes before them
-VIDEOS = "from videos, all weights"
+VIDEOS, ALL = "from_videos", "from videos, all weights"
 TABLE = (
     "way | frames, s | features, s | start, s | an epoch, s | with its share over 5, s | "
     "times as fast | peak memory, GB",
@@ -66,7 +66,7 @@ def main(
                 print(name, taken[name][-1], flush=True)
     ways = {name: summary(turns) for name, turns in taken.items()}
     for name, way in ways.items():
-        way["way"] = name if name == VIDEOS else f"RAP, block {name.removeprefix('depth_')}"
+        way["way"] = ALL if name == VIDEOS else f"RAP, block {name.removeprefix('depth_')}"
         way["speedup"] = ways[VIDEOS]["spread"] / way["spread"]
     out.write(
         {"backbone": backbone, "clips": clips, "ways": ways},
@@ -79,7 +79,7 @@ def main(
 def values(backbone: str, frames: int, batch: int) -> dict:
     layers = projects.blocks(backbone)
     found = projects.values(backbone, (0, layers // 2, layers), frames)
-    found["variants"][VIDEOS] = {"adapter": "full", "label": VIDEOS}
+    found["variants"][VIDEOS] = {"adapter": "full", "label": ALL}
     found["dataset"] |= {"videos": "videos"}
     found["train"] |= {"batch": batch, "epochs": 1}
     found["runtime"] |= {"threads": os.cpu_count(), "workers": os.cpu_count()}

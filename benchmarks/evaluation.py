@@ -2,7 +2,7 @@
 
     python benchmarks/evaluation.py
 
-Ours is the evaluate stage of zero-shot CLIP, from caches of noise to similarity.npy, ranks.parquet and metrics.json,
+Ours is the evaluate stage of zero-shot CLIP, from caches of noise to similarity.npy, ranks.parquet and figures.json,
 and its ranks alone from a mapped file. The baseline keeps the whole matrix in memory, sorts every row,
 and finds the position of the right item; for several captions per video it pads them to a block, as CLIP4Clip does. It
 writes nothing. Each measurement is a process of its own, with its own memory recorded.

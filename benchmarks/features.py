@@ -4,9 +4,9 @@
 
 Three ways, in turns: `stage` runs the features stage from frames in files to a cache in files, with every row to
 compute; `start` runs it again with nothing to compute, which leaves reading the weights and setting up the device;
-`bare` computes the same batches from memory and keeps nothing. `work` is stage - start, and the share is bare / work: 1
-means that reading and writing hide behind the arithmetic. The floor is that of the arithmetic and of the bytes read and
-written (lib/ceilings.py).
+`bare` computes the same batches from memory and keeps nothing, and `half` does the same in bfloat16. `work` is stage -
+start, and the share is bare / work: 1 means that reading and writing hide behind the arithmetic. The floor is that of
+the arithmetic and of the bytes read and written (lib/ceilings.py).
 
 ViT-B/32 and, with 16 times the clips, the demo's backbone. About four minutes on two cores.
 """
@@ -29,8 +29,9 @@ from rap.params import Params
 HELD = 8  # batches in memory that the bare pass repeats
 TABLE = (
     "backbone | cache | clips | floor, s | bare, s | stage, s | its start, s | frames per second | "
-    "share of the bare pass",
-    "{backbone} | {cache} | {clips} | {floor:.3g} | {bare:.3g} | {work:.3g} | {start:.3g} | {rate:,.0f} | {share:.2f}",
+    "share of the bare pass | bfloat16, times as fast",
+    "{backbone} | {cache} | {clips} | {floor:.3g} | {bare:.3g} | {work:.3g} | {start:.3g} | {rate:,.0f} | "
+    "{share:.2f} | {bfloat16:.2f}",
 )
 
 
@@ -69,6 +70,7 @@ def throughput(settings: Params, cache: str, repeats: int, limits: Ceilings) -> 
         "stage": partial(ours.remake_cache, settings, cache),
         "start": partial(ours.make_cache, settings, cache, 0),
         "bare": bare(settings, clip, cache),
+        "half": bare(in_bfloat16(settings), clip, cache),
     }
     taken = turns.take(ways, repeats, cache)
     taken["work"] = [all - start for all, start in zip(taken["stage"], taken["start"], strict=True)]
@@ -86,7 +88,12 @@ def throughput(settings: Params, cache: str, repeats: int, limits: Ceilings) -> 
         "floor": limits.floor(flops, frames.nbytes + written, ours.precision(settings, device)),
         "rate": frames.shape[0] * frames.shape[1] / turns.median(taken, "work"),
         "share": turns.ratio(taken, "bare", "work"),
+        "bfloat16": turns.ratio(taken, "bare", "half"),
     }
+
+
+def in_bfloat16(settings: Params) -> Params:
+    return settings.model_copy(update={"runtime": settings.runtime.model_copy(update={"precision": "bfloat16"})})
 
 
 def bare(settings: Params, clip: Clip, cache: str) -> Callable[[], None]:

@@ -46,7 +46,7 @@ def main(
     """`captions` of each training video; `scratch`: the folder for the caches, 10 GB at depth 11."""
     out, values = report.Report(f"msrvtt-depth-{depth}"), projects.values(backbone, [depth], frames)
     values["train"] |= {"epochs": epochs, "batch": batch}
-    values["shards"] = list(range(8))
+    values["shards"], values["run"] = list(range(8)), list(values["variants"])
     with projects.workplace(scratch):
         Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         settings, size = projects.load(values), Size(videos, captions, tested, tested)
@@ -64,7 +64,7 @@ def measured(*command: str) -> dict:
     """Run a command of `rap`; its seconds, CPU seconds and peak memory in GB. Exits if the command fails."""
     began, before = time.perf_counter(), sum(os.times()[2:4])
     with open("stderr", "w") as errors:
-        process = subprocess.Popen([sys.executable, "-c", "from rap.cli import main; main()", *command], stderr=errors)
+        process = subprocess.Popen([sys.executable, "-m", "rap", *command], stderr=errors)
     own = resident = 0
     while process.poll() is None:
         now, peak = memory(process.pid)

@@ -61,7 +61,7 @@ def values(backbone: str, depth: int, batch: int, frames: int) -> dict:
     found = projects.methods(projects.values(backbone, [depth], frames), depth)
     lorm = found["variants"]["LoRM"]
     if depth == layers // 2:
-        found["variants"]["LoRM, text too"] = lorm | {"lorm": lorm["lorm"] | {"text": "scale"}}
+        found["variants"]["LoRM-and-text"] = lorm | {"lorm": lorm["lorm"] | {"text": "scale"}}
     found["features"]["caches"] = [f"video-{depth}", "text-ids", "text-all"]
     steps = SHORT[depth - layers + 1] if depth >= layers - 1 else 1
     found["train"] |= {"batch": batch * (LARGE if depth == layers else 1), "epochs": steps}

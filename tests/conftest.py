@@ -3,10 +3,15 @@
 import copy
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import sealed
+import tiny
+import whole
 import yaml
 from scripted import Server, serving
 
@@ -82,6 +87,45 @@ def project(tmp_path, monkeypatch):
         return params
 
     return configure
+
+
+@pytest.fixture(scope="session")
+def cached(tmp_path_factory) -> tuple[Path, Params]:
+    """The folder of a tiny project with all caches and nothing trained, not to be changed, and its parameters."""
+    folder = tmp_path_factory.mktemp("cached")
+    with chdir(folder):
+        params = tiny.project(folder)
+        tiny.cache(params)
+    return folder, params
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> tuple[Path, Params]:
+    """The folder of a tiny project in which every job has run, not to be changed, and its parameters."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder, whole.project(folder)
+
+
+@pytest.fixture
+def copied(made, tmp_path, monkeypatch) -> Params:
+    """A copy of `made` as the working directory."""
+    folder, params = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return params
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A file system of 64 MB in memory, which can be filled or made read-only."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a small disk: {mounted.stderr.decode().strip()}")
+    yield folder
+    os.chdir(tmp_path)
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The `rap` command as a user types it: help that teaches, one line for a mistake, exit status 2."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 import tiny
 
-from rap import paths
+from rap import cli, paths
+from rap.errors import UserError
 
 COMMANDS = [
     "download",
@@ -46,7 +49,7 @@ def test_each_stage_has_help_of_its_own(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--variant", "rpa", "--seed", "0"), "variants: there is no 'rpa'; did you mean 'rap'?"),
+        (("train", "--variant", "rpa", "--seed", "0"), "run: lists no 'rpa'; did you mean 'rap'?"),
         (("train", "--variant", "rap", "--seed", "0"), "run `rap backbone` first"),
         (("evaluate", "--variant", "rap", "--seed", "0"), "run `rap backbone` first"),
     ],
@@ -58,6 +61,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, arguments, message):
     assert message in found.stderr and found.stderr.count("\n") == 1 and found.stdout == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_stage_is_one_line_and_status_130(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.cache(tiny.project(tmp_path, train={"epochs": 1000, "checkpoint_every": 1}))
@@ -74,6 +78,27 @@ def test_ctrl_c_in_a_stage_is_one_line_and_status_130(tmp_path, monkeypatch):
     assert checkpoint.exists()
 
 
+@pytest.mark.parametrize("number", cli.CURES)
+def test_what_the_operating_system_refuses_is_one_line_with_a_cure(monkeypatch, number):
+    monkeypatch.chdir(tiny.ROOT)
+
+    def refused(params):
+        raise OSError(number, "", "results/table1.csv")
+
+    with pytest.raises(UserError, match=f"results/table1.csv: {os.strerror(number)}; {cli.CURES[number]}"):
+        cli._guarded(refused)
+
+
+def test_another_error_is_not_hidden(monkeypatch):
+    monkeypatch.chdir(tiny.ROOT)
+
+    def failed(params):
+        raise OSError(errno.EIO, "")
+
+    with pytest.raises(OSError, match=str(errno.EIO)):
+        cli._guarded(failed)
+
+
 def test_no_params_file_is_one_line(tmp_path):
     found = rap("adapters", cwd=tmp_path)
     assert (found.returncode, found.stderr) == (
@@ -82,6 +107,7 @@ def test_no_params_file_is_one_line(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_adapters_lists_methods_and_counts(tmp_path):
     settings = tiny.project(tmp_path)
     found = rap("adapters", cwd=tmp_path)

@@ -37,7 +37,7 @@ tiny.cache(settings)
 clip = tiny.clip()
 
 def similarity(adapter, **options):
-    made = settings.model_copy(update={"variants": {"it": Variant(adapter=adapter, **options)}})
+    made = settings.model_copy(update={"variants": {"it": Variant(adapter=adapter, **options)}, "run": ("it",)})
     model = Retriever(clip, registry.build(clip, made, "it"))
     clips = Cache(settings, FRAMES, clip.visual).batch([f"v{n}" for n in range(8)])
     captions = Cache(settings, "text-ids", clip.text).batch([f"v{n}#0" for n in range(8)])
@@ -87,6 +87,7 @@ def outside(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_adapter_is_listed_validates_its_options_and_starts_as_an_identity(outside):
     listed, refused = outside("src/rap/adapters/frame_shift.py", "-c", ADAPTER)
     assert listed == "frame_shift ['frame_shift'] A vector for each frame position, added to the frame embeddings"
@@ -151,6 +152,6 @@ def test_a_backbone_is_a_name_and_a_tag_or_a_file(tmp_path, monkeypatch):
     save_file(open_clip.create_model(local["name"]).state_dict(), local["weights"])
     values = yaml.safe_load((tiny.ROOT / "params.yaml").read_text())
     Path("params.yaml").write_text(yaml.safe_dump(values | {"backbone": local}))
-    command = [sys.executable, "-c", "from rap.cli import main; main()", "backbone"]
+    command = [sys.executable, "-m", "rap", "backbone"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"{local['name']} with GELU from {local['weights']}, 149.62 M parameters" in printed

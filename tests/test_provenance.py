@@ -1,20 +1,18 @@
 """Provenance: what counts as source code, what a record promises, when a job runs, and what it refuses."""
 
 import re
-import shutil
 from pathlib import Path
 
 import do
 import numpy as np
 import pytest
-import tiny
 from sealed import damage
 
 from rap import paths, provenance, verify
 from rap.errors import UserError
 from rap.files import digest_file
 from rap.jobs import Job
-from rap.params import Params, Table, Variant
+from rap.params import Params, Variant
 from rap.provenance import Provenance, Record
 from rap.shards import Item, Shard, build, seal
 
@@ -133,34 +131,9 @@ def test_a_record_with_any_damaged_byte_is_refused(tmp_path):
             Record.read(file)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Params]:
-    """A project with two variants and one seed in which every job has run: do not write into it."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr("rap.report.tracking.log", lambda *_: None)
-        whole = tiny.project(folder)
-        chosen = {name: whole.variants[name] for name in ("lorm", "ssf")}
-        caches = whole.features.model_copy(update={"caches": ("video-0", "video-1", "text-ids")})
-        table = Table(title="", variants=tuple(chosen), baseline="ssf")
-        params = whole.model_copy(
-            update={"variants": chosen, "features": caches, "seeds": (0,), "tables": {"table1": table}}
-        )
-        tiny.cache(params)
-        for variant in chosen:
-            do.train(params, variant, 0)
-            do.evaluate(params, variant, 0)
-        do.table(params, "table1")
-    return folder, params
-
-
 @pytest.fixture
-def project(made, tmp_path, monkeypatch) -> Params:
-    folder, params = made
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return params
+def project(copied) -> Params:
+    return copied
 
 
 def changed(params: Params, section: str, **keys) -> Params:
@@ -169,7 +142,9 @@ def changed(params: Params, section: str, **keys) -> Params:
 
 def varied(params: Params, variant: str, **keys) -> Params:
     values = params.variants[variant].model_dump() | keys
-    return params.model_copy(update={"variants": params.variants | {variant: Variant(**values)}})
+    return params.model_copy(
+        update={"variants": params.variants | {variant: Variant(**values)}, "run": tuple({*params.run, variant})}
+    )
 
 
 def trains(params: Params) -> bool:
@@ -271,7 +246,7 @@ SHARD, AGAIN = f"{D}/features/video-0/shard-1", "run `rap features --cache video
         (damage, f"{D}/manifest/manifest.json", "manifest.json: damaged; run `rap download` first"),
         (damage, f"{D}/manifest/captions.parquet", "captions.parquet: damaged; run `rap download`"),
         (Path.unlink, f"{B}/backbone.json", "backbone.json: missing; run `rap backbone` first"),
-        (damage, f"{B}/weights.safetensors", "weights.safetensors: damaged; run `rap backbone`"),
+        (damage, f"{B}/weights.safetensors", "weights.safetensors: missing or damaged; run `rap backbone`"),
     ],
 )
 def test_a_training_refuses_a_missing_or_damaged_input_with_the_command_that_makes_it(project, hurt, file, message):
@@ -320,7 +295,7 @@ def test_verify_passes_on_fresh_results(project):
         (f"{RUN}/adapter.safetensors", "train --variant lorm --seed 0"),
         (f"{RUN}/ranks.parquet", "evaluate --variant lorm --seed 0"),
         (f"{RUN}/similarity.npy", "evaluate --variant lorm --seed 0"),
-        (f"{RUN}/metrics.json", "evaluate --variant lorm --seed 0"),
+        (f"{RUN}/figures.json", "evaluate --variant lorm --seed 0"),
         (f"{RUN}/run.json", "train --variant lorm --seed 0"),
         (f"{D}/frames/shard-0.json", "frames --shard 0"),
         ("results/table1.md", "table --table table1"),

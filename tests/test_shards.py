@@ -1,4 +1,7 @@
+import os
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +95,19 @@ def test_the_array_of_another_shard_and_a_damaged_index_are_refused(tmp_path):
     assert asked == ["a", "bb"]
 
 
+def test_a_damaged_header_of_the_array_is_damage_whatever_numpy_makes_of_it(tmp_path):
+    """numpy parses it as Python."""
+    sealed(tmp_path / "s", {"a": "1", "bb": "1"})
+    whole = (tmp_path / "s.npy").read_bytes()
+    for place in range(128):
+        for byte in b"(\x00'9\n":
+            (tmp_path / "s.npy").write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            try:
+                assert Shard.read(tmp_path / "s").array.shape == (2, 3)
+            except UserError as error:
+                assert "s.npy: damaged" in str(error)
+
+
 def test_the_content_of_a_shard_does_not_depend_on_its_keys(tmp_path):
     """What reads a shard is not stale because the same rows were computed anew for another reason."""
     contents = set()
@@ -118,7 +134,10 @@ def test_an_interrupted_build_leaves_the_old_shard_whole(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "s", {"bb": "1", "ccc": "1"}, (3,), "float32", killed)
     assert list(Shard.read(tmp_path / "s").index.id) == ["a"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.json", "s.npy", "s.parquet"]
+    asked = []
+    build(tmp_path / "s", {"bb": "1", "ccc": "1"}, (3,), "float32", compute(asked))
+    assert asked == ["ccc"]  # the row that was finished is kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npy", "s.parquet"]
 
 
 def test_an_empty_shard_is_a_shard_and_an_absent_one_is_named(tmp_path):
@@ -126,3 +145,33 @@ def test_an_empty_shard_is_a_shard_and_an_absent_one_is_named(tmp_path):
     assert computed == 0 and shard.array.shape == (0, 3) and len(shard.index) == 0
     with pytest.raises(UserError, match="run the stage that writes it first"):
         Shard.read(tmp_path / "other")
+
+
+@pytest.mark.parametrize("point", range(2, 6))  # the first removes an old journal, before anything is computed
+def test_an_end_before_any_rename_or_removal_loses_no_row(tmp_path, monkeypatch, point):
+    """At the end of a build, files get their names one after another; the next build computes nothing again."""
+    keys, left = {"a": "1", "bb": "1"}, [0]
+    build(tmp_path / "s", {"a": "0", "bb": "0"}, (3,), "float32", compute([]))
+    seal(Shard.open(tmp_path / "s"), untracked)
+
+    def stop(original):
+        def operation(*arguments, **options):
+            if str(arguments[0]).endswith(".tmp") and original is unlink:
+                return original(*arguments, **options)  # of `atomic`, which cleans up: a killed process would not
+            left[0] += 1
+            if left[0] == point:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        return operation
+
+    unlink = Path.unlink
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr("os.replace", stop(os.replace))
+        patch.setattr(Path, "unlink", stop(unlink))
+        asked = []
+        build(tmp_path / "s", keys, (3,), "float32", compute(asked))
+    assert left[0] == point and sorted(asked) == ["a", "bb"]
+    again = []
+    made, _ = build(tmp_path / "s", keys, (3,), "float32", compute(again))
+    assert again == [] and made.array[:, 0].tolist() == [1, 2]

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -39,6 +40,7 @@ from rap.training.batches import Pairs
 from rap.training.loop import fit
 from rap.training.optimiser import optimiser
 from rap.training.state import State
+from rap.unfinished import checksum
 
 SEED = 0
 Work = Callable[[], object]
@@ -136,7 +138,7 @@ def train_seconds(settings: Params, variant: str) -> float:
 def facts(settings: Params, variant: str) -> dict:
     """What a run was trained and evaluated on."""
     run, _ = runs.read_run(run_folder(settings, variant))
-    metrics = read_json(run_folder(settings, variant) / "metrics.json")
+    metrics = read_json(run_folder(settings, variant) / "figures.json")
     trained = {name: getattr(run, name) for name in ("caches", "videos", "pairs", "steps", "parameters")}
     return trained | {"tested": metrics["videos"], "queries": metrics["queries"]}
 
@@ -181,7 +183,17 @@ def write_frames(settings: Params, picture: np.ndarray | None) -> None:
             job.reads(record)
         keys = {id: f"frames of {id}" for id in videos.shard(shard, len(settings.shards)).videos.video_id}
         shape, items = (count, size, size, 3), lambda ids: (shards.Item(id, picture, count) for id in ids)
-        shards.seal(shards.build(stem, keys, shape, "uint8", items)[0], job.result)
+        made = _holes(stem, keys, shape) if picture is None else shards.build(stem, keys, shape, "uint8", items)[0]
+        shards.seal(made, job.result)
+
+
+def _holes(stem: Path, keys: dict[str, str], shape: tuple[int, ...]) -> shards.Shard:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    array = np.lib.format.open_memmap(f"{stem}.npy", mode="w+", dtype="uint8", shape=(len(keys), *shape))
+    row = {"length": shape[0], "reason": "", "checksum": checksum(array[0])}
+    index = pd.DataFrame([{"id": id, "key": key, **row} for id, key in keys.items()])
+    index[list(shards.COLUMNS)].astype(shards.COLUMNS).to_parquet(f"{stem}.parquet", index=False)
+    return shards.Shard.open(stem)
 
 
 def write_rows(settings: Params, cache: str, shard: int, keys: dict[str, str], row: np.ndarray) -> None:
@@ -260,7 +272,7 @@ def loss(model: Retriever, settings: Params, video: Batch, text: Batch) -> Tenso
     with autocast(settings.runtime, device):
         similarity = model.similarity(video, text)
     same = torch.eye(len(text.x), dtype=torch.bool, device=device)
-    return info_nce(similarity.float(), model.clip.logit_scale, same)
+    return info_nce(model.clip.logits(similarity.float()), same)
 
 
 class Run:

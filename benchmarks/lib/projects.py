@@ -108,7 +108,7 @@ def methods(found: dict, depth: int) -> dict:
 
 
 def load(found: dict) -> Params:
-    return params.parse(Params, found, "benchmarks")
+    return params.parse(Params, found | {"run": list(found["variants"])}, "benchmarks")
 
 
 def manifest(size: Size, validation: int = 0) -> Manifest:

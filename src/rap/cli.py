@@ -1,5 +1,6 @@
 """The `rap` command: parse, call one function, print its summary. A user's mistake is one line and exit status 2."""
 
+import errno
 import os
 import sys
 import time
@@ -23,6 +24,15 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+CURES = {  # of what the operating system refuses
+    errno.ENOSPC: "make room on the disk, then run the same command again",
+    errno.EDQUOT: "make room in your quota, then run the same command again",
+    errno.EROFS: "the file system is read-only; work in a folder that can be written",
+    errno.EISDIR: "a folder lies where a file belongs; move it away, then run the same command again",
+    errno.ENOTDIR: "a file lies where a folder belongs; move it away, then run the same command again",
+    errno.EACCES: "change the permissions, or work in a folder of your own",
+    errno.EPERM: "change the permissions, or work in a folder of your own",
+}
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -101,6 +111,12 @@ def table(table: Annotated[str, typer.Option(help="A name under `tables` in para
 
 
 @app.command()
+def report() -> None:
+    """Write results/report.html: all tables, figures, examples and the state of the data on one page. Needs: table."""
+    _stage("report")
+
+
+@app.command()
 def verify() -> None:
     """Check every result: report each damaged or stale file with the command that mends it."""
     _call("rap.verify", "run")
@@ -161,6 +177,12 @@ def serve(
 
 
 @app.command()
+def doctor() -> None:
+    """Check this machine and folder: Python, packages, ffmpeg, device, disk, inputs, weights, the store; with cures."""
+    _call("rap.doctor", "run")
+
+
+@app.command()
 def pretrain() -> None:
     """Train the demo's small CLIP again, from nothing (about ten minutes; its weights come with the project)."""
     _call("rap.demo.pretrain", "run")
@@ -173,9 +195,24 @@ def adapters() -> None:
 
 
 @app.command()
+def backbones(
+    tag: Annotated[str | None, typer.Option(help="Only models with a tag that contains this, such as laion.")] = None,
+    max_gflops: Annotated[float | None, typer.Option(help="Only models up to this cost of a frame.")] = None,
+    level: Annotated[str | None, typer.Option(help="blocks: can be cut at any block; whole: embeddings only.")] = None,
+) -> None:
+    """List the models that `backbone.name` may name, with sizes, costs, tags, and the weights that this machine has.
+
+        rap backbones --tag webli --max-gflops 50
+
+    See docs/backbones.md on how to choose.
+    """
+    _call("rap.report.backbones", "run", tag, max_gflops, level)
+
+
+@app.command()
 def sweep(
     variant: Annotated[
-        list[str] | None, typer.Option(help="A variant to tune; repeat it for more. Default: all.")
+        list[str] | None, typer.Option(help="A variant to tune; repeat it for more. Default: `run`.")
     ] = None,
 ) -> None:
     """Tune variants on validation data: the same learning rates, steps and seeds for each. Needs: features.
@@ -202,18 +239,26 @@ def stats() -> None:
 def init(
     folder: Annotated[str, typer.Argument(help="The folder that holds your videos.")],
     every: Annotated[str | None, typer.Option(help="List spans of this length: 10s, 1m. For long videos.")] = None,
+    shots: Annotated[bool, typer.Option("--shots", help="List the shots: spans from one cut to the next.")] = False,
 ) -> None:
     """List the videos of a folder in FOLDER.csv, ready for captions.
 
-    Long videos are best listed in spans, so that a search finds the moment: `rap dataset init recordings --every 10s`.
+    Long videos are best listed in spans, so that a search finds the moment: `rap dataset init recordings --every 10s`,
+    or `rap dataset init films --shots --every 20s`, where the length limits that of a shot.
     """
-    _call("rap.data.init_csv", "run", folder, every)
+    _call("rap.data.init_csv", "run", folder, every, shots)
 
 
 @dataset.command()
-def use(name: Annotated[str, typer.Argument(help="A file in workflow/datasets: msrvtt, msvd, didemo, …")]) -> None:
-    """Set what a dataset needs in params.yaml: its name and folders, backbone, frames, words, batch."""
-    _call("rap.params.presets", "run", name)
+def use(
+    name: Annotated[str, typer.Argument(help="A file in workflow/datasets: msrvtt, msvd, didemo, …")],
+    backbone: Annotated[str | None, typer.Option(help="Another model than ViT-B-32: see `rap backbones`.")] = None,
+) -> None:
+    """Set what a dataset needs in params.yaml: its name and folders, backbone, frames, words, batch.
+
+    rap dataset use folder --backbone PE-Core-B-16
+    """
+    _call("rap.params.presets", "run", name, backbone)
     _call("rap.graph", "write")
 
 
@@ -229,11 +274,21 @@ def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
 
             if not distributed.launched():
                 sys.exit(distributed.launch(params.runtime.processes, sys.argv[1:]))
-        return perform(params, name, **item)
+        try:
+            return perform(params, name, **item)
+        finally:
+            _leave_processes()
 
     summary = _guarded(run)
     if summary and _is_main():
         print(f"{summary}; {time.perf_counter() - began:.1f} s", flush=True)
+
+
+def _leave_processes() -> None:
+    """Leave the process group, if there is one: its threads abort a process that ends while they run."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _call(module: str, function: str, *arguments: Any) -> None:
@@ -248,17 +303,19 @@ def _guarded(function: "Callable[[Params], T]") -> T:
         from rap import params
 
         return function(params.load())
-    except KeyboardInterrupt:  # caught here, because typer would end the process without a message
-        print("rap: interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        if error.errno not in CURES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{os.strerror(error.errno)}; {CURES[error.errno]}") from None
 
 
 def _is_main() -> bool:
     return not int(os.environ.get("RANK", 0))
 
 
-def main() -> None:
-    """Entry point. Exit status 2: a mistake of the user, one line on stderr. 130: interrupted."""
+def run() -> None:
+    """Do what the command line says. Ends the process with status 2 and one line on stderr after a user's mistake."""
     if other := int(os.environ.get("LOCAL_RANK", 0)):  # of several processes only the first shows its progress
         os.environ["TQDM_DISABLE"] = "1"
     try:
@@ -269,7 +326,3 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         os._exit(141)
-
-
-if __name__ == "__main__":
-    main()

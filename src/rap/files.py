@@ -1,13 +1,17 @@
 """Files that are whole or absent: written under a temporary name, flushed, renamed."""
 
+import errno
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rap.errors import UserError
 
 
 @contextmanager
@@ -28,6 +32,25 @@ def move(finished: Path, path: Path) -> None:
     with finished.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(finished, path)
+
+
+def allocate(file: Path, size: int) -> None:
+    """Take the disk space of a file that is about to be mapped: a full disk would kill the process while it writes.
+
+    Raises UserError, and removes the file, if there is too little.
+    """
+    free = shutil.disk_usage(file.parent).free
+    try:
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, size)
+    except OSError as error:
+        file.unlink()
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{file.parent}: {size / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; make room, then "
+            "run the same command again"
+        ) from None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -14,7 +14,7 @@ import yaml
 from rap import paths
 from rap.errors import UserError
 from rap.files import digest, write_json, write_text
-from rap.jobs import jobs
+from rap.jobs import Job, jobs
 from rap.params import Params
 from rap.stages import STAGES, Stage
 
@@ -58,20 +58,17 @@ def rendered(params: Params) -> dict[Path, str]:
     default: dict[str, Any] = {"provenance": _provenance()}
     ablations: dict[str, Any] = {}
     for name, stage in STAGES.items():
-        if name == "table":
-            for table in params.tables:
-                (ablations if _is_ablation(params, table) else default)[table] = _table(params, stage, table)
+        if "variant" not in stage.axes and any("{variant}" in pattern for pattern in stage.inputs):
+            for job in jobs(params):
+                if job.stage == name:
+                    (ablations if job.is_ablation else default)[job.item.get("table", name)] = _over_runs(job)
             continue
-        default[name] = _stage(params, name, stage, "variants")
+        default[name] = _stage(params, name, stage, "run")
         if "variant" in stage.axes:
             ablations[name] = _stage(params, name, stage, "ablations")
     moved = {"vars": ["../../params.yaml"], "stages": {name: {"wdir": "../..", **s} for name, s in ablations.items()}}
     whole = {"stages": default, "plots": _plots(params), "artifacts": _artifacts(params)}
     return {DEFAULT: NOTE + _dump(whole), ABLATIONS: NOTE + ABLATIONS_NOTE + _dump(moved)}
-
-
-def _is_ablation(params: Params, table: str) -> bool:
-    return any(variant in params.ablations for variant in params.tables[table].variants)
 
 
 def _provenance() -> dict[str, Any]:
@@ -98,19 +95,21 @@ def _stage(params: Params, name: str, stage: Stage, group: str) -> dict[str, Any
         "cmd": f"rap {name}{options}",
         "params": [{str(paths.DIGESTS): [f"{name}.{entry}"]}],
         **_deps([*inputs, *stage.external(params)]),
-        **_outs([_filled(pattern, names) for pattern in stage.outputs]),
+        **_outs(stage, names),
     }
 
 
-def _table(params: Params, stage: Stage, table: str) -> dict[str, Any]:
-    """A table depends on the runs of its variants, and DVC's placeholders cannot list them."""
-    runs = [_filled(stage.inputs[0], {"variant": variant}) for variant in params.tables[table].variants]
+def _over_runs(job: Job) -> dict[str, Any]:
+    """A job that reads the runs of several variants: DVC's placeholders cannot list them."""
+    names = {"dataset": "${dataset.name}", "backbone": "${backbone.name}", **job.item}
+    several = [names | {"variant": variant, "table": table} for variant in job.variants for table in job.tables]
+    table = job.params.tables.get(job.item.get("table", ""))
     return {
-        "desc": f"{stage.about}: {params.tables[table].title}",
-        "cmd": f"rap table --table {table}",
-        "params": [{str(paths.DIGESTS): [f"table.{table}"]}],
-        **_deps(runs),
-        "outs": [{pattern.format(table=table): {"cache": False}} for pattern in stage.outputs],  # git keeps them
+        "desc": f"{job.about.about}: {table.title}" if table else job.about.about,
+        "cmd": job.command,
+        "params": [{str(paths.DIGESTS): [f"{job.stage}.{job.item.get('table', 'all')}"]}],
+        **_deps([_filled(pattern, values) for pattern in job.about.inputs for values in several]),
+        **_outs(job.about, names),
     }
 
 
@@ -121,7 +120,7 @@ def _plots(params: Params) -> list[dict[str, Any]]:
             f"loss, seed {seed}": {
                 "template": "linear",
                 "x": "step",
-                "y": {str(paths.run(name, seed) / "history.csv"): "loss" for name in params.variants},
+                "y": {str(paths.run(name, seed) / "history.csv"): "loss" for name in params.run},
                 "x_label": "step",
                 "y_label": "loss",
             }
@@ -136,9 +135,9 @@ def _artifacts(params: Params) -> dict[str, Any]:
         name.replace("_", "-"): {
             "path": str(paths.run(name, params.seeds[0]) / "adapter.safetensors"),
             "type": "model",
-            "desc": variant.label,
+            "desc": params.variant(name).label,
         }
-        for name, variant in params.variants.items()
+        for name in params.run
     }
 
 
@@ -157,12 +156,14 @@ def _deps(inputs: list[str]) -> dict[str, list[str]]:
     return {"deps": list(dict.fromkeys(inputs))} if inputs else {}
 
 
-def _outs(outputs: list[str]) -> dict[str, list]:
-    """The outputs, which stages update in place; metrics.json is what `dvc metrics show` shows."""
+def _outs(stage: Stage, names: dict[str, str]) -> dict[str, list]:
+    """What DVC keeps, which stages update in place; metrics.json is what `dvc metrics show` shows."""
+    outputs = [_filled(pattern, names) for pattern in stage.in_dvc or stage.outputs]
     metrics = [path for path in outputs if path.endswith("/metrics.json")]
     others = [path for path in outputs if path not in metrics]
+    options = {"cache": False} if stage.in_git else {"persist": True}
     kept = {"metrics": metrics, "outs": others}
-    return {kind: [{path: {"persist": True}} for path in paths] for kind, paths in kept.items() if paths}
+    return {kind: [{path: dict(options)} for path in paths] for kind, paths in kept.items() if paths}
 
 
 def _dump(values: dict) -> str:

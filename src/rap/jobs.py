@@ -4,6 +4,7 @@ A result is fresh if its record (rap.provenance) names the present parameters, t
 content of its inputs, and the inputs are fresh themselves.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from rap.errors import UserError
 from rap.files import digest
 from rap.params import Params, hint
 from rap.provenance import Provenance, Record
+from rap.runtime.alone import alone, sweep
 from rap.stages import STAGES, Item, Stage, axes
 
 
@@ -44,19 +46,31 @@ class Job:
             raise ValueError(f"no job of {self.stage} for {self.item}")
         for axis, value in self.item.items():
             if value not in (known := axes(self.params)[axis]):
-                key = {"shard": "shards", "cache": "features.caches"}.get(axis, f"{axis}s")
-                raise UserError(f"params.yaml: {key}: there is no {value!r}{hint(value, known)}")
+                key = {"shard": "shards", "cache": "features.caches", "variant": "run"}.get(axis, f"{axis}s")
+                raise UserError(f"params.yaml: {key}: lists no {value!r}{hint(value, known)}")
 
     @property
     def about(self) -> Stage:
         return STAGES[self.stage]
 
     @property
+    def variants(self) -> list[str]:
+        """Those that it reads or makes: its own, those of its table, or those of the default run."""
+        if "table" in self.item:
+            return list(self.params.tables[self.item["table"]].variants)
+        return [self.item["variant"]] if "variant" in self.item else list(self.params.run)
+
+    @property
+    def tables(self) -> list[str]:
+        """Likewise."""
+        if "table" in self.item:
+            return [self.item["table"]]
+        return [name for name in self.params.tables if not Job(self.params, "table", {"table": name}).is_ablation]
+
+    @property
     def is_ablation(self) -> bool:
         """Whether it belongs to the ablations and not to the default run."""
-        table = self.params.tables.get(self.item.get("table", ""))
-        variants = table.variants if table else [self.item.get("variant", "")]
-        return any(name in self.params.ablations for name in variants)
+        return any(name in self.params.ablations for name in self.variants)
 
     @property
     def command(self) -> str:
@@ -72,13 +86,19 @@ class Job:
         return self._files(self.about.outputs)
 
     @property
+    def files(self) -> list[str | Path]:
+        """All that it writes, as names or patterns."""
+        about = self.about
+        return [*self.outputs, *about.beside(self.params, self.item), *about.parts(self.params, self.item)]
+
+    @property
     def record(self) -> str:
         return self.outputs[-1]
 
     def _files(self, patterns: tuple[str, ...]) -> list[str]:
         known = axes(self.params) | {axis: [value] for axis, value in self.item.items()}
-        if table := self.params.tables.get(self.item.get("table", "")):
-            known["variant"] = list(table.variants)
+        if "variant" not in self.item:
+            known |= {"variant": self.variants, "table": self.tables}
         known |= {"dataset": [self.params.dataset.name], "backbone": [self.params.backbone.name]}
         found = []
         for pattern in patterns:
@@ -104,11 +124,17 @@ class Job:
     def provenance(self) -> Provenance:
         return Provenance(self.settings, self.code, dict(sorted(self.read.items())))
 
-    def reads(self, path: str | Path) -> Record:
-        """Open the record of an input and note its content. Raises UserError if it is absent, damaged or stale."""
+    def reads(self, path: str | Path, *files: str) -> Record:
+        """Open the record of an input and note its content. Raises UserError if it is absent, damaged or stale.
+
+        `files`: names beside the record whose bytes are verified.
+        """
         if reason := self._inputs.record(str(path)):
             raise UserError(f"{path}: {reason}; run `{_command_for(self.params, str(path))}` first")
-        record = Record.read(path)
+        record, folder = Record.read(path), Path(path).parent
+        if damaged := record.damaged(folder, files):
+            again = _command_for(self.params, str(path))
+            raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
         self.read[str(path)] = record.content
         return record
 
@@ -124,6 +150,10 @@ class Job:
     def stale(self) -> str:
         """Why the result on disk is not what this job would make, or nothing. Reads records, not data."""
         return Freshness(self.params).record(self.record)
+
+    def done(self) -> bool:
+        """Whether there is nothing to do: the result is fresh and undamaged, and the stage need not look outside."""
+        return not self.about.looks and not self.stale() and not self.damaged()
 
     def damaged(self) -> list[str]:
         """Files of the result whose bytes are not those of its record. Reads all of it."""
@@ -208,9 +238,29 @@ def perform(params: Params, stage: str, **values: Any) -> str:
     job = Job(params, stage, {axis: values[axis] for axis in STAGES[stage].axes})
     if not job.about.inputs:  # the first stages: a mistake in any variant is reported before hours of work
         registry.check(params)
-    if not job.about.looks and not job.stale() and not job.damaged():
+    if int(os.environ.get("RANK", 0)):  # of the processes that share a job, the first holds the lock
+        return _run(job, values)
+    if job.done():
+        _sweep(job)
+        return f"{job.record}: up to date"
+    with alone(job.record, job.command):
+        sweep(job.files)
+        summary = _run(job, values)
+        _sweep(job)
+        return summary
+
+
+def _run(job: Job, values: dict) -> str:
+    if job.done():  # by the process that this one waited for
         return f"{job.record}: up to date"
     return import_module(job.about.module).run(job, **values)
+
+
+def _sweep(job: Job) -> None:
+    """Remove what killed processes left of a job that is now done."""
+    sweep(job.files)
+    for file in job.about.parts(job.params, job.item):
+        file.unlink(missing_ok=True)
 
 
 def _command_for(params: Params, record: str) -> str:

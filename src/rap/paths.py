@@ -10,7 +10,13 @@ DATA = Path("data")
 RESULTS = Path("results")
 DIGESTS = DATA / "provenance.json"  # parameters and code of every job, for DVC
 RUN_FILES = ("adapter.safetensors", "history.csv", "run.json")  # of a training; run.json is its record
-EVALUATION_FILES = ("metrics.json", "ranks.parquet", "similarity.npy", "evaluation.json")  # the last is the record
+EVALUATION_FILES = (
+    "metrics.json",
+    "figures.json",
+    "ranks.parquet",
+    "similarity.npy",
+    "evaluation.json",
+)  # last: record
 
 
 def dataset(name: str) -> Path:
@@ -40,6 +46,11 @@ def features(name: str, cache: str, shard: int | str) -> Path:
     return dataset(name) / "features" / cache / f"shard-{shard}"
 
 
+def parts(stem: Path) -> list[Path]:
+    """The array and the journal of a shard that is being made."""
+    return [stem.with_name(f".{stem.name}.{end}.part") for end in ("npy", "rows")]
+
+
 def index(name: str, model: str) -> Path:
     """The stem of a search index: a shard of video embeddings of one model."""
     return dataset(name) / "index" / model[:16]
@@ -61,6 +72,11 @@ def checkpoint(variant: str, seed: int | str) -> Path:
 def costs(variant: str, seed: int | str) -> Path:
     """Times and memory of a training: they vary, so no engine tracks them."""
     return run(variant, seed) / "costs.json"
+
+
+def system(variant: str, seed: int | str) -> Path:
+    """What the machine did during a training, if `tracking.system_metrics` asks for it."""
+    return run(variant, seed) / "system.csv"
 
 
 def table(name: str, suffix: str) -> Path:

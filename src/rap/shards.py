@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xxhash
 
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file
 from rap.provenance import Provenance, Record
+from rap.unfinished import Unfinished, checksum, mapped
 
 COLUMNS = {"id": "string", "key": "string", "length": "int64", "reason": "string", "checksum": "string"}
 
@@ -58,7 +58,7 @@ class Shard:
     @classmethod
     def open(cls, stem: str | Path) -> "Shard":
         """What lies under `stem`, with or without a record. Raises OSError or ValueError if it is not a shard."""
-        index, array = pd.read_parquet(f"{stem}.parquet"), np.load(f"{stem}.npy", mmap_mode="r")
+        index, array = pd.read_parquet(f"{stem}.parquet"), mapped(Path(f"{stem}.npy"))
         if len(array) != len(index):
             raise ValueError(f"{stem}.npy has {len(array)} rows, its index {len(index)}")
         return cls(Path(stem), index, array)
@@ -75,11 +75,6 @@ class Shard:
         return [row.id for array, row in pairs if checksum(array) != row.checksum]
 
 
-def checksum(row: np.ndarray) -> str:
-    """Of the bytes of one row: xxh3, which costs a thirtieth of SHA-256; it finds damage, not forgery."""
-    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(row).data)
-
-
 def verify(rows: np.ndarray, checksums: Sequence[str], where: str) -> None:
     """Raises UserError if a row [N, ...] does not have its checksum."""
     for row, expected in zip(rows, checksums, strict=True):
@@ -93,18 +88,24 @@ def build(
     shape: tuple[int, ...],
     dtype: np.dtype | str,
     compute: Callable[[list[str]], Iterable[Item]],
+    together: int = 1,
 ) -> tuple[Shard, int]:
     """Make the shard `stem` hold exactly the ids of `keys`, in their order; `seal` makes it a finished one.
 
-    A row whose key (the digest of everything that it depends on) stands in the present shard, undamaged, is copied;
-    `compute` is called with the other ids and yields an Item for each, in any order. Returns the shard and how many
-    rows were computed.
+    A row whose key (the digest of everything that it depends on) stands in the present shard, undamaged, is copied, and
+    a row that an interrupted call had finished stays. `compute` is called with the other ids and yields an Item for
+    each, in any order. Returns the shard and how many rows were computed.
+
+    `together`: how many successful items are kept at once. If their bits depend on the batch in which they were
+    computed, a call that goes on after an interruption makes the same batches.
     """
     stem = Path(stem)
     old = _reusable(stem, keys, shape, dtype)
-    missing = [id for id in keys if id not in old]
-    if not (old and not missing and list(Shard.open(stem).index.id) == list(keys)):
-        _write(stem, keys, shape, dtype, _chain(old, compute(missing) if missing else ()))
+    if old and len(old) == len(keys) and list(Shard.open(stem).index.id) == list(keys):
+        return Shard.open(stem), 0
+    begun = Unfinished(stem, keys, shape, dtype)
+    missing = [id for id in keys if id not in old and id not in begun.rows]
+    _write(begun, old, compute(missing) if missing else (), together)
     return Shard.open(stem), len(missing)
 
 
@@ -121,29 +122,42 @@ def untracked(content: str, files: dict[str, str]) -> Record:
     return Record("", {}, Provenance(params="", code=""), content, files)
 
 
-def _write(stem: Path, keys: dict[str, str], shape: tuple, dtype: np.dtype | str, items: Iterator[Item]) -> None:
-    position = {id: row for row, id in enumerate(keys)}
-    lengths, reasons, sums = [0] * len(keys), [""] * len(keys), [""] * len(keys)
-    with atomic(f"{stem}.npy") as path:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(len(keys), *shape))
-        for item in items:
-            row = position.pop(item.id)
-            if item.array is not None:
-                array[row] = item.array
-            lengths[row], reasons[row], sums[row] = item.length, item.reason, checksum(array[row])
-        assert not position, f"{stem}: nothing was computed for {sorted(position)[:3]}"
-        array.flush()
-        del array
-        Path(f"{stem}.json").unlink(missing_ok=True)
-    columns = {"id": list(keys), "key": list(keys.values()), "length": lengths, "reason": reasons, "checksum": sums}
-    with atomic(f"{stem}.parquet") as path:
+def _write(begun: Unfinished, old: dict[str, Item], items: Iterable[Item], together: int) -> None:
+    """Complete the rows; then rename the array and write the index."""
+    stem, keys = begun.stem, begun.keys
+    begun.open()
+    for id, item in old.items():
+        if id not in begun.rows and item.array is not None:
+            begun.put(id, item.array, item.length)
+            begun.keep()
+    reasons: dict[str, str] = {}
+    for item in items:
+        if item.array is None:
+            reasons[item.id] = item.reason
+            continue
+        begun.put(item.id, item.array, item.length)
+        if len(begun.waiting) == together:
+            begun.keep()
+    nothing = keys.keys() - begun.rows.keys() - reasons.keys()
+    assert not nothing, f"{stem}: nothing was computed for {sorted(nothing)[:3]}"
+    columns = {
+        "id": list(keys),
+        "key": list(keys.values()),
+        "length": [begun.rows[id].length if id in begun.rows else 0 for id in keys],
+        "reason": [reasons.get(id, "") for id in keys],
+        "checksum": [begun.checksum(id) for id in keys],
+    }
+    Path(f"{stem}.json").unlink(missing_ok=True)
+    with atomic(f"{stem}.parquet") as path:  # before the array: its checksums tell whose rows they are after a kill
         pd.DataFrame(columns).astype(COLUMNS).to_parquet(path, index=False)
+    begun.finish(Path(f"{stem}.npy"))
 
 
 def missing(stem: str | Path, keys: dict[str, str], shape: tuple[int, ...], dtype: np.dtype | str) -> list[str]:
     """The ids of which `build` would ask `compute` for an item."""
     old = _reusable(Path(stem), keys, shape, dtype)
-    return [id for id in keys if id not in old]
+    begun = Unfinished(Path(stem), keys, shape, dtype)
+    return [id for id in keys if id not in old and id not in begun.rows]
 
 
 def _reusable(stem: Path, keys: dict[str, str], shape: tuple, dtype: np.dtype | str) -> dict[str, Item]:
@@ -160,11 +174,6 @@ def _reusable(stem: Path, keys: dict[str, str], shape: tuple, dtype: np.dtype | 
         for row, array in rows
         if keys.get(row.id) == row.key and not row.reason and checksum(array) == row.checksum
     }
-
-
-def _chain(old: dict[str, Item], new: Iterable[Item]) -> Iterator[Item]:
-    yield from old.values()
-    yield from new
 
 
 def _again(record: Record) -> str:

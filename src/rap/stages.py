@@ -11,6 +11,7 @@ from typing import Any
 from rap import paths
 from rap.data import datasets
 from rap.params import Params
+from rap.report import page
 
 Item = dict[str, Any]  # the axes of a job with their values, such as {"variant": "rap", "seed": 0}
 
@@ -27,6 +28,7 @@ def _shard(stem: Path) -> tuple[str, ...]:
 FRAMES = _shard(paths.frames(D, "{shard}"))
 FEATURES = _shard(paths.features(D, "{cache}", "{shard}"))
 TRAINED = tuple(f"{RUN}/{name}" for name in paths.RUN_FILES)
+TABLES = str(paths.table("{table}", "json"))
 EVALUATED = tuple(f"{RUN}/{name}" for name in paths.EVALUATION_FILES)
 
 
@@ -46,6 +48,10 @@ class Stage:
     outputs: tuple[str, ...]
     external: Callable[[Params], list[str]] = lambda params: []  # the user's own files among the inputs
     plugins: Callable[[Params, Item], list[str]] = lambda params, item: []  # modules that the parameters choose
+    beside: Callable[[Params, Item], list[Path]] = lambda params, item: []  # files that are not part of the result
+    parts: Callable[[Params, Item], list[Path]] = lambda params, item: []  # of an unfinished result: a run continues it
+    in_dvc: tuple[str, ...] = ()  # what DVC keeps in place of the outputs
+    in_git: bool = False  # git keeps the outputs, so DVC does not
     looks: bool = False  # looks at the outside world: never answers "up to date" by itself
     gpu: bool = False
     threads: Callable[[Params], int] = lambda params: 1
@@ -106,6 +112,12 @@ def _table_settings(params: Params, item: Item) -> dict:
     return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, "post": post}
 
 
+def _report_settings(params: Params, item: Item) -> dict:
+    """The parameters that the page shows: all on which a figure of the default run may depend."""
+    others = {"ablations", "download", "listed", "pretrain", "sweep", "tracking"}
+    return params.model_dump(mode="json", exclude=others)
+
+
 def _users_files(params: Params) -> list[str]:
     """The annotations and, unless the stage fills it, the folder of the videos."""
     fetches = params.download.archives or params.download.videos or params.download.pages
@@ -160,6 +172,7 @@ STAGES = {
         settings=_frames_settings,
         inputs=(*MANIFEST[:2], BACKBONE[1]),
         outputs=FRAMES,
+        parts=lambda params, item: paths.parts(paths.frames(params.dataset.name, **item)),
         threads=lambda params: params.runtime.workers,
         minutes=240,
     ),
@@ -170,6 +183,7 @@ STAGES = {
         settings=_features_settings,
         inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES),
         outputs=FEATURES,
+        parts=lambda params, item: paths.parts(paths.features(params.dataset.name, **item)),
         gpu=True,
         threads=_processes,
         memory=4000,
@@ -183,6 +197,8 @@ STAGES = {
         plugins=_method,
         inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES),
         outputs=TRAINED,
+        beside=lambda params, item: [paths.costs(**item), paths.system(**item)],
+        parts=lambda params, item: [paths.checkpoint(**item)],
         gpu=True,
         threads=_processes,
         memory=4000,
@@ -208,6 +224,18 @@ STAGES = {
         settings=_table_settings,
         inputs=(TRAINED[-1], *EVALUATED),
         outputs=tuple(str(paths.table("{table}", suffix)) for suffix in ("csv", "md", "png", "json")),
+        beside=lambda params, item: [paths.table_costs(item["table"])],
+        in_git=True,
+    ),
+    "report": Stage(
+        about="One page with the tables, figures and examples of the default run",
+        module="rap.report.page.stage",
+        axes=(),
+        settings=_report_settings,
+        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, TABLES, *TRAINED, *EVALUATED),
+        outputs=(str(page.REPORT), str(page.RECORD)),
+        beside=lambda params, item: [page.FIGURES / "*.svg", page.LATEX / "*.tex"],
+        in_dvc=(str(page.FIGURES),),  # the page shows times, which vary: dvc.lock would change with every run
     ),
 }
 
@@ -217,7 +245,7 @@ def axes(params: Params) -> dict[str, list]:
     return {
         "shard": list(params.shards),
         "cache": list(params.features.caches),
-        "variant": [*params.variants, *params.ablations],
+        "variant": [*params.run, *params.ablations],
         "seed": list(params.seeds),
         "table": list(params.tables),
     }

@@ -79,7 +79,7 @@ def project(tmp_path_factory):
 
 def make(settings, name, options, perturb=0.0):
     """The model of a method; noise of size `perturb` moves its adapter off the identity."""
-    settings = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}})
+    settings = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}, "run": (name,)})
     clip = tiny.clip()
     torch.manual_seed(0)
     adapter = registry.build(clip, settings, name)
@@ -92,7 +92,7 @@ def losses(settings, model, clip, video, text):
     videos = [f"v{i}" for i in range(8)]
     clips = Cache(settings, video, clip.visual).batch(videos)
     captions = Cache(settings, text, clip.text).batch([f"{id}#1" for id in videos])
-    loss = info_nce(model.similarity(clips, captions), clip.logit_scale, torch.eye(8, dtype=torch.bool))
+    loss = info_nce(clip.logits(model.similarity(clips, captions)), torch.eye(8, dtype=torch.bool))
     weights = [p for p in model.adapter.parameters() if p.requires_grad]
     return loss, torch.autograd.grad(loss, weights, allow_unused=True) if weights else ()
 

@@ -26,6 +26,7 @@ def script(name: str, *options: object) -> None:
     assert not result.returncode, result.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_features_has_a_share_and_a_floor_below_the_stage():
     import features
 
@@ -76,6 +77,7 @@ def test_the_bare_step_has_the_arithmetic_of_the_suffix_forward_and_backward(dep
     assert all(weight.grad is None for weight in run.model.parameters())
 
 
+@pytest.mark.slow
 def test_step_predicts_a_speedup_that_grows_with_depth(monkeypatch):
     import step
     from lib import ceilings
@@ -85,7 +87,7 @@ def test_step_predicts_a_speedup_that_grows_with_depth(monkeypatch):
     step.main(DEMO, batch=2, frames=2, repeats=1)
     found = figures("step")["steps"]
     assert [(one["method"], one["depth"], one["batch"]) for one in found] == [
-        ("LoRM", 0, 2), ("RAP", 0, 2), ("LoRM", 2, 2), ("RAP", 2, 2), ("LoRM, text too", 2, 2),
+        ("LoRM", 0, 2), ("RAP", 0, 2), ("LoRM", 2, 2), ("RAP", 2, 2), ("LoRM-and-text", 2, 2),
         ("LoRM", 3, 2), ("RAP", 3, 2), ("LoRM", 4, 4),
     ]  # fmt: skip
     predicted = [one["predicted"] for one in found if one["method"] == "LoRM" and "frames" in one]
@@ -119,6 +121,7 @@ def test_both_ways_of_an_epoch_see_the_same_frames():
     assert all(np.array_equal(row, clips[number][1]) for number, row in enumerate(rows))
 
 
+@pytest.mark.slow
 def test_an_epoch_includes_its_share_of_what_comes_before(monkeypatch):
     import epoch
 
@@ -143,6 +146,7 @@ runpy.run_path({str(ROOT / "benchmarks/gpu.py")!r}, None, "__main__")"""
     assert figures(f"gpu-{DEMO}-float32")["stages"]
 
 
+@pytest.mark.slow
 def test_gpu_trains_from_three_depths():
     import gpu
 
@@ -205,6 +209,7 @@ def test_evaluation_compares_the_stage_with_sorting():
     assert all(one["floor"] > one["together"] > 0 for one in found["pairs"])
 
 
+@pytest.mark.slow
 def test_search_finds_more_in_more_groups():
     script("search", "--videos", 3000)
     exact, *found = (row["recall"] for row in figures("search")["rows"])
@@ -246,6 +251,7 @@ def verifying(monkeypatch):
     monkeypatch.setattr(shards, "verify", lambda rows, sums, where: time.sleep(2e-4 * len(rows)))
 
 
+@pytest.mark.slow
 def test_verification_has_a_ratio_and_the_share_of_verify(verifying):
     import verification
 
@@ -261,3 +267,11 @@ def test_verification_refuses_a_stage_that_does_not_verify():
 
     with pytest.raises(RuntimeError, match="no row was verified"):
         verification.compared(lambda: None, np.zeros((1, 2)), repeats=1)
+
+
+@pytest.mark.slow
+def test_recordings_are_indexed_in_spans():
+    script("recordings", "--files", 2, "--minutes", 1, "--every", 7)
+    found = figures("recordings")
+    assert found["hours"] == pytest.approx(2 / 60) and found["steps"][0]["share"] == 1
+    assert all(step["speed"] == pytest.approx(2 / step["minutes"]) for step in found["steps"])

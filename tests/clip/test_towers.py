@@ -12,7 +12,10 @@ from rap.clip.towers import INPUT, Context, Tuner
 CAPTIONS = ["a dog jumps", "two cats run along a very long red wall of bricks, don't they?", ""]
 
 
-@pytest.fixture(scope="module", params=["ViT-B-32", "ViT-B-16", "ViT-B-32-quickgelu"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("ViT-B-16", "ViT-B-32-quickgelu")]
+
+
+@pytest.fixture(scope="module", params=["ViT-B-32", *OTHERS])
 def pair(request):
     """open_clip's model with random weights, and our Clip with the same weights."""
     torch.manual_seed(0)

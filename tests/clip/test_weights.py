@@ -186,6 +186,7 @@ class Hub(BaseHTTPRequestHandler):
     def log_message(self, *_): ...
 
 
+@pytest.mark.slow
 def test_a_reachable_hub_is_used(known, model, tmp_path):
     save_file(model.state_dict(), "served.safetensors")
     Hub.body = Path("served.safetensors").read_bytes()

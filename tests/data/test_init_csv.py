@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
+from conftest import H264, film
 
 from rap import params
 from rap.data import init_csv as template
@@ -73,3 +74,27 @@ def test_videos_become_spans_and_a_broken_one_is_listed_whole(project, clips, tm
     own = project.dataset.model_copy(update={"name": "folder", "annotations": "spans.csv", "videos": "mine"})
     listed = folder.prepare(project.model_copy(update={"dataset": own}), tmp_path / "mine").videos
     assert len(listed) == 5 and listed.start[1:].tolist() == pytest.approx([end / 4 * n for n in range(4)], abs=0.01)
+
+
+def test_videos_become_shots_and_long_ones_are_divided(project, tmp_path):
+    """Three shots of 2, 3 and 2 seconds, with motion, and with a quick cut half a second before the end."""
+    (tmp_path / "mine").mkdir()
+    shots = "testsrc2=s=96x64:r=25:d=2[a];smptebars=s=96x64:r=25:d=3[b];mandelbrot=s=96x64:r=25,trim=duration=2[c]"
+    quick = "[a][b][c]concat=n=3,drawbox=w=96:h=64:color=white:t=fill:enable='gte(t,6.5)'"
+    film(tmp_path / "mine/three.mp4", f"{shots};{quick}", *H264)
+    assert "1 videos in 3 spans" in template.run(project, "mine", None, True)
+    rows = pd.read_csv("mine.csv")
+    assert rows.start.tolist() == pytest.approx([0, 2, 5], abs=0.05)
+    assert rows.end.tolist() == pytest.approx([2, 5, 7], abs=0.05)
+    Path("mine.csv").unlink()
+    assert "1 videos in 4 spans" in template.run(project, "mine", "1.6s", True)
+
+
+def test_hidden_files_and_names_with_line_breaks_do_not_block_a_folder(project, capsys):
+    Path("videos").mkdir()
+    for name in ("good.mp4", "._good.mp4", ".hidden.mp4", "line\nbreak.mp4", "carriage\rreturn.mp4"):
+        (Path("videos") / name).touch()
+    assert template.run(project, "videos").startswith("videos.csv: 1 videos")
+    assert Path("videos.csv").read_text().splitlines()[1:] == ["good.mp4,,test"]
+    said = capsys.readouterr().err
+    assert said.count("left out") == 2 and "'carriage\\rreturn.mp4'" in said

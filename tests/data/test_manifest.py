@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sealed import damage
 
-from rap.data.manifest import CAPTION_COLUMNS, VIDEO_COLUMNS, Manifest
+from rap.data.manifest import CAPTION_COLUMNS, SPLITS, VIDEO_COLUMNS, Manifest
 from rap.errors import UserError
 from rap.shards import untracked
 
@@ -81,3 +83,38 @@ def test_a_damaged_manifest_is_refused(tmp_path):
     damage(tmp_path / "captions.parquet")
     with pytest.raises(UserError, match=r"captions.parquet: damaged; run `rap download` again"):
         Manifest.read(tmp_path)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)  # what UTF-8 can hold
+seconds = st.floats(0, 1e6) | st.just(float("nan"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), ids=st.lists(texts, unique=True, max_size=8))
+def test_any_manifest_is_read_as_it_was_written_or_refused_in_one_line(tmp_path_factory, data, ids):
+    folder = tmp_path_factory.mktemp("manifest")
+    videos = [
+        {
+            "video_id": id,
+            "path": data.draw(texts),
+            "start": data.draw(seconds),
+            "split": data.draw(st.sampled_from(SPLITS)),
+        }
+        for id in ids
+    ]
+    captions = [
+        {"caption_id": f"{id}#{number}", "video_id": id, "caption": data.draw(texts)}
+        for id in ids
+        for number in range(2)
+    ]
+    try:
+        manifest = Manifest.build(videos, captions)
+    except UserError as error:
+        assert "\n" not in str(error) and any(not row["caption"].strip() for row in captions)
+        return
+    manifest.write(folder, untracked)
+    back = Manifest.read(folder)
+    pd.testing.assert_frame_equal(back.videos, manifest.videos)
+    pd.testing.assert_frame_equal(back.captions, manifest.captions)
+    parts = [back.shard(number, 3) for number in range(3)]
+    assert sorted(id for part in parts for id in part.videos.video_id) == sorted(ids)

@@ -15,6 +15,7 @@ from rap.demo.motions import MOTIONS
 from rap.demo.scenes import draw_scene
 from rap.demo.stills import prepared
 
+EQUAL = 1e-6  # rounding
 T, SCENES = 8, 150  # of a kind: the standard error of a twin accuracy near 50 % is about 3 points
 WINDOWS = {f"last {k}": [0.0] * (T - k) + [1.0] * k for k in range(1, T)} | {"rising": list(range(T))}
 
@@ -42,21 +43,22 @@ def similarities(model, kind, part):
 def twin_accuracy(cosines, weights):
     """In percent: a caption scores its clip above the reversed clip, whose frames are the same in reverse order.
 
-    Both have the same frames, so the norm of a weighted mean differs little, and the weighted sum decides.
+    Both have the same frames, so the norm of a weighted mean differs little, and the weighted sum decides. Equal
+    scores, as of a thing at rest in both frames, are half a win.
     """
     weights = torch.as_tensor(weights, dtype=torch.float32)
     ahead = (cosines - cosines.flip(-1)) @ weights
-    won = torch.stack([ahead[0] > 0, ahead[1] < 0]).float()
-    return 100 * won.mean().item()
+    won = torch.stack([ahead[0], -ahead[1]])
+    return 100 * ((won > EQUAL).float() + (won.abs() <= EQUAL).float() / 2).mean().item()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MOTIONS)
-def test_no_control_exceeds_60_percent_on_a_motion(model, kind):
+def test_no_control_is_more_than_10_points_from_chance_on_a_motion(model, kind):
     cosines = similarities(model, kind, "held out")
     found = {name: twin_accuracy(cosines, weights) for name, weights in WINDOWS.items()}
     found["fitted"] = twin_accuracy(cosines, fitted(similarities(model, kind, "seen")))
-    assert max(found.values()) < 60, found  # docs/demo.md has what falls below 40
+    assert all(abs(share - 50) < 10 for share in found.values()), found
 
 
 def fitted(cosines):

@@ -153,6 +153,7 @@ def test_a_scene_reversed_twice_is_itself(kind):
     assert key(scene) == key(scene.backwards())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MOTIONS)
 def test_every_frame_of_a_motion_has_the_same_distribution_forwards_and_backwards(kind):
     """The mean picture of each of eight frames over many seeds equals that of the reversed scene, up to chance."""

@@ -19,6 +19,7 @@ from rap.files import read_json
 FEW = shipped("pretrain", batch=20, warm_steps=3, pair_steps=3, course_steps=3, scene_steps=3, text_steps=3)
 
 
+@pytest.mark.slow
 def test_the_first_steps_of_every_phase_are_reproducible():
     (one, losses), (other, again) = pretrain.train(FEW), pretrain.train(FEW)
     assert losses == again and len(losses) == 15
@@ -53,6 +54,7 @@ def test_every_caption_fits_the_text_tower_and_no_word_is_unknown():
     assert words[0] == "<pad>" and words[-1] == "<end>" and not (ids == words.index("<unknown>")).any()
 
 
+@pytest.mark.slow
 def test_text_embeddings_without_padding_match_open_clip():
     model, _ = pretrain.train(FEW)
     texts = ["a red ring at the left", "a blue ring at the top right with a green star"]
@@ -65,6 +67,7 @@ def test_the_shipped_config_is_that_of_the_code():
     assert read_json(pretrain.FOLDER / "demo-vit.json") == pretrain.config()
 
 
+@pytest.mark.slow
 def test_pretraining_sees_no_scene_that_is_held_out(monkeypatch):
     seen, show = [], pretrain.shown
     monkeypatch.setattr(pretrain, "shown", lambda scene, rng: seen.append(scene) or show(scene, rng))
@@ -72,6 +75,7 @@ def test_pretraining_sees_no_scene_that_is_held_out(monkeypatch):
     assert len(seen) > 100 and all(part(scene) == "seen" for scene in seen)
 
 
+@pytest.mark.slow
 def test_the_shipped_weights_know_places_and_the_captions_of_scenes():
     state = load_file(pretrain.FOLDER / "demo-vit.safetensors")
     model = open_clip_model(pretrain.config()["model"]).eval()

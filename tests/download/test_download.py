@@ -95,14 +95,15 @@ def test_a_refusal_names_the_folder_and_files_that_match_nothing(project, clips)
     assert "note: too many videos failed for a manifest" in stats.run(project())
 
 
-def test_the_same_folder_gives_the_same_bytes_and_a_changed_video_another_digest(project, clips):
+def test_the_same_folder_gives_the_same_bytes_and_a_changed_video_is_named(project, clips, capsys):
     put(clips, "one.mp4", "one.webm")
     listed("one.mp4", "one.webm")
     videos = Path("data/folder/manifest/videos.parquet")
     do.download(project())
     first, digests = videos.read_bytes(), Manifest.read(videos.parent).videos.digest
     do.download(project(runtime={"workers": 1}))
-    assert videos.read_bytes() == first
+    assert videos.read_bytes() == first and "changed" not in capsys.readouterr().err
     film(Path("videos/one.mp4"), "testsrc=s=64x64:d=1", *H264)
-    do.download(project())
+    assert "; 1 files have other bytes than at the last download" in do.download(project())
+    assert capsys.readouterr().err.startswith("changed: one.mp4: other bytes than at the last download; if you did not")
     assert (Manifest.read(videos.parent).videos.digest != digests).tolist() == [True, False]

@@ -1,6 +1,7 @@
 """Files over HTTP: whatever the server does, the result is the complete file or none, and no byte is fetched twice."""
 
 import random
+import time
 from threading import Event
 
 import pytest
@@ -15,11 +16,12 @@ from scripted import (
     redirect,
     stall,
     status,
+    tag,
     without_length,
 )
 from shipped import shipped
 
-from rap.download.http import Http
+from rap.download.http import Http, refused
 from rap.download.retry import FetchError
 from rap.files import digest_file
 
@@ -230,3 +232,50 @@ def test_redirects_are_followed_but_only_to_http(server, fetch):
 def test_a_missing_server_is_one_line(fetch):
     with pytest.raises(FetchError, match=r"^127\.0\.0\.1: no connection: Connection refused$"):
         fetch("http://127.0.0.1:9/file")
+
+
+def drip(handler, body: bytes) -> None:
+    """A byte at a time, each before the timeout, for as long as the client stays."""
+    handler.head(200, Content_Length=len(body), ETag=tag(body), Accept_Ranges="bytes")
+    for place in range(len(body)):
+        handler.wfile.write(body[place : place + 1])
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+def test_a_server_that_drips_is_given_up_and_the_next_attempt_goes_on(server, fetch):
+    server.script["/file"] = [drip]
+    assert fetch().read_bytes() == BODY
+    begin = int(server.asked[1][1].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < begin < 100
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("https://a.org/x", "http://a.org/x", "from https to http"),
+        ("https://a.org/x", "http://b.org/x", "from https to http"),
+        ("http://a.org/x", "https://a.org/x", ""),
+        ("https://a.org/x", "https://cdn.a.org/y", ""),
+        ("https://cdn.a.org/x", "https://a.org/y", "to a.org;"),
+        ("https://a.org/x", "https://evil-a.org/y", "to evil-a.org;"),
+        ("https://a.org/x", "https://a.org.evil.com/y", "to a.org.evil.com;"),
+        ("https://a.org/x", "https://a.org@evil.com/y", "to evil.com;"),
+        ("https://a.org/x", "https://files.b.org/y", ""),
+        ("http://a.org/x", "http://127.0.0.1/y", "to 127.0.0.1;"),
+    ],
+)
+def test_a_redirect_to_another_host_or_a_lower_scheme_needs_consent(before, after, reason):
+    found = refused(before, after, hosts=("b.org",))
+    assert found.startswith(reason) and bool(found) == bool(reason)
+
+
+def test_another_host_is_asked_for_nothing_before_consent(server, fetch):
+    other = server.url("/file").replace("127.0.0.1", "localhost")
+    server.script["/moved"] = [redirect(other)] * 3
+    with pytest.raises(
+        FetchError, match=r"redirects to localhost; if you consent, add it to download\.hosts"
+    ) as caught:
+        fetch("/moved")
+    assert not caught.value.dead and [path for path, *_ in server.asked] == ["/moved"]
+    assert fetch("/moved", {"hosts": ["localhost"]}).read_bytes() == BODY

@@ -28,7 +28,7 @@ def evaluate(params, variant="rap"):
     do.evaluate(params, variant, 0)
     folder = paths.run(variant, 0)
     return (
-        json.loads((folder / "metrics.json").read_text()),
+        json.loads((folder / "figures.json").read_text()),
         np.load(folder / "similarity.npy"),
         pd.read_parquet(folder / "ranks.parquet"),
     )
@@ -48,6 +48,9 @@ def test_figures_are_those_of_the_matrix(project):
     other = np.array([row[twin[id]] for row, id in zip(similarity, captions.video_id, strict=True)])
     assert figures["twin"]["all"] == pytest.approx(100 * (own > other).mean())
     assert (figures["videos"], figures["videos_total"], figures["queries"]) == (4, 4, 8)
+    shown = {"t2v_R@1", "t2v_R@5", "t2v_R@10", "t2v_MnR", "v2t_R@1", "twin_all"}
+    headlines = json.loads((paths.run("rap", 0) / "metrics.json").read_text())
+    assert headlines == {name: figures[name.split("_")[0]][name.split("_")[1]] for name in shown}
 
 
 @pytest.mark.parametrize("variant", ["zero_shot", "rap", "full"])

@@ -71,6 +71,7 @@ def project(tmp_path, monkeypatch) -> params.Params:
     return settings
 
 
+@pytest.mark.slow
 def test_rows_of_their_own_beside_plain_rows_that_do_not_change(project):
     do.table(project, "table1")
     rows = pd.read_csv("results/table1.csv", keep_default_na=False).set_index("variant")
@@ -79,11 +80,11 @@ def test_rows_of_their_own_beside_plain_rows_that_do_not_change(project):
     assert rows.label.tolist()[1:3] == [f"{rows.label['zero_shot']} + {name}" for name in ("DSL", "QB-norm")]
     assert "test-set information" in Path("results/table1.md").read_text()
     assert len(pd.read_csv("results/costs1.csv")) == 2
-    found = json.loads((paths.run("lorm", 0) / "metrics.json").read_text())
+    found = json.loads((paths.run("lorm", 0) / "figures.json").read_text())
     similarity = np.load(paths.run("lorm", 0) / "similarity.npy")
     plain = project.model_copy(update={"evaluation": project.evaluation.model_copy(update={"post": ()})})
     do.evaluate(plain, "lorm", 0)
-    again = json.loads((paths.run("lorm", 0) / "metrics.json").read_text())
+    again = json.loads((paths.run("lorm", 0) / "figures.json").read_text())
     assert again == found | {"post": {}}
     assert (np.load(paths.run("lorm", 0) / "similarity.npy") == similarity).all()
     with pytest.raises(
@@ -99,6 +100,7 @@ def test_rows_of_their_own_beside_plain_rows_that_do_not_change(project):
     assert bare[same].equals(rows.loc[["zero_shot", "lorm"], same])
 
 
+@pytest.mark.slow
 def test_the_bank_is_of_training_captions_and_clips_alone(project):
     corpus = open_corpus(project, new_model(project, "lorm", 0, torch.device("cpu"))[0])
     train, (captions, videos) = corpus.split("train"), rerank.training_queries(corpus, project.evaluation.bank)

@@ -6,13 +6,14 @@ import do
 import numpy as np
 import pytest
 from conftest import H264, PICTURE, film, number, put, recode
-from player import MODES, by_pil, middles, shown
+from open_clip import image_transform
+from player import MODES, by_pil, image, middles, shown
 from sealed import damage
 from shipped import shipped
 
 from rap.errors import UserError
 from rap.frames import decode as decoding
-from rap.frames import ffmpeg
+from rap.frames import ffmpeg, pixels
 from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
@@ -81,6 +82,18 @@ def test_pixels_match_clips_own_transform(clips, name, size, interpolation):
     assert abs(off).mean() < 0.25 and abs(off.mean()) < 0.05 and np.percentile(abs(off), 99) <= 3
     shifted = np.roll(pil, 1, axis=2)
     assert abs(ours - shifted).mean() > 2, "a crop that is off by one pixel would show"
+
+
+@pytest.mark.parametrize("mode", pixels.MODES)
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize("name", ["picture.mp4", "portrait.mp4"])
+def test_every_resize_mode_matches_open_clips_transform(clips, name, interpolation, mode):
+    span = probe(clips / name)
+    ours = decode(clips / name, Recipe(shipped("frames", count=4), 64, interpolation, mode)).astype(float)
+    theirs = image_transform(64, False, (0.0,) * 3, (1.0,) * 3, resize_mode=mode, interpolation=interpolation)
+    pictures = [image(frame) for frame in shown(clips / name, middles(0, span.end, 4))]
+    off = ours - np.stack([theirs(picture).mul(255).movedim(0, -1).numpy() for picture in pictures])
+    assert abs(off).mean() < 0.25 and abs(off.mean()) < 0.08 and np.percentile(abs(off), 99) <= 3
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
@@ -234,11 +247,11 @@ def test_a_missing_ffmpeg_or_backbone_is_a_user_error(project, clips, monkeypatc
     try:
         for exe in ("/nowhere/ffmpeg", "/etc/hostname"):
             monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", exe)
-            ffmpeg.binary.cache_clear(), ffmpeg.version.cache_clear()
+            ffmpeg._program.cache_clear()
             with pytest.raises(UserError, match=f"ffmpeg: {exe} .* install the imageio-ffmpeg wheel"):
                 do.frames(project(), 0)
     finally:
-        ffmpeg.binary.cache_clear(), ffmpeg.version.cache_clear()
+        ffmpeg._program.cache_clear()
     params = project()
     Path("data/backbones/demo-vit/backbone.json").unlink()
     with pytest.raises(UserError, match="run `rap backbone` first"):

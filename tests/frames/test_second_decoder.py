@@ -52,11 +52,13 @@ def compare(path: Path) -> None:
             assert not np.array_equal(got, planes[other][held]), f"{path.name}: picture {other} is as good as {n}"
 
 
+@pytest.mark.slow
 def test_every_picture_of_real_clips_has_the_luma_that_pyav_decodes(real_clips):
     for path in real_clips:
         compare(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOUNDS)
 def test_the_pixels_of_real_clips_are_within_the_bounds_of_docs_frames(real_clips, name):
     """Against PyAV, RGB in floating point, and CLIP's own transform with PIL."""

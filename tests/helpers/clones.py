@@ -44,7 +44,7 @@ def reduce(params: dict) -> None:
     params["seeds"] = [0]
     params["variants"] = {name: params["variants"][name] for name in VARIANTS}
     params["ablations"] = {"rank_4": params["ablations"]["rank_4"]}
-    params["tables"] = TABLES
+    params["run"], params["tables"] = VARIANTS, TABLES
 
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:

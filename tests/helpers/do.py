@@ -30,3 +30,7 @@ def evaluate(params: Params, variant: str, seed: int) -> str:
 
 def table(params: Params, name: str) -> str:
     return perform(params, "table", table=name)
+
+
+def report(params: Params) -> str:
+    return perform(params, "report")

@@ -44,15 +44,19 @@ def planes(frame: av.VideoFrame) -> list[np.ndarray]:
     return [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[: p.height, : p.width] for p in frame.planes]
 
 
-def by_pil(frame: av.VideoFrame, size: int, interpolation: str) -> np.ndarray:
-    """CLIP's transform of a yuv420p frame, converted to RGB in floating point: [size, size, 3] float."""
+def image(frame: av.VideoFrame) -> Image.Image:
+    """A yuv420p frame, converted to RGB in floating point."""
     luma, *chroma = (plane.astype(np.float32) for plane in planes(frame))
     blue, red = ((_big(plane, frame) - 128) / 224 for plane in chroma)
     kr, kb = weights(frame)
     y, b, r = (luma - 16) / 219, 2 * (1 - kb) * blue, 2 * (1 - kr) * red
     rgb = np.stack([y + r, y - (kb * b + kr * r) / (1 - kb - kr), y + b], axis=-1)
-    image = Image.fromarray((255 * rgb).round().clip(0, 255).astype(np.uint8))
-    return np.asarray(CenterCrop(size)(Resize(size, MODES[interpolation])(image)), float)
+    return Image.fromarray((255 * rgb).round().clip(0, 255).astype(np.uint8))
+
+
+def by_pil(frame: av.VideoFrame, size: int, interpolation: str) -> np.ndarray:
+    """CLIP's transform of a yuv420p frame: [size, size, 3] float."""
+    return np.asarray(CenterCrop(size)(Resize(size, MODES[interpolation])(image(frame))), float)
 
 
 def _big(plane: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

@@ -62,6 +62,7 @@ def project(folder: Path, videos: int = 8, frames: int = 4, others: str = "test"
     values["variants"] |= {name: {"adapter": name, "label": name} for name in ("full", "lora")}
     for key, change in changes.items():
         values[key] |= change
+    values["run"] = list(values["variants"])
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     settings = params.load(folder / "params.yaml")
     home = folder / paths.backbone(settings.backbone.name)

@@ -9,7 +9,7 @@ import torch
 
 from rap import params
 from rap.retrieval.corpus import open_corpus
-from rap.retrieval.loss import info_nce
+from rap.retrieval.loss import LOSSES
 from rap.runtime import distributed
 from rap.runtime.device import setup
 from rap.training.run import new_model
@@ -32,7 +32,8 @@ def gradients(settings: params.Params, variant: str, pairs: int) -> dict[str, to
     clips = corpus.video.batch([owners[i] for i in own]).to(device)
     captions = corpus.text.batch([chosen.caption_id.iloc[i] for i in own]).to(device)
     positives = torch.tensor([[a == b for b in owners] for a in owners])
-    loss = info_nce(model.train().similarity(clips, captions), model.clip.logit_scale, positives)
+    logits = model.clip.logits(model.train().similarity(clips, captions))
+    loss = LOSSES[settings.training(variant).loss](logits, positives)
     loss.backward()
     trained = {name: weight for name, weight in model.adapter.named_parameters() if weight.requires_grad}
     distributed.sum_gradients(trained.values())

@@ -70,10 +70,21 @@ def test_the_demo_leads_back_and_what_is_set_already_is_left_as_it_is():
 
 
 def test_what_changed_is_said_and_own_settings_stay():
-    Path("params.yaml").write_text(SHIPPED.replace("seeds: [0, 1, 2] ", "seeds: [7]       "))
+    Path("params.yaml").write_text(SHIPPED.replace("lr: 1.0e-2    ", "lr: 7.0e-3    ", 1))
     said = use("msrvtt")
     assert "frames.count: 8 -> 12" in said and "backbone.pretrained: null -> openai" in said
-    assert params.load().seeds == (7,)
+    assert params.load().train.lr == 7e-3
+
+
+def test_a_preset_runs_what_is_left_of_the_variants():
+    values = yaml.safe_load(SHIPPED)
+    values["variants"] = {name: values["variants"][name] for name in ("lorm", "ssf")}
+    values |= {"run": ["ssf"], "ablations": {}, "tables": {}}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    use("msvd")
+    assert params.load().run == ("ssf", "lorm")
+    use("folder")
+    assert params.load().run == ("ssf", "lorm")
 
 
 def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_nothing():
@@ -86,3 +97,28 @@ def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_noth
     with pytest.raises(UserError, match=r"rnak: unknown key; did you mean 'rank'"):
         use("mine")
     assert Path("params.yaml").read_text() == SHIPPED
+
+
+@pytest.mark.parametrize("name", ["folder", "msrvtt"])
+def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
+    presets.run(params.load(), name, "ViT-L-14")
+    settings = params.load()
+    assert (settings.backbone.name, settings.backbone.pretrained) == ("ViT-L-14", "openai")
+    assert settings.features.caches[0] == {"folder": "video-24", "msrvtt": "video-12"}[name]
+    presets.run(params.load(), name, "ViT-B-16-SigLIP2")
+    settings, run = params.load(), ("zero_shot", "lorm_head")
+    assert (settings.backbone.name, settings.backbone.pretrained) == ("ViT-B-16-SigLIP2", "webli")
+    assert settings.features.caches == ("video-all", "text-all")
+    assert settings.run == {"folder": run, "msrvtt": ("zero_shot", "late", "static", "lorm_head")}[name]
+    with pytest.raises(UserError, match="no model 'ViT-B-23'; did you mean"):
+        presets.run(params.load(), name, "ViT-B-23")
+
+
+def test_a_short_preset_takes_another_backbone_too():
+    """The one of CONTRIBUTING.md has no caches and no run: those of params.yaml stay, made to fit the backbone."""
+    Path(presets.FOLDER / "toy.yaml").write_text("dataset: {name: folder, annotations: list.csv, videos: null}\n")
+    presets.run(params.load(), "toy", "ViT-B-16")
+    assert params.load().features.caches == ("video-0", "video-2", "video-all", "text-ids", "text-all")
+    presets.run(params.load(), "toy", "ViT-B-16-SigLIP2")
+    settings = params.load()
+    assert settings.features.caches == ("video-all", "text-all") and "lorm_head" in settings.run

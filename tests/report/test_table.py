@@ -59,6 +59,7 @@ def project(tmp_path, monkeypatch) -> params.Params:
     values["seeds"] = [0, 1, 2]
     values["variants"] = {name: values["variants"][name] for name in VARIANTS}
     values["ablations"] = {}
+    values["run"] = list(values["variants"])
     values["tables"] = {"table1": {"title": "Title", "variants": ["lorm", "zero_shot", "ssf"], "baseline": "ssf"}}
     Path("params.yaml").write_text(yaml.safe_dump(values))
     loaded = params.load()
@@ -131,7 +132,7 @@ def test_a_table_without_twins_is_drawn_and_says_nothing_of_them(project):
     [
         ("run.json", "run.json: not there; run `rap train", "run.json: damaged; run `rap train"),
         ("evaluation.json", "evaluation.json: not there; run `rap evaluate", "evaluation.json: damaged; run `rap eval"),
-        ("metrics.json", "evaluation.json: {} is missing; run `rap evaluate", "metrics.json: damaged; run `rap eval"),
+        ("figures.json", "evaluation.json: {} is missing; run `rap evaluate", "figures.json: damaged; run `rap eval"),
         ("ranks.parquet", "evaluation.json: {} is missing; run `rap evaluate", "ranks.parquet: damaged; run `rap eval"),
     ],
 )
@@ -188,7 +189,7 @@ def test_protocols_that_differ_are_told_apart_by_method(project):
 
 
 def test_an_unknown_table_gets_the_nearest_name(project):
-    with pytest.raises(UserError, match="tables: there is no 'tabel1'; did you mean 'table1'"):
+    with pytest.raises(UserError, match="tables: lists no 'tabel1'; did you mean 'table1'"):
         do.table(project, "tabel1")
 
 

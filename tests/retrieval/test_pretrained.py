@@ -38,7 +38,7 @@ def home(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        settings = tiny.project(folder).model_copy(update={"variants": variants})
+        settings = tiny.project(folder).model_copy(update={"variants": variants, "run": tuple(variants)})
         tiny.cache(settings)
         yield settings
 
@@ -78,7 +78,8 @@ def test_another_backbone_is_refused(home, tmp_path):
     damage(other / "weights.safetensors")
     changed = digest_file(other / "weights.safetensors")
     write_json(other / "config.json", config | {"digest": changed, "name": "else"})
-    untracked("", {"config.json": digest_file(other / "config.json")}).write(other / "backbone.json")
+    files = {name: digest_file(other / name) for name in ("config.json", "weights.safetensors")}
+    untracked("", files).write(other / "backbone.json")
     with pytest.raises(
         UserError, match=r"mine.safetensors: trained on demo-vit with weights \w{12}, not on .*\(else, "
     ):
@@ -111,7 +112,16 @@ def spoil(file, **changes):
         ({"format": 9}, "an adapter of format 9, written by rap 0.1.0; this version reads 2"),
         ({"options": {"lorm": {"rank": 3}}}, "its weights do not fit the rap that its header describes"),
         ({"options": {"lorm": {"rnk": 3}}}, "lorm: rnk: unknown key; did you mean 'rank'?"),
-        ({"frames": {"count": 0}}, "frames: count: "),
+        ({"frames": {"count": 0}}, "header: frames.count: "),
+        ({"options": {"lorm": {"rank": 10**9}}}, "lorm: rank: input should be less than or equal to 4096"),
+        ({"options": "lorm"}, "header: options: input should be a valid dictionary"),
+        ({"max_words": 10**9}, "header: max_words: input should be less than or equal to 4096"),
+        ({"adapter": "../../evil"}, "header: adapter: string should match pattern"),
+        (
+            {"trained": {"variant": "../x", "seed": 0, "dataset": "demo"}},
+            "header: trained.variant: string should match",
+        ),
+        ({"more": 1}, "header: more: unknown key"),
     ],
 )
 def test_what_does_not_fit_is_one_line(home, tmp_path, changes, said):
@@ -131,6 +141,10 @@ def test_what_is_no_adapter_is_one_line(home, tmp_path):
         from_pretrained(file, paths.backbone(home.backbone.name))
     with pytest.raises(UserError, match="not an adapter of rap"):
         from_pretrained(paths.backbone(home.backbone.name) / "weights.safetensors", paths.backbone(home.backbone.name))
+    deep = '{"format": ' + "[" * 100_000
+    save_file({}, file, metadata={"rap": deep})
+    with pytest.raises(UserError, match="not an adapter of rap"):
+        from_pretrained(file, paths.backbone(home.backbone.name))
     whole = travelled(home, "rap", tmp_path)
     file.write_bytes(tmp_path.joinpath(whole).read_bytes()[:-100])
     with pytest.raises(UserError, match="not an adapter of rap"):

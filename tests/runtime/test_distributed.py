@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 METHODS = {  # besides those of params.yaml: a text-conditioned method, and a head over frames
     "text_query": {"adapter": "rap", "asa": {"blocks": [1, 2], "form": "attention", "query": "text", "top_k": 2}},
     "lstm": {"adapter": "sequential", "sequential": {"head": "lstm"}},
+    "sigmoid": {"adapter": "ssf", "train": {"loss": "sigmoid"}},
 }
 
 
@@ -91,15 +92,15 @@ def test_a_job_of_two_processes_makes_the_features_and_metrics_of_one(project):
     for name in caches:
         for end in ("npy", "parquet"):
             Path(f"data/demo/features/{name}/shard-0.{end}").unlink()
-        said = start("rap.cli", "features", "--cache", name, "--shard", "0")
+        said = start("rap", "features", "--cache", name, "--shard", "0")
         assert said.count("computed") == 1 and " 0 computed" not in said
         assert digest_file(f"data/demo/features/{name}/shard-0.npy") == alone[name]
     tiny.cache(settings)  # the other caches: their rows are kept, their records name the present runtime
     run, folder = ("--variant", "text_query", "--seed", "0"), paths.run("text_query", 0)
-    assert start("rap.cli", "train", *run).count("trainable parameters") == 1
-    assert "up to date" in start("rap.cli", "train", *run)
-    start("rap.cli", "evaluate", *run)
-    names = ("metrics.json", "ranks.parquet", "similarity.npy")
+    assert start("rap", "train", *run).count("trainable parameters") == 1
+    assert "up to date" in start("rap", "train", *run)
+    start("rap", "evaluate", *run)
+    names = ("metrics.json", "figures.json", "ranks.parquet", "similarity.npy")
     two = {name: (folder / name).read_bytes() for name in names}
     (folder / "evaluation.json").unlink()
     assert "queries" in do.evaluate(settings, "text_query", 0)
@@ -115,7 +116,7 @@ def test_training_in_two_processes_follows_training_in_one(project):
     folder = paths.run("rap", 0)
     alone = pd.read_csv(folder / "history.csv")
     tiny.cache(project(2))
-    start("rap.cli", "train", "--variant", "rap", "--seed", "0")
+    start("rap", "train", "--variant", "rap", "--seed", "0")
     both = pd.read_csv(folder / "history.csv")
     assert read_run(folder)[0].steps == len(both) == len(alone)
     np.testing.assert_allclose(both.loss, alone.loss, rtol=1e-4)
@@ -125,7 +126,7 @@ def test_training_in_two_processes_follows_training_in_one(project):
 @pytest.mark.slow
 def test_a_mistake_in_several_processes_is_one_line(project):
     project(2)
-    command = [sys.executable, "-m", "rap.cli", "train", "--variant", "rap", "--seed", "0"]
+    command = [sys.executable, "-m", "rap", "train", "--variant", "rap", "--seed", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, env=environment, text=True, capture_output=True)
     assert done.returncode == 2
@@ -135,7 +136,7 @@ def test_a_mistake_in_several_processes_is_one_line(project):
 @pytest.mark.slow
 def test_a_torchrun_of_another_size_is_refused(project):
     project(3)
-    command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rap.cli", "train")
+    command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rap", "train")
     with pytest.raises(AssertionError, match=r"runtime\.processes is 3, but torchrun started 2"):
         start(*command, "--variant", "rap", "--seed", "0")
 

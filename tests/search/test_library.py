@@ -16,7 +16,7 @@ from PIL import Image
 
 from rap import paths
 from rap.retrieval.pretrained import untrained
-from rap.search import library, pictures
+from rap.search import library, pictures, serve
 from rap.search import query as search
 from rap.search.hits import merged
 from rap.search.library import Library
@@ -83,6 +83,16 @@ def test_without_a_variant_rap_answers_if_it_is_trained_and_else_zero_shot(proje
     trained = Library.open(project)
     assert trained.variant == "rap" and trained.note == ""
     assert not np.array_equal(trained.index.embeddings, untold.index.embeddings)
+
+
+def test_a_rap_of_another_project_is_left_aside_with_a_line(project, monkeypatch):
+    """After `make demo`, the same folder serves for other videos: with another backbone, or other frames."""
+    do.train(project, "rap", 0)
+    other = project.model_copy(update={"frames": project.frames.model_copy(update={"sampler": "fps"})})
+    assert Library.open(other).note == "rap is trained on other frames, so zero-shot CLIP searched"
+    assert "rap" in serve.usable(project, "zero_shot", 0) and "rap" not in serve.usable(other, "zero_shot", 0)
+    monkeypatch.setattr(library, "read_config", lambda folder: {"digest": "another"})
+    assert Library.open(project).note == "rap is trained on another backbone, so zero-shot CLIP searched"
 
 
 def spans(*rows: tuple[str, float, float]) -> pd.DataFrame:

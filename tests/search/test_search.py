@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import do
@@ -16,6 +17,7 @@ from rap.errors import UserError
 from rap.jobs import Job
 from rap.params import Variant
 from rap.provenance import Record
+from rap.runtime.alone import alone
 from rap.search import index
 from rap.search import query as search
 from rap.shards import Item, Shard, build, seal
@@ -24,10 +26,10 @@ QUERY = "a red ball rolls left"
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(cached, tmp_path, monkeypatch):
+    folder, params = cached
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    params = tiny.project(tmp_path)
-    tiny.cache(params)
     return params
 
 
@@ -89,6 +91,19 @@ def test_an_index_is_made_once_and_grows_by_what_is_new(project):
     whole = find(project, top=12)
     shutil.rmtree(paths.index(project.dataset.name, "model").parent)
     assert ranked(find(project, top=12)) == ranked(whole)
+
+
+def test_the_second_of_two_searches_waits_until_the_index_is_made(project):
+    find(project)
+    (stem,) = {file.with_suffix("") for file in paths.index(project.dataset.name, "model").parent.glob("*.json")}
+    said: list[str] = []
+    with alone(f"{stem}.json", "rap search"):
+        second = threading.Thread(target=lambda: said.append(find(project)))
+        second.start()
+        second.join(1.5)
+        assert second.is_alive() and not said
+    second.join(60)
+    assert ranked(said[0])
 
 
 def test_a_video_that_changes_is_indexed_again(project):
@@ -161,7 +176,7 @@ def test_a_mistake_is_one_line(project, asked, said):
 
 def test_other_frames_and_text_conditioned_methods_are_refused(project):
     text = Variant(adapter="asa", asa={"blocks": [1], "form": "attention", "query": "text", "top_k": 2})
-    asked = project.model_copy(update={"variants": project.variants | {"text": text}})
+    asked = project.model_copy(update={"variants": project.variants | {"text": text}, "run": ("text",)})
     do.train(asked, "text", 0)
     with pytest.raises(UserError, match="text: it has no embedding of a video without a text"):
         find(asked, variant="text")

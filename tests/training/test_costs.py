@@ -18,7 +18,7 @@ def make(tmp_path, monkeypatch):
     settings = tiny.project(tmp_path)
 
     def build(name: str, **options) -> Retriever:
-        chosen = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}})
+        chosen = settings.model_copy(update={"variants": {name: Variant(adapter=name, **options)}, "run": (name,)})
         clip = tiny.clip()
         return Retriever(clip, registry.build(clip, chosen, name))
 

@@ -79,9 +79,9 @@ def test_matrices_decay_and_vectors_do_not():
 
 def test_the_loss_is_told_which_captions_and_clips_are_of_one_video(project, monkeypatch):
     """A batch holds both captions of each of four videos, in an order that the seed gives."""
-    params, marked, loss = project(batch=8), [], loop.info_nce
-    monkeypatch.setattr(
-        loop, "info_nce", lambda x, scale, positives: marked.append(positives) or loss(x, scale, positives)
+    params, marked, loss = project(batch=8), [], loop.LOSSES["infonce"]
+    monkeypatch.setitem(
+        loop.LOSSES, "infonce", lambda logits, positives: marked.append(positives) or loss(logits, positives)
     )
     do.train(params, "lorm", 0)
     for positives in marked:

@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from open_clip.loss import SigLipLoss
 from safetensors.torch import load_file
 from sealed import damage
 
 from rap import paths
 from rap.errors import UserError
 from rap.files import digest_file
+from rap.params import Variant
 from rap.retrieval.corpus import open_corpus
-from rap.retrieval.loss import info_nce
+from rap.retrieval.loss import info_nce, sigmoid
 from rap.training.batches import Pairs
 from rap.training.optimiser import optimiser, rate
 from rap.training.run import new_model, read_run
@@ -41,6 +43,7 @@ def digests(variant, seed):
     return [digest_file(paths.run(variant, seed) / name) for name in DETERMINISTIC]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["rap", "full", "lora"])
 def test_a_run_killed_anywhere_ends_with_the_same_bytes(project, monkeypatch, variant):
     params = project()
@@ -69,7 +72,7 @@ def fresh(params, variant="lora") -> State:
     return State(model.adapter, *optimiser(weights, 10, params.training(variant)))
 
 
-def test_a_checkpoint_of_another_provenance_is_not_resumed_and_a_damaged_one_is_an_error(project, tmp_path):
+def test_a_checkpoint_of_another_provenance_or_a_damaged_one_is_not_resumed(project, tmp_path, capsys):
     params, file = project(), tmp_path / "checkpoint.pt"
     state = fresh(params)
     state.step = 3
@@ -79,17 +82,32 @@ def test_a_checkpoint_of_another_provenance_is_not_resumed_and_a_damaged_one_is_
         state.resume(file, provenance, CPU)
         assert state.step == step
     content = file.read_bytes()
+    state = fresh(params)
+
+    def refused(file):
+        state.resume(file, "this", CPU)
+        assert state.step == 0 and capsys.readouterr().err.endswith("damaged; training starts again\n")
+
     for offset in (*range(0, len(content), 97), *range(len(content) - 80, len(content))):
         damage(file, offset)
-        with pytest.raises(UserError, match=r"checkpoint.pt: damaged; remove it"):
-            state.resume(file, "this", CPU)
+        refused(file)
         damage(file, offset)
     for size in (0, 10, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:size])
-        with pytest.raises(UserError, match=r"checkpoint.pt: damaged; remove it"):
-            state.resume(file, "this", CPU)
+        refused(file)
     file.write_bytes(content)
-    fresh(params).resume(file, "this", CPU)
+    state.resume(file, "this", CPU)
+    assert state.step == 3
+
+
+def test_a_training_from_a_shallow_cache_names_the_deeper_one(project):
+    params = project(features={"caches": ["video-0", "text-ids"]})
+    blocks = {"variants": params.variants | {"ssf": Variant(adapter="ssf", ssf={"blocks": [2]})}}
+    assert do.train(params.model_copy(update=blocks), "ssf", 0).endswith(
+        "with video-2 in features.caches, it would compute less"
+    )
+    params = project()
+    assert "would compute less" not in do.train(params, "lorm", 0)
 
 
 def test_a_finished_run_is_left_alone_until_what_it_depends_on_changes(project, tmp_path):
@@ -120,6 +138,7 @@ def test_training_lowers_the_loss_and_leaves_the_backbone(project):
     assert digest_file(paths.backbone(params.backbone.name) / "weights.safetensors") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["full", "lora", "ssf", "rap"])
 def test_mixed_precision_follows_float32(project, variant):
     """The same steps under bfloat16 autocast: other bits, nearly the same losses, weights still in float32."""
@@ -169,13 +188,30 @@ def test_too_few_videos_is_one_line(project):
 
 def test_info_nce_of_a_known_matrix_and_without_false_negatives():
     similarity = torch.tensor([[0.5, 0.1], [0.3, 0.4]])
-    scale = torch.tensor(math.log(10.0))
+    logits = 10 * similarity
     want = [
         math.log(1 + math.exp(10 * (wrong - right)))
         for right, wrong in [(0.5, 0.1), (0.4, 0.3), (0.5, 0.3), (0.4, 0.1)]
     ]
-    assert info_nce(similarity, scale, torch.eye(2, dtype=torch.bool)).item() == pytest.approx(sum(want) / 4, rel=1e-5)
-    assert info_nce(similarity, scale, torch.ones(2, 2, dtype=torch.bool)).item() == 0
+    assert info_nce(logits, torch.eye(2, dtype=torch.bool)).item() == pytest.approx(sum(want) / 4, rel=1e-5)
+    assert info_nce(logits, torch.ones(2, 2, dtype=torch.bool)).item() == 0
+
+
+def test_the_sigmoid_loss_is_open_clips_and_leaves_false_negatives_out():
+    features = torch.nn.functional.normalize(torch.randn(2, 6, 8), dim=-1)
+    scale, bias = torch.tensor(10.0), torch.tensor(-4.0)
+    logits = (scale * features[0] @ features[1].T + bias).requires_grad_()
+    alone = torch.eye(6, dtype=torch.bool)
+    theirs = SigLipLoss()(features[0], features[1], scale, bias)
+    assert sigmoid(logits, alone).item() == pytest.approx(theirs.item(), rel=1e-6)
+    same = alone | alone.roll(1, 0) | alone.roll(1, 1)
+    (gradient,) = torch.autograd.grad(sigmoid(logits, same), logits)
+    assert not gradient[same & ~alone].any() and gradient[~same].all() and gradient[alone].all()
+
+
+def test_the_sigmoid_loss_needs_a_backbone_with_a_bias(project):
+    with pytest.raises(UserError, match=r"^train.loss: sigmoid needs a backbone with a logit_bias"):
+        do.train(project(train={"loss": "sigmoid"}), "lorm", 0)
 
 
 def test_the_rate_rises_then_falls_to_zero():

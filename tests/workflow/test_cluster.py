@@ -53,12 +53,12 @@ def test_every_job_says_what_it_needs(project, profile):
     edit(project, lambda params: params["runtime"].update(device="cuda"))
     jobs = asked(project, "--profile", *profile)
     edit(project, lambda params: params["runtime"].update(device="auto"))
-    assert jobs.keys() == {"download", "backbone", "frames", "features", "train", "evaluate", "table"}
+    assert jobs.keys() == {"download", "backbone", "frames", "features", "train", "evaluate", "table", "report"}
     for rule, needs in jobs.items():
         for need in needs:
             assert int(need["mem_mb"]) >= 2000 and int(need["runtime"]) >= 30, rule
             assert int(need.get("gpu", 0)) == (rule in GPU), rule
-            assert int(need["threads"]) == (1 if rule in ("backbone", "table") else 2), rule
+            assert int(need["threads"]) == (1 if rule in ("backbone", "table", "report") else 2), rule
 
 
 def test_kubernetes_gets_a_job_and_after_a_failure_a_larger_one(project, tmp_path, monkeypatch):

@@ -1,15 +1,16 @@
 """Both engines to the end on a small demo: same bytes, nothing left to do, the same bytes after a kill."""
 
 import json
+import os
+import random
 import re
 import shutil
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+import mlflow_ui
 import pytest
+import requests
 import yaml
 from clones import GIT, clone, edit, kill, run, start
 from engines import planned
@@ -94,6 +95,13 @@ def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):
     assert planned(by_dvc, "dvc", "ablations") == needed  # the table follows when its runs change
 
 
+def test_the_report_of_snakemake_shows_the_tables_and_the_page(by_snakemake):
+    run(by_snakemake, "snakemake", "--report", "shown.html")
+    shown = (by_snakemake / "shown.html").read_text()
+    assert all(name in shown for name in ("results/report.html", "results/table1.png", "results/table2.png"))
+    assert "differences from the" in shown  # a caption of workflow/report
+
+
 def test_results_can_be_looked_at(by_dvc):
     assert "rap" in run(by_dvc, "rap", "adapters")
     assert "results/runs/lorm/seed-0/metrics.json" in run(by_dvc, "dvc", "metrics", "show")
@@ -101,31 +109,8 @@ def test_results_can_be_looked_at(by_dvc):
     assert {row["filename"].split("/")[0] for row in curves["data"]["values"]} >= {"lorm"}
     assert yaml.safe_load((by_dvc / "dvc.yaml").read_text())["artifacts"]["lorm"]["type"] == "model"
     assert "undamaged" in run(by_dvc, "rap", "verify")
-    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", str(port := free_port()))
-    server = start(by_dvc, "mlflow", "ui", *options)
-    try:
-        assert wait_for(f"http://127.0.0.1:{port}/health", server) == b"OK"
-    finally:
-        kill(server)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def wait_for(address: str, server: subprocess.Popen) -> bytes:
-    """What a server answers as soon as it does."""
-    while server.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=10) as answer:
-                return answer.read()
-        except urllib.error.URLError:
-            time.sleep(0.2)
-    raise AssertionError("the server ended")
+    with mlflow_ui.serving(by_dvc) as address:
+        assert "MLflow" in requests.get(address).text
 
 
 def test_dvc_takes_over_what_snakemake_made_and_sync_records_nothing_else(by_snakemake):
@@ -187,3 +172,26 @@ def test_a_killed_training_ends_with_the_same_bytes(by_dvc, by_snakemake):
     run(by_snakemake, "snakemake", "--unlock")
     run(by_snakemake, "snakemake", "--cores", "2", RUNS[1])
     assert contents(by_snakemake, RUNS[:2]) == contents(by_dvc, RUNS[:2])
+
+
+KILLS = int(os.environ.get("KILLS", 1))
+UNLOCK = {"dvc": (), "snakemake": (("snakemake", "--unlock"),)}
+WHOLE = {"dvc": ("dvc", "repro"), "snakemake": ("snakemake", "--cores", "2")}
+
+
+@pytest.mark.parametrize("engine", WHOLE)
+def test_a_pipeline_that_is_killed_at_random_moments_ends_with_the_same_bytes(by_dvc, engine):
+    """All of it at once, by a signal that nothing can catch. KILLS=50 kills each engine so many times."""
+    expected, moments = contents(by_dvc, TABLE + RUNS), random.Random(engine)
+    for _ in range(KILLS):
+        for made in ("data/demo/features", "results"):
+            if moments.random() < 0.7:
+                shutil.rmtree(by_dvc / made, ignore_errors=True)
+        killed = start(by_dvc, *WHOLE[engine])
+        time.sleep(moments.uniform(3, 25))
+        kill(killed)
+        for command in UNLOCK[engine]:
+            run(by_dvc, *command)
+    run(by_dvc, *WHOLE[engine])
+    assert contents(by_dvc, TABLE + RUNS) == expected
+    assert "undamaged" in run(by_dvc, "rap", "verify")

@@ -13,10 +13,15 @@ pytestmark = pytest.mark.engine
 INSTALLED = ("--old-file", ".venv/installed")  # the clones use the packages that the tests use
 WEIGHTS = "data/my-weights.safetensors"
 RUNS = {f"rap {stage} --variant {name} --seed 0" for stage in ("train", "evaluate") for name in ("ssf", "lorm", "rap")}
-TABLES = {"rap table --table table1", "rap table --table table2"}
+REPORT = {"rap report"}
+TABLES = {"rap table --table table1", "rap table --table table2"} | REPORT
 FEATURES = {f"rap features --cache {cache} --shard {k}" for cache in ("video-0", "text-ids") for k in (0, 1)}
 FRAMES = {f"rap frames --shard {k}" for k in (0, 1)}
-LORM = {"rap train --variant lorm --seed 0", "rap evaluate --variant lorm --seed 0", "rap table --table table1"}
+LORM = {
+    "rap train --variant lorm --seed 0",
+    "rap evaluate --variant lorm --seed 0",
+    "rap table --table table1",
+} | REPORT
 
 
 def rewrite(file: str, old: str, new: str) -> Callable[[Path], None]:
@@ -76,7 +81,7 @@ CHANGES = {
             rewrite("src/rap/adapters/lorm.py", '"""LoRM:', '"""LoRM, which is:'),  # a docstring
             rewrite("src/rap/training/loop.py", "    model.train()\n", "    model.train()  # once\n"),
             rewrite("src/rap/adapters/vpt.py", "sqrt(6", "sqrt(7"),  # a method that no variant uses
-            rewrite("src/rap/report/dataset.py", "BINS = 40", "BINS = 41"),  # the report
+            rewrite("src/rap/report/methods.py", "of CLIP", "of it"),  # a view of the methods
             add("src/rap/adapters/new.py", "X = 1\n"),
             add("src/rap/data/datasets/new.py", "X = 1\n"),
         ),

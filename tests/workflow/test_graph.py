@@ -36,7 +36,7 @@ def test_dvc_resolves_its_files_to_the_jobs_of_the_stages(project, monkeypatch, 
     monkeypatch.chdir(project)
     found = by_command(project, file)
     found.pop("rap graph --digests", None)
-    assert found == {job.command: set(job.outputs) for job in jobs(load(), ablations)}
+    assert found == {job.command: set(job.about.in_dvc or job.outputs) for job in jobs(load(), ablations)}
 
 
 def test_snakemake_plans_the_jobs_of_the_stages(project, monkeypatch):
@@ -84,5 +84,5 @@ def test_a_typo_in_any_variant_stops_the_first_job(tmp_path):
 
 def test_a_job_for_an_unknown_value_is_refused(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(Exception, match="variants: there is no 'rpa'; did you mean 'rap'"):
+    with pytest.raises(Exception, match="run: lists no 'rpa'; did you mean 'rap'"):
         Job(load(), "train", {"variant": "rpa", "seed": 0})

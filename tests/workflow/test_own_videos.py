@@ -36,7 +36,7 @@ def test_own_videos_become_a_table_and_a_broken_one_is_counted(clips, tmp_path):
         params["shards"] = [0]
         params["variants"] = {"ssf": params["variants"]["ssf"]}
         params["tables"] = {"table1": {**params["tables"]["table1"], "variants": ["ssf"]}}
-        params["ablations"] = {}
+        params["run"], params["ablations"] = ["ssf"], {}
 
     edit(folder, own)
     run(folder, "snakemake", "--cores", "2", "results/table1.csv")
@@ -88,9 +88,10 @@ def searched_folder(place: Path, videos: list[Path]) -> Path:
         shutil.copy(video, folder / "my-videos")
 
     def small(params: dict) -> None:
-        params |= {"backbone": demo, "shards": [0], "seeds": [0], "ablations": {}}  # ViT-B/32 is not at hand
+        params |= {"backbone": demo, "shards": [0], "seeds": [0], "ablations": {}}  # ViT-B/32 cannot be downloaded
         params["features"]["caches"] = ["video-0", "text-ids"]
         params["variants"] = {name: params["variants"][name] for name in ("zero_shot", "rap")}
+        params["run"] = ["zero_shot", "rap"]
         params["tables"] = {"table1": {"title": "Ours", "variants": ["zero_shot", "rap"], "baseline": "zero_shot"}}
 
     run(folder, "rap", "dataset", "use", "folder")

@@ -21,7 +21,7 @@ RUN_BY = {  # the file that runs the command, and what it says there
     "make sync": ("tests/workflow/test_engines.py", '"make", "sync"'),
     "dvc metrics show": ("tests/workflow/test_engines.py", '"dvc", "metrics", "show"'),
     "mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1": (
-        "tests/workflow/test_engines.py",
+        "tests/helpers/mlflow_ui.py",
         '"mlflow", "ui"',
     ),
     "rap dataset use folder": ("tests/workflow/test_own_videos.py", '"rap", "dataset", "use", "folder"'),

@@ -29,6 +29,7 @@ FRESH = Freshness(PARAMS)
 RECORDS = {file: job.record for job in jobs(PARAMS) for file in job.outputs}
 NAMES = {"dataset": PARAMS.dataset.name, "backbone": PARAMS.backbone.name}
 AXES = axes(PARAMS)
+SHOWN = {"table": ".png", "report": ".html"}
 
 # `rap` is found beside the Python that runs Snakemake, also where no environment is activated.
 shell.prefix(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -42,9 +43,16 @@ def outputs(stage):
     """The files of a stage, updated in place: a stage keeps what is still right of them."""
     wildcards = {axis: f"{{{axis}}}" for axis in STAGES[stage].axes}
     return [
-        update(pattern.format(**NAMES, **wildcards))
+        shown(stage, update(pattern.format(**NAMES, **wildcards)))
         for pattern in STAGES[stage].outputs
     ]
+
+
+def shown(stage, file):
+    """Pictures of tables, and the page, are what `snakemake --report` shows."""
+    if not file.endswith(SHOWN.get(stage, "nothing")):
+        return file
+    return report(file, caption=f"../report/{stage}.rst", category="Results")
 
 
 def inputs(stage):
@@ -106,5 +114,5 @@ def results(ablations):
     return [
         job.record
         for job in jobs(PARAMS, ablations)
-        if job.stage in ("evaluate", "table")
+        if job.stage in ("evaluate", "table", "report")
     ]

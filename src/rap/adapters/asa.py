@@ -15,18 +15,18 @@ attention     found = softmax(score) v, where the score of the token at t', p' i
 """
 
 import math
-from typing import Annotated, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, model_validator
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import chosen, full, text_tuner
+from rap.adapters.layers import Blocks, chosen, full, text_tuner
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tuner, VideoTower, repeated
-from rap.params import Section
+from rap.params import Count, Section
 
 REACH = 8.0  # squared distance between patches beyond which a token gets no farther away
 APART = -4.0  # at step 0, added to the scores between a patch and the [CLS] token of a frame
@@ -34,11 +34,11 @@ APART = -4.0  # at step 0, added to the scores between a patch and the [CLS] tok
 
 class Options(Section):
     form: Literal["deformable", "attention"] = "deformable"
-    blocks: tuple[int, ...] | Literal["all"] = (-2, -1)
-    rank: Annotated[int, Field(gt=0)] = 16
+    blocks: Blocks = (-2, -1)
+    rank: Count = 16
     offsets: tuple[float, ...] = (-1.0, 1.0, -2.0, 2.0)  # of each head at step 0, in frames
     local: bool = True  # whether a head prefers nearby patches
-    top_k: Annotated[int, Field(gt=0)] | None = None  # the patches of a frame that can be attended to; null: all
+    top_k: Count | None = None  # the patches of a frame that can be attended to; null: all
     query: Literal["frame", "text"] = "frame"  # what selects them
     text: Literal["scale", "none"] = "scale"
 

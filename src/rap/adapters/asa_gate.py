@@ -5,23 +5,23 @@ patch offset and a learnable temporal offset, and attention models the correlati
 motion (docs/method.md says why), and its selection finds the background; rap.adapters.asa is the present one.
 """
 
-from typing import Annotated, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import chosen, interpolate, text_tuner
+from rap.adapters.layers import Blocks, chosen, interpolate, text_tuner
 from rap.adapters.registry import register
 from rap.clip.towers import Block, Clip, Context, Tuner, VideoTower, repeated
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    blocks: tuple[int, ...] | Literal["all"] = (-3, -2)  # not the last: only its [CLS] reaches the embedding
-    top_k: Annotated[int, Field(gt=0)] = 4
+    blocks: Blocks = (-3, -2)  # not the last: only its [CLS] reaches the embedding
+    top_k: Count = 4
     query: Literal["frame", "text"] = "frame"
     position: Literal["none", "bias", "embedding"] = "bias"
     patch_offset: bool = True

@@ -1,19 +1,19 @@
 """Bottleneck adapters: small residual MLPs after attention and after the FFN."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    width: Annotated[int, Field(gt=0)] = 16
+    width: Count = 16
     sites: tuple[Literal["out", "proj"], ...] = ("out", "proj")
 
     model_config = ConfigDict(strict=False)

@@ -1,20 +1,17 @@
 """CoOp: learnt word embeddings before the caption."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, TextTower, Tuner
 from rap.errors import UserError
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    words: Annotated[int, Field(gt=0)] = 4
+    words: Count = 4
 
 
 class Words(Tuner):

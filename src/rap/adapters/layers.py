@@ -10,6 +10,15 @@ from torch import Tensor, nn
 from rap.clip.towers import SITES, Clip, Context, Tower, Tuner
 from rap.errors import UserError
 
+Blocks = tuple[int, ...] | Literal["all", "lower half", "upper half", "upper third", "upper quarter"]
+SHARES = {  # of the depth of a tower: the part of its blocks, from and to
+    "all": (0, 1),
+    "lower half": (0, 1 / 2),
+    "upper half": (1 / 2, 1),
+    "upper third": (2 / 3, 1),
+    "upper quarter": (3 / 4, 1),
+}
+
 
 class Channels(Tuner):
     """x (1 + s) + c. s and c [channels of the site] are zero at step 0: an identity. Without `scale`: x + c."""
@@ -18,7 +27,7 @@ class Channels(Tuner):
         super().__init__()
         blocks = list(range(tower.layers) if blocks is None else blocks)
         self.first_block = min(blocks)
-        hidden = tower.blocks[0].hidden
+        hidden = tower.blocks[0].hidden if tower.blocks else 0
         sizes = dict.fromkeys((*SITES, "ln_post"), tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
         names = [(site, f"{site}-{layer}") for layer in blocks for site in sites]
         self.scale = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names if scale})
@@ -60,10 +69,11 @@ def interpolate(table: Tensor, position: Tensor) -> Tensor:
     return (1 - weight) * table[low] + weight * table[(low + 1).clamp(max=len(table) - 1)]
 
 
-def chosen(blocks: Iterable[int] | Literal["all"], tower: Tower) -> list[int]:
+def chosen(blocks: Blocks, tower: Tower) -> list[int]:
     """Block numbers; negative ones count from the end. Raises UserError for a block that the tower does not have."""
     if isinstance(blocks, str):
-        return list(range(tower.layers))
+        low, high = SHARES[blocks]
+        return list(range(min(round(low * tower.layers), tower.layers - 1), max(round(high * tower.layers), 1)))
     numbers = [block + tower.layers if block < 0 else block for block in blocks]
     if not numbers or not all(0 <= number < tower.layers for number in numbers):
         raise UserError(f"params.yaml: blocks: {list(blocks)}: the tower has blocks 0 to {tower.layers - 1}")
@@ -71,5 +81,10 @@ def chosen(blocks: Iterable[int] | Literal["all"], tower: Tower) -> list[int]:
 
 
 def text_tuner(clip: Clip, kind: str) -> Tuner:
-    """The text tower's tuner: a scale and a shift per channel at each block's input (`kind` "scale"), or none."""
-    return Channels(clip.text, ("input",)) if kind == "scale" else Tuner()
+    """The text tower's tuner: a scale and a shift per channel at each block's input (`kind` "scale"), or none.
+
+    A tower that is used whole has them on its embedding.
+    """
+    if kind != "scale":
+        return Tuner()
+    return Channels(clip.text, ("ln_post",), [0]) if clip.text.whole else Channels(clip.text, ("input",))

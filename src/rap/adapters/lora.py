@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    rank: Annotated[int, Field(gt=0)] = 8
+    rank: Count = 8
     alpha: Annotated[float, Field(gt=0)] = 8.0  # the update is scaled by alpha / rank
     targets: tuple[Literal["qkv", "out", "fc", "proj"], ...] = ("qkv", "out")
 

@@ -6,27 +6,27 @@ docs/method.md.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import at_frames, chosen, text_tuner
+from rap.adapters.layers import Blocks, at_frames, chosen, text_tuner
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tuner, VideoTower
-from rap.params import Section
+from rap.params import Count, Section
 
 EPSILON = 1e-6  # a clip whose frames are all equal has no salient frame
 
 
 class Options(Section):
-    rank: Annotated[int, Field(gt=0)] = 8
+    rank: Count = 8
     decompose: Literal["time", "time_space", "time_layer"] = "time"
     time: Literal["fixed", "content"] = "fixed"  # whether the coefficients over time also depend on the clip
     basis: Literal["dct", "random"] = "dct"
-    blocks: tuple[int, ...] | Literal["all"] = "all"
+    blocks: Blocks = "all"
     sites: tuple[Literal["input", "ln_1", "ln_2", "ln_post"], ...] = ("input", "ln_post")
     text: Literal["scale", "none"] = "scale"
 
@@ -73,7 +73,7 @@ class LoRM(Tuner):
         units = {"time": 0, "time_space": tower.grid**2 + 1, "time_layer": tower.layers}[options.decompose]
         self.names: dict[tuple[int, str], str] = {
             (layer, site): site if self.shared else f"{site}-{layer}"
-            for layer in chosen(options.blocks, tower)
+            for layer in (chosen(options.blocks, tower) if inside else ())
             for site in inside
         }
         make = {name: (frames, tower.width, options, units) for name in self.names.values()}
@@ -120,7 +120,7 @@ def salience(x: Tensor, length: Tensor) -> Tensor:
     return (squares * count[..., None] / squares.mul(valid[..., None]).sum(1, keepdim=True) - 1) * valid[..., None]
 
 
-@register("lorm", lorm=Options)
+@register("lorm", blocks=lambda lorm: set(lorm.sites) != {"ln_post"}, lorm=Options)
 def build(clip: Clip, frames: int, lorm: Options) -> Adapter:
     """LoRM only: low-rank temporal modulation of the frame features (RAP, Cao et al. 2024)
 

@@ -1,19 +1,18 @@
 """Partial fine-tuning: trains all weights of the last blocks."""
 
 import copy
-from typing import Annotated, cast
+from typing import cast
 
-from pydantic import Field
 from torch import nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
 from rap.clip.towers import Block, Clip, Tower, Tuner
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    blocks: Annotated[int, Field(gt=0)] = 1  # the number of blocks, counted from the last
+    blocks: Count = 1  # the number of blocks, counted from the last
 
 
 class Last(Tuner):

@@ -23,7 +23,7 @@ class Projection(Tuner):
         return x + source @ self.update
 
 
-@register("projection")
+@register("projection", blocks=lambda: False)
 def build(clip: Clip, frames: int) -> Adapter:
     """The projections into the joint space, both towers (linear probing of CLIP, Radford et al. 2021)
 

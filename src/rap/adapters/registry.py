@@ -29,21 +29,26 @@ class Method:
     groups: dict[str, type[Section]]
     about: str
     identity: bool  # whether the method leaves CLIP unchanged at step 0
+    blocks: Callable[..., bool]  # whether it needs blocks, by its option groups; else any backbone will do
 
 
 _methods: dict[str, Method] = {}
 
 
-def register(name: str, identity: bool = True, **groups: type[Section]) -> Callable:
+def register(
+    name: str, identity: bool = True, blocks: Callable[..., bool] = lambda **_: True, **groups: type[Section]
+) -> Callable:
     """Register the builder `(clip, frames, **groups) -> Adapter` of method `name`, in the file NAME.py.
 
-    The first line of the builder's docstring describes the method. Raises ValueError if the file has another name.
+    `identity` and `blocks`: see Method. The first line of the builder's docstring describes the method. Raises
+    ValueError if the file has another name.
     """
 
     def add(build: "Callable[..., Adapter]") -> "Callable[..., Adapter]":
         if build.__module__.rpartition(".")[2] != name:
             raise ValueError(f"adapter {name!r} is registered in {build.__module__}; register it in {name}.py")
-        _methods[name] = Method(name, build, groups, (build.__doc__ or "").strip().splitlines()[0], identity)
+        about = (build.__doc__ or "").strip().splitlines()[0]
+        _methods[name] = Method(name, build, groups, about, identity, blocks)
         return build
 
     return add
@@ -78,8 +83,18 @@ def options(params: Params, variant: str) -> dict[str, Section]:
 
 
 def build(clip: "Clip", params: Params, variant: str) -> "Adapter":
-    """Build the untrained adapter of a variant for a backbone. Initialisation draws from torch's global generator."""
+    """Build the untrained adapter of a variant for a backbone. Initialisation draws from torch's global generator.
+
+    Raises UserError if the method needs blocks, and the backbone has none.
+    """
+    if clip.visual.whole and needs_blocks(params, variant):
+        raise UserError(f"params.yaml: {params.path(variant)}: it changes blocks; {clip.visual.whole}")
     return method(params.variant(variant).adapter).build(clip, params.frames.count, **options(params, variant))
+
+
+def needs_blocks(params: Params, variant: str) -> bool:
+    """Whether a variant changes blocks of CLIP; others work on the embeddings of any backbone."""
+    return method(params.variant(variant).adapter).blocks(**options(params, variant))
 
 
 def check(params: Params) -> None:

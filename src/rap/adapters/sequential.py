@@ -1,9 +1,8 @@
 """CLIP4Clip's sequential heads: an LSTM or a Transformer over the frame embeddings."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -12,12 +11,12 @@ from rap.adapters.full import whole
 from rap.adapters.layers import at_frames
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Tuner
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
     head: Literal["lstm", "transformer"] = "transformer"
-    layers: Annotated[int, Field(gt=0)] = 1
+    layers: Count = 1
     tune: Literal["none", "full"] = "full"  # the part of CLIP that is trained with the head
 
 
@@ -58,7 +57,7 @@ class Embeddings(Tuner):
         self.first_block = clip.visual.all
 
 
-@register("sequential", identity=False, sequential=Options)
+@register("sequential", blocks=lambda sequential: sequential.tune == "full", identity=False, sequential=Options)
 def build(clip: Clip, frames: int, sequential: Options) -> Adapter:
     """An LSTM or a Transformer on the frame embeddings (CLIP4Clip seqLSTM and seqTransf, Luo et al. 2021)
 

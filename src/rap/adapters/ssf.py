@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import Channels, chosen
+from rap.adapters.layers import Blocks, Channels, chosen
 from rap.adapters.registry import register
 from rap.clip.towers import Clip
 from rap.params import Section
@@ -15,7 +15,7 @@ Site = Literal["input", "ln_1", "qkv", "out", "ln_2", "fc", "proj"]
 
 class Options(Section):
     sites: tuple[Site, ...] = ("ln_1", "qkv", "out", "ln_2", "fc", "proj")
-    blocks: tuple[int, ...] | Literal["all"] = "all"  # of the video tower
+    blocks: Blocks = "all"  # of the video tower
 
     model_config = ConfigDict(strict=False)
 

@@ -1,6 +1,6 @@
 """ST-Adapter: bottlenecks with a convolution over neighbouring frames."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,16 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
-from rap.adapters.layers import chosen, text_tuner
+from rap.adapters.layers import Blocks, chosen, text_tuner
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    width: Annotated[int, Field(gt=0)] = 16
+    width: Count = 16
     reach: Annotated[int, Field(ge=0)] = 1  # frames on either side: the kernel has 2 reach + 1 frames
-    blocks: tuple[int, ...] | Literal["all"] = "all"
+    blocks: Blocks = "all"
 
     model_config = ConfigDict(strict=False)
 

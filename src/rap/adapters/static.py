@@ -20,7 +20,7 @@ class Weights(Head):
         return at_frames(self.weight[:, None], length, frames)[..., 0]
 
 
-@register("static")
+@register("static", blocks=lambda: False)
 def build(clip: Clip, frames: int) -> Adapter:
     """A control: a trained weight for each frame position, on frozen frame embeddings
 

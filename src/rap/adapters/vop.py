@@ -1,8 +1,5 @@
 """VoP: one set of video prompts per frame position, and text prompts."""
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import Tensor
 
 from rap.adapters.base import Adapter
@@ -10,12 +7,12 @@ from rap.adapters.layers import at_frames
 from rap.adapters.registry import register
 from rap.adapters.vpt import Prompts
 from rap.clip.towers import Clip, Context, Tower
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    video: Annotated[int, Field(gt=0)] = 4  # prompts per frame position and block
-    text: Annotated[int, Field(gt=0)] = 4  # prompts per block
+    video: Count = 4  # prompts per frame position and block
+    text: Count = 4  # prompts per block
 
 
 class Positions(Prompts):

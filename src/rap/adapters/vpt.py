@@ -1,20 +1,18 @@
 """VPT: learnt prompt tokens in every block of the video tower. Time-blind: the same prompts for all frames."""
 
 import math
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from rap.adapters.base import Adapter
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tower, Tuner
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    prompts: Annotated[int, Field(gt=0)] = 8  # per block
+    prompts: Count = 8  # per block
 
 
 class Prompts(Tuner):

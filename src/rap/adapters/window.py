@@ -1,19 +1,16 @@
 """A control: zero-shot CLIP, averaged over the last frames of a clip. Nothing is trained."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from rap.adapters.base import Adapter, Head
 from rap.adapters.registry import register
 from rap.clip.towers import Clip
-from rap.params import Section
+from rap.params import Count, Section
 
 
 class Options(Section):
-    last: Annotated[int, Field(gt=0)] = 3  # frames, out of frames.count
+    last: Count = 3  # frames, out of frames.count
 
 
 class Window(Head):
@@ -28,7 +25,7 @@ class Window(Head):
         return (left <= (self.share * length[:, None]).ceil()).float()
 
 
-@register("window", identity=False, window=Options)
+@register("window", blocks=lambda window: False, identity=False, window=Options)
 def build(clip: Clip, frames: int, window: Options) -> Adapter:
     """A control: zero-shot CLIP over the last frames of a clip, nothing trained"""
     return Adapter(head=Window(min(1.0, window.last / frames)))

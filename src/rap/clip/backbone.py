@@ -1,19 +1,22 @@
-"""The backbone stage: converts a ViT CLIP of open_clip, by name and tag or from a local file, into two files.
+"""The backbone stage: converts a CLIP of open_clip, by name and tag or from a local file, into two files.
 
-weights.safetensors uses open_clip's parameter names, with the text tower's under `text.`. config.json describes the
-towers, the preprocessing of frames and the tokenizer, and holds the digests of the weights and of their source file.
-Later stages need open_clip only for its BPE tokenizer.
+weights.safetensors uses open_clip's parameter names; those of a plain ViT's text tower stand under `text.`. config.json
+describes the towers, the preprocessing of frames and the tokenizer, and holds the digests of the weights and of their
+source file. A plain ViT can be cut at any block (rap.clip.towers); later stages need open_clip only for its BPE
+tokenizer. Any other model is used whole (rap.clip.whole).
 """
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from rap import paths
 from rap.clip import weights
 from rap.clip.torchscript import is_torchscript
 from rap.clip.towers import Clip
+from rap.clip.whole import KIND, Whole, converted
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file, read_json, write_json
 from rap.params import Backbone, hint
@@ -25,21 +28,22 @@ if TYPE_CHECKING:
 DEMO = "demo-vit"
 FILES = ("weights.safetensors", "config.json")
 VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
+UNUSUAL = {"multimodal_cfg", "custom_text"}
 TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs"}
 
 
 def run(job: "Job") -> str:
     """Write data/backbones/NAME/weights.safetensors, config.json and their record.
 
-    Raises UserError if the model is unknown or not a ViT, or if its weights are missing or belong to another model.
+    Raises UserError if the model is unknown, or if its weights are missing or belong to another model.
     """
     wanted = job.params.backbone
     folder = paths.backbone(wanted.name)
     job.reads_external()
     config = None if wanted.name == DEMO else open_clip_config(wanted.name, wanted.pretrained)
     file = source_file(wanted)
-    config = config or read_json(file.with_suffix(".json"))
     state = weights.read(file)
+    config = config or read_json(file.with_suffix(".json"))
     if is_torchscript(file) and not config["model"].get("quick_gelu"):
         raise UserError(
             f"{file}: a TorchScript archive of OpenAI, trained with QuickGELU, which {wanted.name} does not use; "
@@ -47,7 +51,7 @@ def run(job: "Job") -> str:
         )
     clip = build(config, state, str(file))
     with atomic(folder / "weights.safetensors") as path:
-        save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, path)
+        path.write_bytes(save({name: tensor.contiguous() for name, tensor in clip.weights.state_dict().items()}))
     config["digest"] = digest_file(folder / "weights.safetensors")
     config["source"] = {"file": file.name, "digest": digest_file(file)}
     write_json(folder / "config.json", config)
@@ -75,29 +79,36 @@ def source_file(wanted: Backbone) -> Path:
 def load(folder: str | Path) -> tuple[Clip, dict]:
     """Load the frozen backbone of a folder, in float32, and its config. Raises UserError if missing or damaged."""
     folder = Path(folder)
-    config = read_config(folder)
-    if digest_file(folder / "weights.safetensors") != config["digest"]:
-        raise UserError(f"{folder / 'weights.safetensors'}: damaged; run `rap backbone` again")
+    config = _read(folder, "config.json", "weights.safetensors")
     return build(config, load_file(folder / "weights.safetensors"), str(folder)), config
 
 
 def read_config(folder: str | Path) -> dict:
     """Read config.json of a backbone's folder. Raises UserError if it is missing or damaged."""
-    folder = Path(folder)
+    return _read(Path(folder), "config.json")
+
+
+def _read(folder: Path, *files: str) -> dict:
+    """config.json, after a check of `files`."""
     try:
         record = Record.read(folder / "backbone.json")
     except FileNotFoundError:
         raise UserError(f"{folder / 'backbone.json'}: missing; run `rap backbone` first") from None
-    if record.damaged(folder, ["config.json"]):
-        raise UserError(f"{folder / 'config.json'}: damaged; run `rap backbone` again")
+    if damaged := record.damaged(folder, files):
+        raise UserError(f"{folder / damaged[0]}: missing or damaged; run `rap backbone` again")
     return read_json(folder / "config.json")
 
 
 def build(config: dict, state: dict, source: str) -> Clip:
     """Build a frozen Clip with the weights `state` (open_clip names). Raises UserError if they do not fit the model."""
-    clip = Clip(config)
-    own, state = clip.state_dict(), {_our_name(name): tensor for name, tensor in state.items()}
-    state.pop("text.attn_mask", None)
+    if config.get("kind") == KIND:
+        clip: Clip = Whole(config)
+        state = converted(clip.weights, state)
+    else:
+        clip = Clip(config)
+        state = {_our_name(name): tensor for name, tensor in state.items()}
+        state.pop("text.attn_mask", None)
+    own = clip.weights.state_dict()
     wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
     wrong += [name for name in state if name not in own]
     if wrong:
@@ -107,7 +118,7 @@ def build(config: dict, state: dict, source: str) -> Clip:
             f"{source}: not the weights of {config['name']}: {name} has {have} where the model has {need}; "
             "set backbone.name to the model of this file"
         )
-    clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    clip.weights.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()})
     return clip.freeze()
 
 
@@ -116,23 +127,41 @@ def _our_name(name: str) -> str:
 
 
 def open_clip_config(name: str, pretrained: str | None) -> dict:
-    """The config.json of open_clip's model `name`, without digests. Raises UserError if it is not a plain ViT CLIP."""
+    """The config.json of open_clip's model `name`, without digests. Raises UserError if there is none.
+
+    Without a tag, the preprocessing is that of the model's first tag.
+    """
     import open_clip
 
     model = open_clip.get_model_config(name)
     if model is None:
         raise UserError(f"backbone.name: open_clip has no model {name!r}{hint(name, open_clip.list_models())}")
-    vision, text = model["vision_cfg"], model["text_cfg"]
-    strange = [*sorted(set(vision) - VISION_KEYS), *sorted(set(text) - TEXT_KEYS)]
-    if strange or not isinstance(vision["layers"], int):
-        raise UserError(f"backbone.name: {name} is not a plain ViT CLIP ({', '.join(strange)}); use e.g. ViT-B-32")
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     model["quick_gelu"] = model.get("quick_gelu", False) or tag.get("quick_gelu", False)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    tag = tag or (open_clip.get_pretrained_cfg(name, tags[0]) if tags else {})
     preprocess = {
-        "size": vision["image_size"],
+        "size": model["vision_cfg"].get("image_size", 224),
         "mean": list(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN),
         "std": list(tag.get("std") or open_clip.OPENAI_DATASET_STD),
         "interpolation": tag.get("interpolation") or "bicubic",
         "resize_mode": tag.get("resize_mode") or "shortest",
     }
-    return {"name": name, "model": model, "preprocess": preprocess, "tokenizer": {"kind": "bpe"}}
+    config = {"name": name, "model": model, "preprocess": preprocess}
+    if is_plain(model):
+        return config | {"tokenizer": {"kind": "bpe"}}
+    near = difflib.get_close_matches(name, filter(is_plain_name, open_clip.list_models()), n=2, cutoff=0)
+    whole = f"{name} is used whole and has no blocks to change; near models that have are {' and '.join(near)}"
+    return config | {"kind": KIND, "whole": whole, "tokenizer": {"kind": "open_clip", "name": name}}
+
+
+def is_plain(model: dict) -> bool:
+    """Whether a model of open_clip, given by its config, is a plain ViT, which our towers can cut at any block."""
+    strange = (set(model["vision_cfg"]) - VISION_KEYS) | (set(model["text_cfg"]) - TEXT_KEYS) | (set(model) & UNUSUAL)
+    return not strange and isinstance(model["vision_cfg"]["layers"], int)
+
+
+def is_plain_name(name: str) -> bool:
+    import open_clip
+
+    return is_plain(open_clip.get_model_config(name))

@@ -1,9 +1,14 @@
 """The tokenizer: captions to the token ids that the backbone's text tower was trained on."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+from torch import Tensor
+
+from rap.clip.weights import reachable_or_offline
+from rap.errors import UserError, require
 
 
 def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarray, np.ndarray]:
@@ -11,8 +16,12 @@ def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarr
 
     `tokenizer` is the entry `tokenizer` of the backbone's config. {"kind": "bpe"} is CLIP's tokenizer. {"kind":
     "words", "words": [...]} numbers the listed words; the list starts with <pad>, ends with <end>, and contains
-    <unknown> and <start>. Captions that are too long are truncated before the end token, as in CLIP.
+    <unknown> and <start>. Captions that are too long are truncated before the end token, as in CLIP. {"kind":
+    "open_clip", "name": model} is the model's own: it fixes the number of words, and `words` does not count.
     """
+    if tokenizer["kind"] == "open_clip":
+        ids = _of_model(tokenizer["name"])(captions).numpy().astype(np.int32)
+        return ids, np.full(len(ids), ids.shape[1], np.int64)
     encode = {"bpe": _bpe, "words": _words}[tokenizer["kind"]]
     ids = np.zeros((len(captions), words), dtype=np.int32)
     lengths = np.zeros(len(captions), dtype=np.int64)
@@ -33,6 +42,27 @@ def _tokenizer():
     from open_clip import SimpleTokenizer
 
     return SimpleTokenizer()
+
+
+@cache
+def _of_model(name: str) -> Callable[[list[str]], Tensor]:
+    """Raises UserError if it lives on a hub that is out of reach."""
+    import open_clip
+
+    text = open_clip.get_model_config(name)["text_cfg"]
+    repository = text.get("hf_tokenizer_name")
+    if not repository:
+        return open_clip.get_tokenizer(name)
+    require("transformers", "hub")
+    try:
+        with reachable_or_offline():
+            return open_clip.get_tokenizer(name)
+    except Exception as error:  # transformers raises many types
+        raise UserError(
+            f"backbone.name: {name}: its tokenizer {repository} cannot be found ({' '.join(str(error).split())[:70]}); "
+            f"on a machine with a network, run `hf download {repository} --include '*token*' '*.json' '*.model'`, and "
+            "copy the hub's cache (HF_HOME) here"
+        ) from None
 
 
 def _words(captions: list[str], tokenizer: dict) -> list[list[int]]:

@@ -175,6 +175,7 @@ class Tower(nn.Module, ABC):
     transformer: Transformer
     positional_embedding: nn.Parameter
     width: int
+    whole: str = ""  # why a tower has no blocks to change, if it has none
 
     @property
     def blocks(self) -> list[Block]:
@@ -249,7 +250,7 @@ class VideoTower(Tower):
     def __init__(self, embed_dim: int, vision: dict, preprocess: dict, activation: nn.Module):
         super().__init__()
         width, patch = vision["width"], vision["patch_size"]
-        self.grid = vision["image_size"] // patch
+        self.size, self.grid = vision["image_size"], vision["image_size"] // patch
         self.width = width
         self.heads = width // vision.get("head_width", 64)
         eps = (vision.get("norm_kwargs") or {}).get("eps", 1e-5)
@@ -334,6 +335,17 @@ class Clip(nn.Module):
         self.text = TextTower(model["embed_dim"], model["text_cfg"], activation)
         self.embed_dim = model["embed_dim"]
         self.logit_scale = nn.Parameter(torch.zeros(()))
+        self.logit_bias: Tensor | None = None
+
+    @property
+    def weights(self) -> nn.Module:
+        """The module whose state is the file weights.safetensors."""
+        return self
+
+    def logits(self, similarity: Tensor) -> Tensor:
+        """Cosines as the pretraining's loss reads them: scaled, and shifted where the model has a bias."""
+        scaled = self.logit_scale.exp() * similarity
+        return scaled if self.logit_bias is None else scaled + self.logit_bias
 
     def freeze(self) -> "Clip":
         """Turn off gradients and training mode; return the same object."""

@@ -1,6 +1,8 @@
 """The source of a backbone's weights: a local file, or open_clip's file for a model and a tag."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -66,14 +68,46 @@ def find(name: str, tag: str) -> Path:
 
 def _cached_or_reachable(model: str) -> None:
     """Raises OSError if a model is not cached and the hub does not respond; its client would retry for a minute."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
+
+    if not _in_hubs_cache(model) and not constants.HF_HUB_OFFLINE:
+        requests.head(constants.ENDPOINT, timeout=PATIENCE)
+
+
+@contextmanager
+def reachable_or_offline() -> Iterator[None]:
+    """Without a connection, the hub's clients read their cache alone; they would retry for a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if not before:
+            requests.head(constants.ENDPOINT, timeout=PATIENCE)
+    except requests.RequestException:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _in_hubs_cache(model: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
     owner, file = model.rsplit("/", 1)
     names = [file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
-    cached = any(isinstance(try_to_load_from_cache(owner, name), str) for name in names)
-    if not cached and not constants.HF_HUB_OFFLINE:
-        requests.head(constants.ENDPOINT, timeout=PATIENCE)
+    return any(isinstance(try_to_load_from_cache(owner, name), str) for name in names)
+
+
+def is_cached(name: str, tag: str) -> bool:
+    """Whether the weights of open_clip's `name` and `tag` are on this machine."""
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(name, tag)
+    archive = Path(known.get("url") or "").name
+    on_disk = bool(archive) and (ARCHIVES.expanduser() / archive).is_file()
+    return on_disk or bool(known.get("hf_hub") and _in_hubs_cache(known["hf_hub"]))
 
 
 def _short(error: Exception) -> str:

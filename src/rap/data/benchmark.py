@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from io import StringIO
 from os.path import splitext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -85,6 +86,9 @@ def carve(videos: Iterable[str], size: int) -> dict[str, list[str]]:
     }
 
 
+HELD_OUT = "training videos are held out as val (dataset.validation)"
+
+
 def assemble(
     splits: Mapping[str, Iterable[str]],
     captions: Mapping[str, list[str]],
@@ -92,14 +96,14 @@ def assemble(
     files: Mapping[str, str] | None = None,
     end: float | None = None,
     spellings: Callable[[str], Iterable[str]] = lambda id: (),
-    held_out: int = 0,
+    remarks: Mapping[str, int] = MappingProxyType({}),
 ) -> Manifest:
     """The manifest of a benchmark, with notes on what is odd in its annotations.
 
     `splits`: video ids of train, val and test. `captions`: captions by video id, in the official order, which numbers
     them. `files`: official file names, used for videos that are not found; default ID.mp4. `end`: the second at which
-    every clip ends. `spellings`: other names, without the suffix, that the file of a video may have. `held_out`: how
-    many videos `carve` took from the training videos. Raises UserError if `videos` is not a folder, or an id is not a
+    every clip ends. `spellings`: other names, without the suffix, that the file of a video may have. `remarks`:
+    further notes, "videos are …", with their counts. Raises UserError if `videos` is not a folder, or an id is not a
     plain file name.
     """
     if not videos.is_dir():
@@ -125,8 +129,7 @@ def assemble(
     other = [present[id][0] for id, name in spelt.items() if name != id]
     if other:
         odd.append(f"{len(other)} videos were found under another name than the official one, such as {other[0]}")
-    if held_out:
-        odd.append(f"{held_out} training videos are held out as val (dataset.validation)")
+    odd += [f"{count} {what}" for what, count in remarks.items() if count]
     return Manifest.build(clips, rows, odd)
 
 

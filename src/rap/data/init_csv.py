@@ -2,28 +2,28 @@
 
 import csv
 import re
-import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
-from tqdm import tqdm
-
+from rap.data.shots import shots
 from rap.data.videos import SUFFIXES, video_files
 from rap.errors import UserError
 from rap.files import write_text
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
 from rap.params import Params
+from rap.progress import note, progress
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def run(params: Params, folder: str, every: str | None = None) -> str:
+def run(params: Params, folder: str, every: str | None = None, by_shots: bool = False) -> str:
     """Write FOLDER.csv beside the folder: a row for each video at any depth, in split test, without a caption.
 
-    With `every`, such as 10s or 1m, a row for each span of that length. Raises UserError if the folder has no videos,
-    or if the CSV exists: it may contain captions.
+    With `every`, such as 10s or 1m, a row for each span of that length. With `by_shots`, a row for each shot; one that
+    is longer than `every` becomes several. Raises UserError if the folder has no videos, or if the CSV exists: it may
+    contain captions.
     """
     videos = Path(folder)
     target = videos.parent / f"{videos.resolve().name}.csv"
@@ -32,21 +32,33 @@ def run(params: Params, folder: str, every: str | None = None) -> str:
         raise UserError(f"{videos}: not a folder; name the folder of your videos")
     if target.exists():
         raise UserError(f"{target}: exists, and may contain captions; use it, or move it away")
-    found = sorted(path for path in video_files(videos) if (videos / path).is_file())
+    found = sorted(path for path in video_files(videos) if (videos / path).is_file() and _is_one_line(path))
     if not found:
         raise UserError(f"{videos}: no video in it; known suffixes are {', '.join(sorted(SUFFIXES))}")
+    in_spans = bool(length) or by_shots
     rows = [
-        row for path in tqdm(found, "videos", unit="video", disable=not length) for row in _rows(videos, path, length)
+        row
+        for path in progress(found, "videos", unit="video", disable=not in_spans)
+        for row in (_rows(videos, path, length, by_shots) if in_spans else [(path.as_posix(), "", "test")])
     ]
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerows([("path", "caption", "split", *(("start", "end") if length else ())), *rows])
+    table.writerows([("path", "caption", "split", *(("start", "end") if in_spans else ())), *rows])
     write_text(target, text.getvalue())
     done = params.dataset.annotations == str(target) and params.dataset.videos == str(videos)
-    listed = f"{len(found)} videos in {len(rows)} spans" if length else f"{len(found)} videos"
-    return f"{target}: {listed}, without captions" + (
-        "" if done else f"; in params.yaml, set dataset.annotations to {target} and dataset.videos to {videos}"
+    listed = f"{len(found)} videos in {len(rows)} spans" if in_spans else f"{len(found)} videos"
+    left = (
+        f"; set dataset.annotations to {target} and dataset.videos to {videos} in params.yaml, then `rap graph --write`"
     )
+    return f"{target}: {listed}, without captions{'' if done else left}"
+
+
+def _is_one_line(path: Path) -> bool:
+    """Whether a row of a table can hold the name; if not, the video is left out with a note."""
+    if str(path).isprintable():
+        return True
+    note(f"{str(path)!r}: left out: a line break or control character in the name; rename it")
+    return False
 
 
 def seconds(text: str) -> float:
@@ -64,15 +76,15 @@ def spans(end: float, length: float) -> list[tuple[float, float]]:
     return list(zip(starts, [*starts[1:], end], strict=True))
 
 
-def _rows(folder: Path, path: Path, length: float | None) -> Iterator[tuple]:
+def _rows(folder: Path, path: Path, length: float | None, by_shots: bool) -> Iterator[tuple]:
     row = (path.as_posix(), "", "test")
-    if length is None:
-        yield row
-        return
     try:
         end = probe(folder / path).end
+        parts = shots(folder / path, end) if by_shots else [(0.0, end)]
     except VideoError as error:  # `rap download` counts it among the failed
-        tqdm.write(f"{folder / path}: {error}; listed as a whole", file=sys.stderr)
+        note(f"{folder / path}: {error}; listed as a whole")
         yield (*row, "", "")
         return
-    yield from ((*row, f"{start:.2f}", f"{stop:.2f}") for start, stop in spans(end, length))
+    for begin, stop in parts:
+        for start, until in spans(stop - begin, length) if length else [(0.0, stop - begin)]:
+            yield (*row, f"{begin + start:.2f}", f"{begin + until:.2f}")

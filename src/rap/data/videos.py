@@ -11,9 +11,12 @@ SUFFIXES += (".mts", ".m2ts", ".ts", ".flv", ".ogv")
 
 
 def video_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
-    """Paths relative to the folder, at any depth. Hidden folders are skipped; links to folders are not followed."""
+    """Paths relative to the folder, at any depth, without hidden ones; links to folders are not followed.
+
+    macOS puts a hidden file `._NAME` beside every file on a disk of another system.
+    """
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            if splitext(name)[1].lower() in suffixes:
+            if splitext(name)[1].lower() in suffixes and not name.startswith("."):
                 yield (Path(where) / name).relative_to(folder)

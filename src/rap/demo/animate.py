@@ -9,7 +9,7 @@ from rap.demo.events import Event
 from rap.demo.motions import OPPOSITE, Motion
 from rap.demo.scenes import Scene
 
-CYCLES = (1.0, 1.6)  # how often a motion repeats in a clip: an eighth to a fifth of a cycle between 8 frames
+CYCLES = (0.9, 1.4)  # how often a motion repeats in a clip; of 8 frames, first and last are about one cycle apart
 RADIUS = 0.3  # of an orbit and of a hop, in widths of the frame
 AHEAD = 0.22  # of the thing that is chased, in turns
 HOPPING = 0.5  # share of a cycle in which a hopping thing is not at rest

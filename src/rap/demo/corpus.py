@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rap.data.manifest import Manifest
 from rap.data.registry import DatasetInfo, own_folder
@@ -14,6 +13,7 @@ from rap.demo.captions import caption
 from rap.demo.film import complete, encode, fingerprint, render
 from rap.demo.scenes import KINDS, Part, Scene, draw_scene, key
 from rap.params import Demo, Params
+from rap.progress import progress
 
 DATASET = DatasetInfo(own_folder)
 SPLITS = ("test", "val", "train")  # drawn in this order, so that the number of training scenes changes no test scene
@@ -40,7 +40,7 @@ def prepare(params: Params, videos: Path) -> Manifest:
     takes = list(draw_takes(params.dataset.demo))
     with ThreadPoolExecutor(params.runtime.workers) as pool:
         written = pool.map(lambda take: write_clips(take, videos), takes)
-        for _ in tqdm(written, "demo scenes", len(takes), unit="scene"):
+        for _ in progress(written, "demo scenes", total=len(takes), unit="scene"):
             pass
     return manifest(takes)
 

@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from rap.clip.tokenizer import tokenize
 from rap.clip.trainable import CLIP, encode_text, open_clip_model
@@ -38,6 +37,7 @@ from rap.demo.stills import GROUP, NAMES, SIZE, Still, captions, drawn, group, p
 from rap.demo.things import BACKGROUNDS, SIZES, draw_thing, pick
 from rap.files import atomic, write_json
 from rap.params import Params, Pretrain
+from rap.progress import progress
 from rap.runtime.device import setup
 
 FOLDER = Path(__file__).parent
@@ -101,7 +101,7 @@ def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: fl
     """One phase: AdamW, linear warm-up over a tenth of the steps, then cosine decay; yields the loss of each step."""
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
-    for step in (bar := tqdm(range(steps), f"pretrain: {name}")):
+    for step in (bar := progress(range(steps), f"pretrain: {name}")):
         warmup = (step + 1) / max(1, steps // 10)
         optimizer.param_groups[0]["lr"] = lr * min(warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
         loss = loss_of(np.random.default_rng((*seed, step)), step / steps)

@@ -8,14 +8,13 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import unquote, urlsplit
 
-from tqdm import tqdm
-
 from rap.download.http import Http
 from rap.download.retry import FetchError
 from rap.download.unpack import ArchiveError, unpack
 from rap.errors import UserError
 from rap.files import digest, digest_file, read_json, write_json
 from rap.params import Archive, Download
+from rap.progress import progress
 
 
 def bring(settings: Download, folder: Path, work: Path) -> list[str]:
@@ -48,7 +47,7 @@ def _bring(archive: Archive, settings: Download, folder: Path, work: Path) -> st
     found = digest_file(file) if file.exists() else None
     try:
         if found is None or archive.sha256 not in (None, found):
-            with tqdm(desc=name, unit="B", unit_scale=True) as bar:
+            with progress(desc=name, unit="B", unit_scale=True) as bar:
                 http = Http(settings, work, Event())
                 http.fetch(archive.url, file, size=archive.size, sha256=archive.sha256, bar=bar)
             found = archive.sha256 or digest_file(file)

@@ -5,11 +5,12 @@ two versions) or honours Retry-After, and pooch does not resume at all. `request
 `tenacity` the retries; resuming is in `rap.download.part`.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from rap.files import digest_file
 from rap.params import Download
 
 CHUNK = 1 << 20
+LEAST_RATE = 1000  # bytes per second, over `download.timeout`: a server that drips is given up
 HEADERS = {"User-Agent": "rap-retrieval", "Accept-Encoding": "identity"}
 
 
@@ -58,7 +60,7 @@ class Http:
         have = 0
         if not part.complete:
             have = part.have(trust=bool(sha256))
-            with _get(url, part.range(have), self.settings.timeout) as response:
+            with _get(url, part.range(have), self.settings) as response:
                 have = part.begin(have, response)
                 self._check_size(part.total, size)
                 self._append(response, part, have, bar)
@@ -74,7 +76,7 @@ class Http:
             raise
 
     def _append(self, response: requests.Response, part: Part, have: int, bar: tqdm | None) -> None:
-        received = have
+        received, slow = have, _Slow(self.settings.timeout)
         if bar is not None:
             bar.reset(part.total)
             bar.update(have)
@@ -84,6 +86,7 @@ class Http:
                     received += file.write(data)
                     file.flush()
                     self._check_size(received)
+                    slow.check(received - have)
                     if bar is not None:
                         bar.update(len(data))
                     if self.stop.is_set():
@@ -100,17 +103,49 @@ class Http:
             raise FetchError(f"wrong size: the server has {count} bytes, not {size}")
 
 
+class _Slow:
+    """Gives up a transfer that brought less than LEAST_RATE over the last `window` seconds."""
+
+    def __init__(self, window: float):
+        self.window, self.since, self.had = window, time.monotonic(), 0
+
+    def check(self, received: int) -> None:
+        """Raises FetchError; the next attempt goes on where this one ended."""
+        taken = time.monotonic() - self.since
+        if taken < self.window:
+            return
+        gained = received - self.had
+        if gained < LEAST_RATE * taken:
+            raise FetchError(f"slower than {LEAST_RATE} bytes a second for {taken:.0f} s", again=True, gained=gained)
+        self.since, self.had = time.monotonic(), received
+
+
 def refusal(status: int, reason: str, wait: float = 0.0) -> FetchError:
     """The error for an HTTP status of 400 or more: temporary, dead (other client errors), or left to the next run."""
     again = status in TEMPORARY
     return FetchError(f"{status} {reason}".strip(), again=again, dead=status < 500 and not again, wait=wait)
 
 
-def _get(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
+class _Session(requests.Session):
+    """Asks for consent before it follows a redirect."""
+
+    def __init__(self, hosts: tuple[str, ...]):
+        super().__init__()
+        self.hosts = hosts
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and (reason := refused(resp.url, urljoin(resp.url, target), self.hosts)):
+            resp.close()
+            raise FetchError(f"{urlsplit(resp.url).hostname}: redirects {reason}")
+        return target
+
+
+def _get(url: str, headers: dict[str, str], settings: Download) -> requests.Response:
     """A response whose body is a file and is not read yet. Follows redirects to HTTP(S) only."""
-    host = urlsplit(url).hostname
+    host, timeout = urlsplit(url).hostname, settings.timeout
     try:
-        response = requests.get(url, headers=HEADERS | headers, stream=True, timeout=timeout)
+        response = _Session(settings.hosts).get(url, headers=HEADERS | headers, stream=True, timeout=timeout)
     except requests.Timeout:
         raise FetchError(f"{host}: no answer within {timeout:g} s", again=True) from None
     except requests.ConnectionError as error:
@@ -124,6 +159,26 @@ def _get(url: str, headers: dict[str, str], timeout: float) -> requests.Response
         response.close()
         raise FetchError(f"{host}: sent a web page instead of a file")
     return response
+
+
+def refused(before: str, after: str, hosts: tuple[str, ...]) -> str:
+    """Why a redirect from one address to another is not followed, or nothing.
+
+    Without https, others can read and change what is sent. Another host than the user named may be any, one inside the
+    user's own network too; a host below the present one is not another one.
+    """
+    old, new = urlsplit(before), urlsplit(after)
+    if old.scheme == "https" and new.scheme != "https":
+        return "from https to http; if you consent, name the http address"
+    if new.scheme in ("http", "https") and not any(
+        _is_below(new.hostname or "", host) for host in (old.hostname or "", *hosts)
+    ):
+        return f"to {new.hostname}; if you consent, add it to download.hosts"
+    return ""
+
+
+def _is_below(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
 
 
 def _wait(response: requests.Response) -> float:

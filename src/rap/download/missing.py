@@ -5,7 +5,6 @@ and are not asked for again, except on request.
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from pathlib import Path
 from threading import Event, Lock
 
 import pandas as pd
-from tqdm import tqdm
 
 from rap.data.registry import info
 from rap.download.http import Http
@@ -26,6 +24,7 @@ from rap.files import read_json, write_json
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
 from rap.params import Download, Params
+from rap.progress import note, progress
 
 ENOUGH = 20  # failures in a row, none of them a dead link: the network or the site fails, not the videos
 
@@ -101,7 +100,7 @@ def _fetched(
     pool = ThreadPoolExecutor(settings.workers)
     jobs = {pool.submit(_one, fetch, found, folder, path, breaker): path for path, found in wanted.items()}
     try:
-        for job in tqdm(as_completed(jobs), desc="fetch videos", total=len(jobs), unit="video"):
+        for job in progress(as_completed(jobs), desc="fetch videos", total=len(jobs), unit="video"):
             yield jobs[job], job.result()
     finally:
         stop.set()
@@ -141,7 +140,7 @@ class Breaker:
         with self.lock:
             self.failures = self.failures + 1 if error and not error.dead else 0
             if self.failures == ENOUGH:
-                tqdm.write(f"{ENOUGH} videos in a row failed; the next run tries the rest", file=sys.stderr)
+                note(f"{ENOUGH} videos in a row failed; the next run tries the rest")
                 self.stop.set()
 
 

@@ -1,7 +1,6 @@
 """The download stage: fetch the missing videos, inspect and digest each, write the manifest."""
 
 import math
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from tqdm import tqdm
 
 from rap import paths
 from rap.data import registry
@@ -21,6 +19,7 @@ from rap.errors import UserError
 from rap.files import digest_file
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
+from rap.progress import note, progress
 
 if TYPE_CHECKING:
     from rap.jobs import Job
@@ -46,7 +45,9 @@ def run(job: "Job", retry_dead: bool = False) -> str:
         found = missing.bring(params, manifest.videos, source, work, retry_dead)
     folder = paths.manifest(params.dataset.name)
     job.reads_external()
+    known = _digests(folder)
     videos = inspect(manifest.videos, source, params.runtime.workers, found.lost)
+    changed = _report_changed(known, videos)
     failed = videos[videos.status == "failed"]
     if len(failed) > params.dataset.max_failed * len(videos):
         Manifest.remove(folder)
@@ -61,7 +62,7 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     Manifest(videos, manifest.captions, manifest.notes).write(folder, job.result)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
-    return "; ".join([*brought, *found.summary(), listed, *manifest.notes, *registry.departures(params)])
+    return "; ".join([*brought, *found.summary(), listed, *changed, *manifest.notes, *registry.departures(params)])
 
 
 def inspect(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, str]) -> pd.DataFrame:
@@ -73,16 +74,35 @@ def inspect(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, st
     pool = ThreadPoolExecutor(workers)
     try:
         seen = pool.map(lambda path: Inspection(reason=lost[path]) if path in lost else _examine(folder / path), names)
-        found = dict(zip(names, tqdm(seen, desc="inspect videos", total=len(names), unit="video"), strict=True))
+        found = dict(zip(names, progress(seen, desc="inspect videos", total=len(names), unit="video"), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
     failed = [f"failed: {path}: {look.reason}" for path, look in found.items() if look.reason]
     more = [f"failed: {len(failed) - SHOWN} more; `rap dataset stats` counts the reasons"] * (len(failed) > SHOWN)
     for line in [*failed[:SHOWN], *more]:
-        tqdm.write(line, file=sys.stderr)
+        note(line)
     looks = pd.DataFrame([found[path] for path in videos.path], index=videos.index)
     status = looks.reason.map(lambda reason: "failed" if reason else "ok")
     return videos.assign(**looks, status=status).astype(VIDEO_COLUMNS)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The digests of the files of the last download, by path; none if there is no whole manifest."""
+    try:
+        videos = Manifest.read(folder).videos
+    except UserError:
+        return {}
+    return {path: digest for path, digest in zip(videos.path, videos.digest, strict=True) if digest}
+
+
+def _report_changed(known: dict[str, str], videos: pd.DataFrame) -> list[str]:
+    """Name files whose bytes are not those of the last download: damage that leaves a readable video shows in nothing
+    else. At most one sentence for the stage's summary."""
+    pairs = dict(zip(videos.path, videos.digest, strict=True))
+    changed = [path for path, digest in pairs.items() if digest and known.get(path, digest) != digest]
+    for path in changed[:SHOWN]:
+        note(f"changed: {path}: other bytes than at the last download; if you did not replace it, restore it")
+    return [f"{len(changed)} files have other bytes than at the last download"] if changed else []
 
 
 def _strangers(folder: Path, videos: pd.DataFrame) -> str:

@@ -11,7 +11,6 @@ the folder. Neither strips leading folders, skips files that exist, or writes to
 
 import lzma
 import stat
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -22,9 +21,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tqdm import tqdm
-
 from rap.files import move
+from rap.progress import note, progress
 
 RATIO = 100  # videos hardly compress: an archive that expands by more than this is a bomb
 FLOOR = 10_000_000  # bytes to which any archive may expand
@@ -59,7 +57,7 @@ def unpack(archive: Path, folder: Path, scratch: Path, *, name: str, strip: int,
     room = min(limit, max(FLOOR, RATIO * archive.stat().st_size))
     files: dict[str, int] = {}
     left_out = 0
-    for member in tqdm(members, desc=f"unpack {name}", unit="file"):
+    for member in progress(members, desc=f"unpack {name}", unit="file"):
         path = cleaned(member.name, strip)
         if member.opened is None or path is None:
             left_out += 1
@@ -72,7 +70,7 @@ def unpack(archive: Path, folder: Path, scratch: Path, *, name: str, strip: int,
         files[str(path)] = target.stat().st_size
         room -= files[str(path)]
     if left_out:
-        tqdm.write(f"{name}: {left_out} members left out: links, devices, hidden files", file=sys.stderr)
+        note(f"{name}: {left_out} members left out: links, devices, hidden files")
     return files
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from rap import paths
 from rap.errors import UserError
 from rap.evaluation import rerank
-from rap.files import atomic, digest, digest_file, write_json
+from rap.files import allocate, atomic, digest, digest_file, write_json
 from rap.retrieval import adapter_file, metrics, twins
 from rap.retrieval.corpus import Corpus, Split, open_corpus, records
 from rap.retrieval.model import Retriever
@@ -25,20 +25,30 @@ if TYPE_CHECKING:
 
 SPLIT = "test"
 WRITTEN = 1 << 24  # cosines that are written at once
+HEADLINES = (
+    "t2v.R@1",
+    "t2v.R@5",
+    "t2v.R@10",
+    "t2v.MnR",
+    "v2t.R@1",
+    "twin.all",
+)  # of all figures: for `dvc metrics show`
 DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh digit, and must give ties
 
 
 def run(job: "Job", variant: str, seed: int) -> str:
-    """Write metrics.json, ranks.parquet, similarity.npy and the record evaluation.json of one run.
+    """Write figures.json, metrics.json, ranks.parquet, similarity.npy and the record evaluation.json of one run.
+
+    figures.json holds every figure, metrics.json the few HEADLINES.
 
     similarity.npy: cosines, float32 [captions, videos], to DIGITS digits, rows and columns in the manifest's order. It
-    is written a few columns at a time, so the matrix is never in memory as a whole. `evaluation.post` adds rows to the
-    other two.
+    is written a few columns at a time, so the matrix is never in memory as a whole. `evaluation.post` adds figures and
+    ranks.
     """
     params, folder = job.params, paths.run(variant, seed)
     device = setup(params.runtime)
     model, config = new_model(params, variant, seed, device)
-    job.reads(folder / "run.json")
+    job.reads(folder / "run.json", "adapter.safetensors")
     job.reads(paths.backbone(params.backbone.name) / "backbone.json")
     for record in records(params, model):
         job.reads(record)
@@ -59,7 +69,8 @@ def run(job: "Job", variant: str, seed: int) -> str:
         tables.append(ranks.assign(post=name))
     with atomic(folder / "ranks.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
-    write_json(folder / "metrics.json", figures)
+    write_json(folder / "figures.json", figures)
+    write_json(folder / "metrics.json", headlines(figures))
     test_set = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
     files = {name: digest_file(folder / name) for name in paths.EVALUATION_FILES[:-1]}
     result = job.result(digest(files), files, variant=variant, seed=seed, split=SPLIT, test_set=test_set)
@@ -94,6 +105,7 @@ def fill(model: Retriever, corpus: Corpus, split: Split, file: "Path", batch: in
     with atomic(file) as path:
         shape, column = (len(captions), len(split.videos)), 0
         matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        allocate(path, path.stat().st_size)
         for columns in wider(found, max(1, WRITTEN // len(captions))):
             matrix[:, column : column + columns.shape[1]] = columns.round(DIGITS)
             column += columns.shape[1]
@@ -114,7 +126,7 @@ def wider(blocks: Iterable[np.ndarray], columns: int) -> Iterator[np.ndarray]:
 
 
 def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
-    """The figures of metrics.json, and the rank of every query.
+    """The figures of figures.json, and the rank of every query.
 
     `to_video` and `to_text`: scores [captions, videos] with captions and with videos as queries; one matrix, unless
     they are post-processed. `videos`: those of the manifest.
@@ -141,6 +153,12 @@ def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.D
     captions = {"id": split.captions.caption_id.to_numpy(object), "cluster": cluster[owner], "kind": kind, "twin": wins}
     clips = {"id": np.array(split.videos, dtype=object), "cluster": cluster}
     return figures, pd.concat([table("t2v", captions, t2v), table("v2t", clips, v2t)], ignore_index=True)
+
+
+def headlines(figures: dict) -> dict[str, float]:
+    """The HEADLINES among the figures, by name; a test set without twins has no twin accuracy."""
+    names = [name.split(".") for name in HEADLINES]
+    return {f"{part}_{name}": figures[part][name] for part, name in names if part in figures}
 
 
 def table(direction: str, queries: dict[str, np.ndarray], ranks: metrics.Ranks) -> pd.DataFrame:

@@ -20,9 +20,11 @@ FRAMES = "frames"  # the input of the video tower, read like a cache
 def position(cache: str, tower: Tower) -> int:
     """The position of a cache in its tower: frames and text-ids at INPUT, video-3 after 3 blocks, text-all at the end.
 
-    Raises UserError if the tower has fewer blocks.
+    Raises UserError if the tower has fewer blocks, or is used whole.
     """
     depth = cache.rpartition("-")[2]
+    if tower.whole and depth not in (FRAMES, "all"):
+        raise UserError(f"params.yaml: features.caches: {cache}: list video-all and text-all; {tower.whole}")
     if depth in (FRAMES, "ids"):
         return INPUT
     if depth != "all" and int(depth) > tower.layers:
@@ -47,6 +49,14 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
         need = f"{kind}-ids" if first == INPUT else f"{kind}-{first}"
         raise UserError(f"params.yaml: features.caches: no cache for a method that starts at {need}; add {need}")
     return max(usable, key=lambda cache: position(cache, tower))
+
+
+def deeper(cache: str, kind: str, tower: Tower, first: float) -> str:
+    """The deepest cache that would serve a method which starts at block `first`, if it is deeper than `cache`."""
+    if tower.whole:
+        return ""
+    best = "all" if first > tower.layers else str(int(first))
+    return f"{kind}-{best}" if position(f"{kind}-{best}", tower) > position(cache, tower) else ""
 
 
 @dataclass(frozen=True)

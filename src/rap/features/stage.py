@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from rap import paths, shards
 from rap.clip.backbone import load
@@ -22,6 +21,7 @@ from rap.data.manifest import Manifest
 from rap.features.cache import Batch, packed, position, stored
 from rap.files import digest
 from rap.params import Params
+from rap.progress import progress
 from rap.runtime import distributed
 from rap.runtime.device import autocast, mixed, setup
 from rap.runtime.prefetch import prefetch
@@ -54,7 +54,9 @@ def run(job: "Job", cache: str, shard: int) -> str:
     if not distributed.is_main():
         list(compute(ids))
         return ""
-    made, computed = shards.build(stem, work.keys, work.shape, work.dtype, compute)
+    made, computed = shards.build(
+        stem, work.keys, work.shape, work.dtype, compute, together=work.batch * distributed.size()
+    )
     shards.seal(made, job.result)
     failed = int((made.index.reason != "").sum())
     size = Path(f"{stem}.npy").stat().st_size / 1e6
@@ -82,7 +84,7 @@ def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe:
     depth, tower = position(cache, clip.visual), clip.visual
     keys = {row.id: digest({**recipe, "frames": row.checksum}) for row in frames.index.itertuples()}
     rows = {id: number for number, id in enumerate(frames.index.id)}
-    shape = {tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}.get(depth, (tower.grid**2 + 1, tower.width))
+    shape = {tower.layers: (1, tower.width), tower.all: (clip.embed_dim,)}.get(depth, (tower.grid**2 + 1, tower.width))
 
     def read(ids: list[str]) -> Batch:
         numbers = [rows[id] for id in ids]
@@ -101,7 +103,7 @@ def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: 
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
     depth, tower, words = position(cache, clip.text), clip.text, params.features.max_words
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
-    shapes: dict[int, tuple[int, ...]] = {INPUT: (words,), tower.all: (clip.embed_dim,), tower.layers: (1, tower.width)}
+    shapes: dict[int, tuple[int, ...]] = {INPUT: (words,), tower.layers: (1, tower.width), tower.all: (clip.embed_dim,)}
     shape = shapes.get(depth, (words, tower.width))
 
     def read(ids: list[str]) -> Batch:
@@ -121,7 +123,7 @@ def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator
     rounds = [good[start : start + step] for start in range(0, len(good), step)]
     inputs = prefetch(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
     started = (_start(params, work, ids, batch) for ids, batch in zip(rounds, inputs, strict=True))
-    with tqdm(total=len(good), desc=title, unit="row", leave=False) as bar:
+    with progress(total=len(good), desc=title, unit="row", leave=False) as bar:
         for finish, _ in pairwise(chain(started, [list])):  # the next batch starts before this one is awaited
             items = finish()
             yield from items

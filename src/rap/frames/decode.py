@@ -20,7 +20,7 @@ from rap.files import digest_file
 from rap.frames import ffmpeg as tool
 from rap.frames import sparse
 from rap.frames.ffmpeg import VideoError
-from rap.frames.pixels import FORMAT, KERNELS, filters
+from rap.frames.pixels import FORMAT, KERNELS, MODES, filters
 from rap.frames.probe import Span, probe, regular
 from rap.frames.samplers import segments
 from rap.params import Frames
@@ -38,16 +38,17 @@ class Recipe:
     frames: Frames
     size: int
     interpolation: str
+    mode: str = "shortest"  # how the picture becomes a square: one of rap.frames.pixels.MODES
 
 
 def prepare(frames: Frames, preprocess: dict, where: str) -> Recipe:
     """The recipe for a backbone, from `preprocess` of its config. Raises UserError, naming `where`, if unsupported."""
-    if preprocess["resize_mode"] != "shortest" or preprocess["interpolation"] not in KERNELS:
+    if preprocess["resize_mode"] not in MODES or preprocess["interpolation"] not in KERNELS:
         raise UserError(
             f"{where}: resize_mode {preprocess['resize_mode']} with interpolation {preprocess['interpolation']} is not "
-            f"supported; choose a backbone that uses shortest with {' or '.join(KERNELS)}"
+            f"supported; choose a backbone that uses {' or '.join(MODES)} with {' or '.join(KERNELS)}"
         )
-    return Recipe(frames, preprocess["size"], preprocess["interpolation"])
+    return Recipe(frames, preprocess["size"], preprocess["interpolation"], preprocess["resize_mode"])
 
 
 class Files:
@@ -99,8 +100,8 @@ def decode(
     step, first = (stop - begin) / count - 2 * TICK, span.zero + begin + count * TICK
     if recipe.frames.decoder == "sparse":
         with suppress(sparse.Fallback):
-            return sparse.cut(path, span, recipe.size, recipe.interpolation, first, step, count)
-    cut = partial(_cut, path, recipe, first, step, count, timeout=60 + 10 * span.end)
+            return sparse.cut(path, span, (recipe.size, recipe.interpolation, recipe.mode), first, step, count)
+    cut = partial(_cut, path, span.codec, recipe, first, step, count, timeout=60 + 10 * span.end)
     if not (span.indexed and begin > span.start):
         return cut(seek=0.0)
     try:
@@ -109,26 +110,30 @@ def decode(
         return cut(seek=0.0)
 
 
-def _cut(path: Path, recipe: Recipe, first: float, step: float, count: int, seek: float, timeout: float) -> np.ndarray:
+def _cut(
+    path: Path, codec: str, recipe: Recipe, first: float, step: float, count: int, seek: float, timeout: float
+) -> np.ndarray:
     """`count` frames, one at the middle of each `step` seconds from `first` on, by the container's clock, from ffmpeg.
 
     Decoding starts at the key frame before `seek` seconds.
     """
-    raw = tool.run(_command(path, recipe, seek, first, step, count), timeout)
+    raw = tool.run(_command(path, codec, recipe, seek, first, step, count), timeout)
     bytes_each = recipe.size * recipe.size * 3
     if len(raw) != count * bytes_each:
         raise VideoError(f"ffmpeg: returned {len(raw) // bytes_each} of {count} frames")
     return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
 
 
-def _command(path: Path, recipe: Recipe, seek: float, first: float, step: float, count: int) -> list[str]:
+def _command(path: Path, codec: str, recipe: Recipe, seek: float, first: float, step: float, count: int) -> list[str]:
     whitelists = {"format_whitelist": tool.FORMATS, "protocol_whitelist": tool.PROTOCOLS}
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
-    clip = ffmpeg.input(tool.url(path), **whitelists, **jump, threads=1)["V:0"]
+    strict = tool.strict_decoder(codec)
+    decoder = {"c:v": strict} if strict else {}
+    clip = ffmpeg.input(tool.url(path), **whitelists, **jump, **decoder, threads=1)["V:0"]
     # For step n, fps with round=near takes the last picture before the middle of the step.
     clip = clip.filter("settb", "AVTB").filter("fps", f"{1 / step:.12f}", start_time=f"{first:.6f}", round="near")
-    for name, options in filters(recipe.size, recipe.interpolation):
+    for name, options in filters(recipe.size, recipe.interpolation, recipe.mode):
         clip = clip.filter(name, **options)
     output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "frames:v": count, "threads": 1}
-    strict = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
-    return clip.output("pipe:", **output).global_args(*strict).compile(cmd=tool.binary())
+    switches = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
+    return clip.output("pipe:", **output).global_args(*switches).compile(cmd=tool.binary())

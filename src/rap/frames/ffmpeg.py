@@ -8,10 +8,12 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from rap.errors import UserError
+from rap.runtime.signals import tied
 
 # Containers that hold the video itself. Playlists, concat scripts and image sequences refer to other files.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 PROTOCOLS = "file,pipe"
+STRICT = {"vp9": "libvpx-vp9"}
 CURE = "install the imageio-ffmpeg wheel or the system's ffmpeg, or set IMAGEIO_FFMPEG_EXE to its path"
 
 
@@ -19,9 +21,18 @@ class VideoError(Exception):
     """Why a video cannot be used, in one line. The video is marked as failed; the run continues."""
 
 
-@cache
 def binary() -> str:
     """The ffmpeg executable: IMAGEIO_FFMPEG_EXE, else that of the imageio-ffmpeg wheel, else the system's."""
+    return _program()[0]
+
+
+def version() -> str:
+    """ffmpeg's version. Another version may decode or scale to different pixels."""
+    return _program()[1]
+
+
+@cache
+def _program() -> tuple[str, str]:
     try:
         name = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
@@ -29,14 +40,26 @@ def binary() -> str:
     path = shutil.which(name)
     if path is None:
         raise UserError(f"ffmpeg: {name} is not an executable program; {CURE}")
-    return path
+    try:
+        words = subprocess.run([path, "-version"], stdin=subprocess.DEVNULL, capture_output=True).stdout.split()
+    except OSError as error:
+        raise UserError(f"ffmpeg: {path} cannot be executed ({error.strerror}); {CURE}") from None
+    if words[:2] != [b"ffmpeg", b"version"]:
+        raise UserError(f"ffmpeg: {path} is another program; {CURE}")
+    return path, words[2].decode()
 
 
 @cache
-def version() -> str:
-    """ffmpeg's version. Another version may decode or scale to different pixels."""
-    words = run([binary(), "-version"]).split(b"\n", 1)[0].split()
-    return words[2].decode() if words[:2] == [b"ffmpeg", b"version"] else "unknown"
+def decoders() -> frozenset[str]:
+    """The names of the decoders that ffmpeg has."""
+    lines = run([binary(), "-v", "error", "-decoders"]).decode().splitlines()
+    return frozenset(words[1] for line in lines if len(words := line.split()) > 1)
+
+
+def strict_decoder(codec: str) -> str | None:
+    """A decoder that finds more damage than ffmpeg's default one, if there is one: docs/frames.md has the rates."""
+    name = STRICT.get(codec)
+    return name if name in decoders() else None
 
 
 def url(path: Path) -> str:
@@ -47,11 +70,9 @@ def url(path: Path) -> str:
 def run(command: list[str], timeout: float = 60) -> bytes:
     """The command's stdout. Raises VideoError if it fails, or writes anything to stderr."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
+        done = subprocess.run(tied(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise VideoError(f"ffmpeg did not finish in {timeout:.0f} s") from None
-    except OSError as error:
-        raise UserError(f"ffmpeg: {command[0]} cannot be executed ({error.strerror}); {CURE}") from None
     if done.returncode or done.stderr.strip():
         raise VideoError(f"ffmpeg: {messages(done.stderr)} (exit status {done.returncode})")
     return done.stdout

@@ -32,6 +32,7 @@ class Span:
     end: float
     indexed: bool
     zero: float  # the time stamp of the container's start
+    codec: str
     packets: tuple[Packet, ...]  # the pictures in decoding order; empty unless each one states its time
     clean: bool = True  # whether libav logged no error while reading
 
@@ -88,4 +89,4 @@ def _span(container: av.container.InputContainer) -> Span:
         stated -= zero
     if indexed and latest < SHORT * stated:
         raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
-    return Span(first, last, indexed, zero, tuple(packets) if timed else ())
+    return Span(first, last, indexed, zero, video.codec_context.codec.canonical_name, tuple(packets) if timed else ())

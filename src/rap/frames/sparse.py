@@ -22,13 +22,12 @@ from rap.frames.pixels import FORMAT, filters
 from rap.frames.probe import Packet, Span
 
 # Decoders that output one picture per packet, with the pictures that each can skip without damage to others. A picture
-# of H.264 or VP8 states that no other refers to it; one of HEVC states this for its own temporal layer only.
+# of H.264 or VP8 states that no other refers to it; one of HEVC states this for its own temporal layer only. VP9 and
+# AV1 are left to the ffmpeg program, which finds more damage in them.
 DECODERS: dict[str, Literal["NONREF", "DEFAULT"]] = {
     "h264": "NONREF",
     "vp8": "NONREF",
     "hevc": "DEFAULT",
-    "vp9": "DEFAULT",
-    "libdav1d": "DEFAULT",
 }
 MICROSECONDS = 1_000_000
 LARGEST = 2**31 - 1  # of the numerator and the denominator of a rate in ffmpeg
@@ -45,9 +44,11 @@ class Fallback(Exception):
     """Why the ffmpeg program must decode a clip. It also reports what is wrong with the video, if anything."""
 
 
-def cut(path: Path, span: Span, size: int, interpolation: str, first: float, step: float, count: int) -> np.ndarray:
+def cut(path: Path, span: Span, square: tuple[int, str, str], first: float, step: float, count: int) -> np.ndarray:
     """The pictures on display in the middle of each of `count` steps of `step` seconds, counted from `first` seconds of
     the container's clock: [count, size, size, 3] uint8 RGB. Raises Fallback.
+
+    `square`: size, interpolation and mode, for rap.frames.pixels.filters.
     """
     if not (span.indexed and span.packets):
         raise Fallback("its container does not state the time of every picture")
@@ -59,7 +60,7 @@ def cut(path: Path, span: Span, size: int, interpolation: str, first: float, ste
                 raise Fallback("its stream states no time base")
             chosen = choose(span.packets, stream.time_base, first, step, count)
             for time, picture in decoded(container, stream, span.packets, set(chosen)):
-                graph = graph or Graph(picture, stream, size, interpolation)
+                graph = graph or Graph(picture, stream, square)
                 found[time] = graph(picture)
     except av.error.FFmpegError as error:
         raise Fallback(str(error)) from None
@@ -109,8 +110,9 @@ def decoded(
     """The chosen pictures with their presentation times, in display order within each run of decoded packets."""
     decoder = stream.codec_context
     decoder.thread_count = 1
+    decoder.flags |= av.codec.context.Flags.unaligned  # crop where the stream says, as ffmpeg does; else it is rounded
     if decoder.name not in DECODERS:
-        raise Fallback(f"{decoder.name} may put two pictures into one packet")
+        raise Fallback(f"{decoder.name} is left to ffmpeg")
     wanted, times = needed(packets, chosen), {packets[n].pts for n in chosen}
     last = max(chosen)
     source = (packet for packet in container.demux(stream) if packet.size)
@@ -138,7 +140,7 @@ def checked(frames: list[av.VideoFrame], times: set[int]) -> Iterator[tuple[int,
 class Graph:
     """The filter graph from decoded pictures of one format to the backbone's input."""
 
-    def __init__(self, picture: av.VideoFrame, stream: av.VideoStream, size: int, interpolation: str):
+    def __init__(self, picture: av.VideoFrame, stream: av.VideoStream, square: tuple[int, str, str]):
         self.format = _format(picture)
         self.graph = av.filter.Graph()
         self.graph.threads = 1
@@ -157,7 +159,7 @@ class Graph:
         steps = [
             ("buffer", source),
             *ROTATIONS[rotation],
-            *filters(size, interpolation),
+            *filters(*square),
             ("format", {"pix_fmts": FORMAT}),
         ]
         nodes = [self.graph.add(name, **{key: str(value) for key, value in options.items()}) for name, options in steps]

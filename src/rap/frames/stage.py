@@ -1,7 +1,6 @@
 """The frames stage: each video of a shard to T pictures of the backbone's size."""
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from rap import paths, shards
 from rap.data.manifest import Manifest, Video
@@ -19,6 +17,7 @@ from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
 from rap.frames.decode import Files, Recipe, cut_clip, prepare
 from rap.params import Frames, Params
+from rap.progress import note, progress
 
 if TYPE_CHECKING:
     from rap.jobs import Job
@@ -59,7 +58,7 @@ def row_key(recipe: Recipe, video: Video, code: str) -> str:
     if recipe.frames.sampler == "fps":
         sampler["fps"] = recipe.frames.fps
     span = [None if math.isnan(t) else t for t in (video.start, video.end)]
-    picture = {"size": recipe.size, "interpolation": recipe.interpolation}
+    picture = {"size": recipe.size, "interpolation": recipe.interpolation, "mode": recipe.mode}
     versions = libav.version() if recipe.frames.decoder == "sparse" else []
     decoder = [recipe.frames.decoder, ffmpeg.version(), *versions]
     return digest([video.digest, span, sampler, picture, decoder, code])
@@ -77,10 +76,10 @@ def _cut_all(
     pool = ThreadPoolExecutor(workers)
     try:
         done: Iterator[Future] = as_completed({pool.submit(cut, videos[id]) for id in ids})
-        for future in tqdm(done, desc=title, total=len(ids), unit="video"):
+        for future in progress(done, desc=title, total=len(ids), unit="video"):
             item: shards.Item = future.result()
             if item.reason:
-                tqdm.write(f"failed: {item.id}: {item.reason}", file=sys.stderr)
+                note(f"failed: {item.id}: {item.reason}")
             yield item
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,14 +1,14 @@
 """params.yaml as one typed, validated, frozen object."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rap import paths
-from rap.errors import UserError
-from rap.params.parsing import Section, hint, parse
+from rap.params.parsing import Name, Section, hint, parse
+from rap.params.reading import read
 from rap.params.sections import (
     Backbone,
     Dataset,
@@ -35,6 +35,7 @@ class Variant(BaseModel):
     adapter: str
     label: str = ""
     train: dict[str, Any] = {}
+    __pydantic_extra__: dict[str, dict[str, Any]]  # the groups of options
 
     @property
     def options(self) -> dict[str, Any]:
@@ -62,6 +63,12 @@ class Table(Section):
 
     model_config = ConfigDict(strict=False)
 
+    def only(self, made: Collection[str]) -> "Table":
+        """The table without the rows that are not made."""
+        variants = tuple(name for name in self.variants if name in made)
+        baseline = self.baseline if self.baseline in made else next(iter(variants), "")
+        return Table(title=self.title, variants=variants, baseline=baseline)
+
 
 class Params(Section):
     dataset: Dataset
@@ -74,9 +81,10 @@ class Params(Section):
     evaluation: Evaluation
     sweep: Sweep
     seeds: tuple[int, ...]
-    variants: dict[str, Variant]
-    ablations: dict[str, Ablation]
-    tables: dict[str, Table]
+    run: tuple[str, ...]
+    variants: dict[Name, Variant]
+    ablations: dict[Name, Ablation]
+    listed: dict[Name, Table] = Field(alias="tables")
     tracking: Tracking
     runtime: Runtime
     pretrain: Pretrain
@@ -89,6 +97,11 @@ class Params(Section):
             raise ValueError(f"shards: list them as 0, 1, 2, …; found {list(self.shards)}")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds: list at least one, each once; found {list(self.seeds)}")
+        for name in self.run:
+            if name not in self.variants:
+                raise ValueError(f"run: no variant named {name!r}{hint(name, self.variants)}")
+        if len(set(self.run)) != len(self.run) or not self.run:
+            raise ValueError(f"run: list at least one variant, each once; found {list(self.run)}")
         for name, ablation in self.ablations.items():
             if name in self.variants:
                 raise ValueError(f"ablations.{name}: this name stands under variants too; give it another")
@@ -98,7 +111,7 @@ class Params(Section):
             if not ablation.base and not ablation.adapter:
                 raise ValueError(f"ablations.{name}: neither base nor adapter; name the variant it differs from")
         known = {**self.variants, **self.ablations}
-        for name, table in self.tables.items():
+        for name, table in self.listed.items():
             for variant in (*table.variants, table.baseline):
                 if variant not in known:
                     raise ValueError(f"tables.{name}: no variant named {variant!r}{hint(variant, known)}")
@@ -109,8 +122,17 @@ class Params(Section):
         return self
 
     @property
+    def tables(self) -> dict[str, Table]:
+        """The tables with the rows that are made: those of `run` and of the ablations. A table without any is left out.
+
+        If the baseline is not made, the first row takes its place.
+        """
+        made = {*self.run, *self.ablations}
+        return {name: found for name, table in self.listed.items() if (found := table.only(made)).variants}
+
+    @property
     def all_variants(self) -> dict[str, Variant]:
-        """The variants of the default run, then the ablations."""
+        """All variants, also those that `run` leaves out, then the ablations."""
         return {name: self.variant(name) for name in (*self.variants, *self.ablations)}
 
     def variant(self, name: str) -> Variant:
@@ -132,10 +154,4 @@ class Params(Section):
 
 def load(file: str | Path = paths.PARAMS) -> Params:
     """Read and validate a parameter file. Raises UserError with the key's path and the nearest valid name."""
-    try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: not found; run `rap` in the folder that holds it") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(Params, values, str(file))
+    return parse(Params, read(file), str(file))

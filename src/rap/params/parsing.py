@@ -2,15 +2,19 @@
 
 import difflib
 import types
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rap.errors import UserError
 
 RENAMED = {"features.words": "features.max_words"}  # keys of params.yaml: the old name, the new one
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a part of paths, never a path
+Count = Annotated[int, Field(gt=0, le=4096)]  # of frames, words, ranks: a larger one is a mistake, and fills the memory
 
 
 class Section(BaseModel):
@@ -26,7 +30,7 @@ def parse(model: type[Model], values: Any, where: str) -> Model:
     except ValidationError as error:
         problems = error.errors()  # a misspelt key is also a missing one: the first says more
         unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
-        raise UserError(_explain((unknown or problems)[0], model, where)) from None
+        raise UserError(_printable(_explain((unknown or problems)[0], model, where))) from None
 
 
 def hint(name: str, valid) -> str:
@@ -49,7 +53,20 @@ def _explain(problem: Any, model: type[BaseModel], where: str) -> str:
         case "value_error":
             return f"{where}: {problem['ctx']['error']}"
         case _:
-            return f"{at}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {problem['input']!r}"
+            return f"{at}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {_short(problem['input'])}"
+
+
+def _printable(text: str) -> str:
+    """The text with line breaks and other control characters written out: a key may hold any."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a number with more digits than Python prints
+        text = "a very large number"
+    return text if len(text) < 100 else f"{text[:80]}…"
 
 
 def _keys(model: Any, path: list) -> list[str]:
@@ -60,7 +77,7 @@ def _keys(model: Any, path: list) -> list[str]:
         elif get_origin(model) is tuple:
             model = get_args(model)[0]
         elif isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[step].annotation
+            model = next(f for name, f in model.model_fields.items() if step in (name, f.alias)).annotation
         if get_origin(model) in (Union, types.UnionType):
             model = next(option for option in get_args(model) if option is not type(None))
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

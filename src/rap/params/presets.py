@@ -27,8 +27,11 @@ class Representer(RoundTripRepresenter):
 Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-def run(params: Params, name: str) -> str:
-    """Put the keys of a preset into params.yaml; say which changed. Raises UserError if there is no such preset."""
+def run(params: Params, name: str, backbone: str | None = None) -> str:
+    """Put the keys of a preset into params.yaml; say which changed. Raises UserError if there is no such preset.
+
+    `backbone`: a model of open_clip in place of the preset's, with what belongs to it.
+    """
     names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
     if name not in names:
         raise UserError(f"{FOLDER}: nothing for {name!r}{hint(name, names)}")
@@ -36,7 +39,15 @@ def run(params: Params, name: str) -> str:
     yaml.width, yaml.Representer = 1_000, Representer
     yaml.indent(mapping=2, sequence=4, offset=2)  # as params.yaml has it
     values = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    changes = list(_merge(values, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))))
+    wanted = yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    gone = [variant for variant in wanted.get("run", []) if variant not in values["variants"]]
+    for variant in gone:  # a user has removed or renamed it
+        wanted["run"].remove(variant)
+    if gone and not wanted["run"]:
+        del wanted["run"]
+    if backbone:
+        _suit(wanted, backbone, params)
+    changes = list(_merge(values, wanted))
     text = StringIO()
     yaml.dump(values, text)
     registry.check(parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS)))
@@ -45,6 +56,34 @@ def run(params: Params, name: str) -> str:
     return "\n".join(
         [*changes, f"{PARAMS}: {len(changes)} keys changed for {name}; see docs/datasets.md for its files"]
     )
+
+
+def _suit(wanted: dict, backbone: str, params: Params) -> None:
+    """Make a preset, which is written for the 12 blocks of ViT-B-32, one for another backbone.
+
+    The weights are those of its first tag. Depths of caches keep their share of the blocks. For a model that is used
+    whole, the embeddings are cached, and the variants that need blocks are not run.
+    """
+    import open_clip
+
+    from rap.clip.backbone import open_clip_config
+
+    config, tags = open_clip_config(backbone, None), open_clip.list_pretrained_tags_by_model(backbone)
+    wanted["backbone"] = {"name": backbone, "pretrained": tags[0] if tags else None, "weights": None}
+    features = wanted.setdefault("features", {})
+    caches = features.get("caches", params.features.caches)
+    if "whole" not in config:
+        depth = config["model"]["vision_cfg"]["layers"]
+        features["caches"] = [_at_share(cache, depth) for cache in caches]
+        return
+    features["caches"] = ["video-all", "text-all"]
+    run = [name for name in wanted.get("run", params.run) if not registry.needs_blocks(params, name)]
+    wanted["run"] = [*run, "lorm_head"] if "lorm_head" in params.variants and "lorm_head" not in run else run
+
+
+def _at_share(cache: str, depth: int) -> str:
+    tower, _, place = cache.partition("-")
+    return f"video-{round(int(place) / 12 * depth)}" if tower == "video" and place.isdigit() else cache
 
 
 def _merge(values: dict, wanted: dict, path: str = "") -> Iterator[str]:

@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from rap.params.parsing import Section
+from rap.params.parsing import Count, Name, Section
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**9)]
+Few = Annotated[int, Field(gt=0, le=1024)]  # processes, threads
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -23,14 +24,19 @@ class MsrVtt(Section):
     train: Literal["9k", "7k"]
 
 
+class DiDeMo(Section):
+    paragraph: Literal["whole", "listed"]
+
+
 class Dataset(Section):
-    name: str  # checked where the dataset is looked up: adding a dataset changes nothing here
+    name: Name  # checked where the dataset is looked up: adding a dataset changes nothing here
     annotations: str | None
     videos: str | None
     max_failed: Fraction
     validation: Annotated[int, Field(ge=0)]
     demo: Demo
     msrvtt: MsrVtt
+    didemo: DiDeMo
 
 
 def _address(text: str) -> str:
@@ -71,6 +77,7 @@ class Download(Section):
     videos: Template | None
     pages: Template | None
     format: str
+    hosts: Annotated[tuple[str, ...], Field(strict=False)]
     cookies: str | None
     rate_limit: Positive | None
     sleep: Annotated[float, Field(ge=0)]
@@ -78,7 +85,7 @@ class Download(Section):
     retries: Annotated[int, Field(ge=0)]
     backoff: Annotated[float, Field(gt=0)]
     max_gb: Annotated[float, Field(gt=0)]
-    workers: Positive
+    workers: Few
 
     @model_validator(mode="after")
     def _one_way(self) -> "Download":
@@ -88,13 +95,13 @@ class Download(Section):
 
 
 class Backbone(Section):
-    name: str
+    name: Name
     pretrained: str | None
     weights: str | None
 
 
 class Frames(Section):
-    count: Positive
+    count: Count
     sampler: Literal["uniform", "fps"]
     fps: Annotated[float, Field(gt=0)]
     decoder: Literal["ffmpeg", "sparse"]
@@ -102,7 +109,7 @@ class Frames(Section):
 
 class Features(Section):
     caches: tuple[Annotated[str, Field(pattern=r"^(video-(\d+|all)|text-(ids|\d+|all))$")], ...]
-    max_words: Positive
+    max_words: Count
     dtype: Literal["float32", "float16", "bfloat16"]
     batch: Positive
 
@@ -117,6 +124,7 @@ class Train(Section):
     warmup: Fraction
     clip_norm: Annotated[float, Field(gt=0)]
     twins: bool
+    loss: Literal["infonce", "sigmoid"]
     select: Literal["last", "val", "test"]
     checkpoint_every: Positive
 
@@ -133,14 +141,15 @@ class Evaluation(Section):
 
 class Tracking(Section):
     uri: str
+    system_metrics: Annotated[float, Field(gt=0)] | None
 
 
 class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "float32", "bfloat16"]
-    processes: Positive
-    threads: Positive
-    workers: Positive
+    processes: Few
+    threads: Few
+    workers: Few
 
 
 class Sweep(Section):

@@ -18,6 +18,9 @@ def run(params: Params) -> str:
     methods = [(m.name, ", ".join(m.groups) or "-", m.about) for m in registry.methods().values()]
     variants = []
     for name, variant in params.all_variants.items():
+        if clip.visual.whole and registry.needs_blocks(params, name):
+            variants.append((name, variant.adapter, "needs blocks", ""))
+            continue
         count = registry.build(clip, params, name).count
         variants.append((name, variant.adapter, f"{count:,}", f"{100 * count / whole:.2f} %"))
     return "\n\n".join(

@@ -1,7 +1,6 @@
 """Finished runs as rows of a data frame: what each rests on, and its figures."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
@@ -20,20 +19,27 @@ PROTOCOLS = {
     "val": "best epoch on val",
     "test": "best epoch on test (optimistic: the peers' habit)",
 }
-COSTS = ("train_seconds", "peak_memory_bytes", "cache_bytes", "flops_per_clip", "index_bytes_per_video", "device")
+COSTS = (
+    "began",
+    "ended",
+    "train_seconds",
+    "peak_memory_bytes",
+    "cache_bytes",
+    "flops_per_clip",
+    "index_bytes_per_video",
+    "device",
+)
 
 
-def rows_of(params: Params, variant: str, seed: int, reads: Callable[[Path], Record]) -> pd.DataFrame:
+def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record]) -> pd.DataFrame:
     """One run as a flat row, and one more for each of `evaluation.post`, named VARIANT+POST.
 
-    `reads` opens a record and refuses a stale one. Raises UserError if a file is damaged.
+    `reads` opens a record, verifies files beside it, and refuses what is stale or damaged (rap.jobs.Job.reads).
     """
     folder = paths.run(variant, seed)
-    run, evaluation = Run(**reads(folder / "run.json").facts), reads(folder / "evaluation.json")
-    if damaged := evaluation.damaged(folder, ["metrics.json", "ranks.parquet"]):
-        again = f"run `rap evaluate --variant {variant} --seed {seed}`"
-        raise UserError(f"{folder / damaged[0]}: damaged; {again}")
-    figures = read_json(folder / "metrics.json")
+    run = Run(**reads(folder / "run.json").facts)
+    evaluation = reads(folder / "evaluation.json", "figures.json", "ranks.parquet")
+    figures = read_json(folder / "figures.json")
     facts = {
         "adapter": run.adapter,
         "parameters": run.parameters,
@@ -68,7 +74,7 @@ def read_costs(variant: str, seed: int) -> dict:
 
 
 def flat(figures: dict) -> dict[str, float]:
-    """Both directions, twins and kinds of caption of metrics.json, without nesting."""
+    """Both directions, twins and kinds of caption of figures.json, without nesting."""
     return {
         **{f"{d}_{measure}": figures[d][measure] for d in DIRECTIONS for measure in MEASURES},
         **{f"twin_{kind}": share for kind, share in figures.get("twin", {}).items()},

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from rap.adapters import registry
@@ -20,10 +20,33 @@ from rap.adapters.base import Adapter
 from rap.clip.towers import Clip
 from rap.errors import UserError
 from rap.files import atomic, digest
-from rap.params import Params, hint, parse
+from rap.params import Count, Frames, Name, Params, Section, hint, parse
 
 FORMAT = 2  # of the header
-KEYS = {"format", "rap", "adapter", "options", "frames", "max_words", "backbone", "trained"}
+
+
+class Backbone(Section):
+    name: Name
+    digest: str
+
+
+class Trained(Section):
+    variant: Name
+    seed: int
+    dataset: Name
+
+
+class Header(Section):
+    """Bounds of what a stranger's file may ask for. The options of the method are checked when it is built."""
+
+    format: int
+    rap: str
+    adapter: Name
+    options: dict[Name, dict[str, Any]]
+    frames: Frames
+    max_words: Count
+    backbone: Backbone
+    trained: Trained
 
 
 def header(params: Params, variant: str, seed: int, config: dict) -> dict:
@@ -47,7 +70,7 @@ def save_pretrained(adapter: Adapter, about: dict, path: Path) -> None:
     weights = {name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}
     text = json.dumps(about | {"checksum": _checksum(about, weights)}, sort_keys=True)
     with atomic(path) as temporary:
-        save_file(weights, temporary, metadata={"rap": text})
+        temporary.write_bytes(save(weights, metadata={"rap": text}))
 
 
 def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
@@ -59,14 +82,15 @@ def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
         number = about["format"]
     except FileNotFoundError:
         raise UserError(f"{file}: not there; `rap train` writes adapter.safetensors under results/runs/") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{file}: not an adapter of rap; name an adapter.safetensors that `rap train` wrote") from None
-    if number != FORMAT or not set(about) >= KEYS:
+    if number != FORMAT:
         raise UserError(
             f"{file}: an adapter of format {number}, written by rap {about.get('rap')}; this version reads {FORMAT}"
         )
     if about.pop("checksum", "") != _checksum(about, weights):
         raise UserError(f"{file}: damaged: its checksum is wrong; copy it again, or run `rap train` again")
+    parse(Header, about, f"{file}: header")
     return about, weights
 
 

@@ -21,7 +21,7 @@ from rap.clip.towers import INPUT, Clip
 from rap.errors import UserError
 from rap.features.cache import Batch
 from rap.files import digest, digest_file
-from rap.params import Frames, Params, parse
+from rap.params import Frames, Params
 from rap.retrieval import adapter_file
 from rap.retrieval.model import Retriever
 
@@ -98,7 +98,6 @@ def from_pretrained(file: str | Path, folder: str | Path) -> Pretrained:
             f"{file}: trained on {about['backbone']['name']} with weights {needed[:12]}, not on {folder} "
             f"({config['name']}, {own[:12]}); load it on the backbone it was trained on"
         )
-    parse(Frames, about["frames"], f"{file}: frames")
     return _assemble(clip, config, adapter_file.build(file, about, weights, clip), digest_file(file), about)
 
 

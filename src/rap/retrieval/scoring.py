@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from rap.features.cache import Batch, Cache
+from rap.progress import progress
 from rap.retrieval.model import Retriever
 from rap.runtime import distributed
 from rap.runtime.prefetch import prefetch
@@ -32,7 +32,7 @@ def blocks(
     device = model.clip.logit_scale.device
     texts = (part.to(device) for part in _own(text, captions, 8 * batch))
     queries = torch.cat([distributed.joined(model.text(part.not_empty())[: len(part.x)]) for part in texts])
-    with tqdm(total=len(videos), desc="score", unit="video", leave=False) as bar:
+    with progress(total=len(videos), desc="score", unit="video", leave=False) as bar:
         for clips in _own(video, videos, batch):
             found = distributed.joined(model.against(queries, clips.to(device)), dim=1)
             yield found.float().cpu().numpy()

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from rap.errors import UserError
+from rap.runtime.signals import Ended, tied
 
 T = TypeVar("T")
 
@@ -33,11 +34,19 @@ def launched() -> bool:
 
 
 def launch(processes: int, arguments: list[str]) -> int:
-    """Run `rap` with `arguments` in `processes` processes on this machine, as torchrun does. Return the exit status."""
+    """Run `rap` with `arguments` in `processes` processes on this machine, as torchrun does. Return the exit status.
+
+    Raises Ended if a signal arrives; torch has its own handler, which ends the processes.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes report their own errors
+    for name in (
+        "torch.distributed",
+        "torch.distributed.elastic.agent.server.api",
+    ):  # they report their own errors
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -47,8 +56,11 @@ def launch(processes: int, arguments: list[str]) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    program, *options = tied([sys.executable, "-m", "rap", *arguments])
     try:
-        elastic_launch(config, sys.executable)("-m", "rap.cli", *arguments)
+        elastic_launch(config, program)(*options)
+    except SignalException as signal:
+        raise Ended(signal.sigval) from None
     except ChildFailedError as error:
         return max(1, error.get_first_failure()[1].exitcode)
     return 0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from rap import paths
 from rap.data.manifest import Manifest
@@ -18,8 +17,10 @@ from rap.errors import UserError
 from rap.features.cache import Cache, choose
 from rap.files import digest
 from rap.params import Params
+from rap.progress import progress
 from rap.retrieval.pretrained import Pretrained
 from rap.retrieval.scoring import parts
+from rap.runtime.alone import alone, sweep
 from rap.shards import Item, build, seal, untracked
 
 
@@ -48,15 +49,17 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
     keys = {id: digest([cache.checksums[id], model.digest]) for id in videos.video_id}
 
     def compute(ids: list[str]) -> Iterator[Item]:
-        with tqdm(total=len(ids), desc="index", unit="video", leave=False) as bar, torch.no_grad():
+        with progress(total=len(ids), desc="index", unit="video", leave=False) as bar, torch.no_grad():
             for part in parts(ids, params.features.batch):
                 found = model.model.video(cache.batch(part).to(model.device)).float().cpu().numpy()
                 yield from (Item(id, row, 1) for id, row in zip(part, found, strict=True))
                 bar.update(len(part))
 
     stem = paths.index(params.dataset.name, model.digest)
-    shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute)
-    seal(shard, untracked)
+    with alone(f"{stem}.json", "rap search"):
+        sweep([f"{stem}.parquet", f"{stem}.json"])
+        shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute, params.features.batch)
+        seal(shard, untracked)
     return Index(videos, shard.array), made
 
 
@@ -68,11 +71,16 @@ def best(cosines: np.ndarray, top: int) -> np.ndarray:
     return rows[np.argsort(-cosines[rows], kind="stable")][:top]
 
 
+def other_frames(params: Params, header: dict) -> list[str]:
+    """The keys of `frames` in which params.yaml differs from what the adapter with this header was trained on."""
+    cached, wanted = params.frames.model_dump(mode="json"), header["frames"]
+    read = [key for key in wanted if key != "fps" or wanted["sampler"] == "fps"]
+    return [key for key in read if cached.get(key) != wanted[key]]
+
+
 def _refuse_other_frames(params: Params, model: Pretrained) -> None:
-    cached, wanted = params.frames.model_dump(mode="json"), model.header["frames"]
-    for key in wanted:
-        if cached.get(key) != wanted[key] and not (key == "fps" and wanted["sampler"] != "fps"):
-            raise UserError(
-                f"params.yaml: frames.{key} is {cached.get(key)}, and the adapter was trained with {wanted[key]}; "
-                "set it to that and run `dvc repro features` first"
-            )
+    for key in other_frames(params, model.header):
+        raise UserError(
+            f"params.yaml: frames.{key} is {getattr(params.frames, key)}, and the adapter was trained with "
+            f"{model.header['frames'][key]}; set it to that and run `dvc repro features` first"
+        )

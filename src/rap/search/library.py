@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from rap import paths
+from rap.clip.backbone import read_config
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.params import Params, hint
+from rap.retrieval import adapter_file
 from rap.retrieval.pretrained import Pretrained, from_pretrained, untrained
 from rap.runtime.device import setup
 from rap.search import pictures
 from rap.search.hits import Hit, merged
-from rap.search.index import Index, refresh
+from rap.search.index import Index, other_frames, refresh
 
 SPLITS = ("all", "train", "val", "test")
 DEFAULT = "rap"  # the variant that searches if none is named and it is trained
@@ -46,8 +48,8 @@ class Library:
     ) -> "Library":
         """Load a trained variant, or an adapter file, and index what is new.
 
-        Without either: RAP if it is trained, else zero-shot CLIP. Raises UserError if a named variant is not trained,
-        or nothing is cached yet.
+        Without either: RAP if it is trained on the present backbone and frames, else zero-shot CLIP. Raises UserError
+        if a named variant is not trained, or nothing is cached yet.
         """
         model, note = _model(params, variant, seed, adapter)
         index, made = refresh(params, model.to(setup(params.runtime)))
@@ -111,8 +113,8 @@ def _model(params: Params, variant: str | None, seed: int, adapter: str | Path |
         return from_pretrained(adapter, folder), ""
     known = params.all_variants
     plain = next((name for name, one in known.items() if one.adapter == "none"), None)
-    if variant is None and plain and not (paths.run(DEFAULT, seed) / "adapter.safetensors").exists():
-        return untrained(params, plain), f"{DEFAULT} is not trained yet, so zero-shot CLIP searched"
+    if variant is None and plain and (reason := unfit(params, DEFAULT, seed)):
+        return untrained(params, plain), f"{DEFAULT} is {reason}, so zero-shot CLIP searched"
     variant = variant or DEFAULT
     if variant not in known:
         raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, known)}")
@@ -122,3 +124,14 @@ def _model(params: Params, variant: str | None, seed: int, adapter: str | Path |
     if not file.exists():
         raise UserError(f"{file}: not trained yet; run `rap train --variant {variant} --seed {seed}`, or `dvc repro`")
     return from_pretrained(file, folder), ""
+
+
+def unfit(params: Params, variant: str, seed: int) -> str:
+    """Why a variant cannot search the present caches, or nothing."""
+    file = paths.run(variant, seed) / "adapter.safetensors"
+    if not file.exists():
+        return "not trained yet"
+    header, _ = adapter_file.read(file)
+    if header["backbone"]["digest"] != read_config(paths.backbone(params.backbone.name))["digest"]:
+        return "trained on another backbone"
+    return "trained on other frames" if other_frames(params, header) else ""

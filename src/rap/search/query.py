@@ -73,8 +73,15 @@ def as_csv(found: Found, library: Library, picture: str | None) -> str:
     rows = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     rows.writeheader()
     for query, hits in found.items():
-        rows.writerows({"query": query, "rank": rank, **hit.values()} for rank, hit in enumerate(hits, start=1))
+        for rank, hit in enumerate(hits, start=1):
+            row = {"query": query, "rank": rank, **hit.values()}
+            rows.writerow({name: inert(value) for name, value in row.items()})
     return text.getvalue().rstrip("\n")
+
+
+def inert(value: object) -> object:
+    """A text that a spreadsheet would run as a formula gets an apostrophe in front, which it takes as: this is text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 FORMS = {"table": table, "json": as_json, "csv": as_csv}

@@ -28,8 +28,9 @@ from rap.data.manifest import Manifest
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.params import Params
+from rap.runtime.signals import Ended
 from rap.search.contact_sheet import frames
-from rap.search.library import SPLITS, Library
+from rap.search.library import SPLITS, Library, unfit
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MOST = 100  # hits of one answer
@@ -45,7 +46,7 @@ def run(params: Params, variant: str | None, seed: int, host: str, port: int) ->
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; name another, or 0 for any free one") from None
     print(f"http://{host}:{listening.getsockname()[1]}/ serves until Ctrl-C", flush=True)
-    with suppress(KeyboardInterrupt):
+    with suppress(Ended):
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
     return "stopped"
 
@@ -114,10 +115,12 @@ def application(params: Params, variant: str | None, seed: int, host: str = LOOP
 
 
 def usable(params: Params, first: str, seed: int) -> list[str]:
-    """The variants that can search: the first one, those that are trained, and those that need no training."""
-    ready = [
-        name
-        for name, variant in params.all_variants.items()
-        if variant.adapter == "none" or (paths.run(name, seed) / "adapter.safetensors").exists()
-    ]
-    return list(dict.fromkeys([first, *ready]))
+    """The variants that can search: the first one, those that are trained on these caches, and untrained ones."""
+
+    def ready(name: str) -> bool:
+        try:
+            return params.all_variants[name].adapter == "none" or not unfit(params, name, seed)
+        except UserError:  # a damaged adapter: the other variants still search
+            return False
+
+    return list(dict.fromkeys([first, *filter(ready, params.all_variants)]))

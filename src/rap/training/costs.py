@@ -72,9 +72,8 @@ def index_bytes_per_video(model: Retriever, frames: int) -> int:
 def one_clip(model: Retriever, frames: int) -> Batch:
     """A batch of one clip of black frames, at the input of the video tower."""
     tower = model.clip.visual
-    size = tower.grid * tower.conv1.kernel_size[0]
-    device = tower.conv1.weight.device
-    x: Tensor = torch.zeros(1, frames, size, size, 3, dtype=torch.uint8, device=device)
+    device = tower.mean.device
+    x: Tensor = torch.zeros(1, frames, tower.size, tower.size, 3, dtype=torch.uint8, device=device)
     return Batch(x, torch.tensor([frames], device=device), INPUT)
 
 

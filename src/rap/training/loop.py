@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
 from rap.errors import UserError
 from rap.params import Runtime, Train
+from rap.progress import progress
 from rap.retrieval import metrics
 from rap.retrieval.corpus import Corpus
-from rap.retrieval.loss import info_nce
+from rap.retrieval.loss import LOSSES
 from rap.retrieval.model import Retriever
 from rap.retrieval.scoring import score
 from rap.runtime import distributed
@@ -41,11 +41,11 @@ def fit(
     device = model.clip.logit_scale.device
     weights = [p for p in model.adapter.parameters() if p.requires_grad]
     began = time.perf_counter() - state.seconds
-    with tqdm(total=pairs.steps, initial=state.step, desc=title, unit="step", leave=False) as bar:
+    with progress(total=pairs.steps, initial=state.step, desc=title, unit="step", leave=False) as bar:
         for step, clips, captions, positives in pairs.batches(state.step):
             with autocast(runtime, device):
                 similarity = model.similarity(clips.to(device), captions.to(device))
-            loss = info_nce(similarity.float(), model.clip.logit_scale, positives.to(device))
+            loss = LOSSES[settings.loss](model.clip.logits(similarity.float()), positives.to(device))
             state.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             distributed.sum_gradients(weights)

@@ -1,21 +1,25 @@
 """The train stage: one variant with one seed."""
 
+import time
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
 from rap import paths
+from rap.features.cache import deeper
 from rap.files import atomic, digest, digest_file, write_json
 from rap.params import Params
 from rap.retrieval import adapter_file
 from rap.retrieval.corpus import Corpus, open_corpus, records
+from rap.retrieval.loss import refuse_unfit
 from rap.retrieval.model import Retriever
 from rap.runtime import distributed
 from rap.runtime.device import setup
 from rap.training import costs
 from rap.training.batches import Pairs
 from rap.training.loop import COLUMNS, fit
+from rap.training.monitor import watched
 from rap.training.optimiser import optimiser
 from rap.training.run import Run, new_model
 from rap.training.state import State
@@ -30,12 +34,13 @@ def run(job: "Job", variant: str, seed: int) -> str:
     A killed training continues from its last checkpoint and ends with the same bytes. With several processes, the main
     process writes.
     """
-    params, settings = job.params, job.params.training(variant)
+    began, params, settings = time.time(), job.params, job.params.training(variant)
     device = setup(params.runtime)
     model, config = new_model(params, variant, seed, device)
     job.reads(paths.backbone(params.backbone.name) / "backbone.json")
     for record in records(params, model):
         job.reads(record)
+    refuse_unfit(settings.loss, model.clip)
     corpus = open_corpus(params, model)
     if not model.adapter.count:
         settings = settings.model_copy(update={"epochs": 0})
@@ -49,18 +54,22 @@ def run(job: "Job", variant: str, seed: int) -> str:
         if distributed.is_main():
             state.save(checkpoint, provenance)
 
-    fit(model, pairs, state, settings, params.runtime, f"{variant} seed {seed}", save)
+    every = params.tracking.system_metrics if distributed.is_main() else None
+    with watched(every, paths.system(variant, seed)):
+        fit(model, pairs, state, settings, params.runtime, f"{variant} seed {seed}", save)
     if not distributed.is_main():
         return ""
     if state.best is not None:
         model.adapter.load_state_dict(state.best[2])
     facts = _facts(params, variant, seed, model, config, pairs, state)
-    _write(job, model, config, corpus, state, facts)
+    _write(job, model, config, corpus, state, facts, began)
     checkpoint.unlink(missing_ok=True)
+    deep = deeper(corpus.video.name, "video", model.clip.visual, model.adapter.video.first_block)
+    hint = f"; with {deep} in features.caches, it would compute less" if deep and state.history else ""
     last = f", loss {state.history[-1][3]:.3f}" if state.history else ""
     return (
         f"{paths.run(variant, seed)}: {facts.parameters:,} trainable parameters, {facts.steps} steps on "
-        f"{facts.pairs} pairs from {facts.caches['video']}{last}"
+        f"{facts.pairs} pairs from {facts.caches['video']}{last}{hint}"
     )
 
 
@@ -88,7 +97,7 @@ def _facts(params: Params, variant: str, seed: int, model: Retriever, config: di
     )
 
 
-def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: State, facts: Run) -> None:
+def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: State, facts: Run, began: float) -> None:
     """Write the files of a finished training, its record last."""
     params, folder = job.params, paths.run(facts.variant, facts.seed)
     (folder / "run.json").unlink(missing_ok=True)
@@ -100,6 +109,8 @@ def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: St
     write_json(
         paths.costs(facts.variant, facts.seed),
         {
+            "began": round(began, 3),  # of this process, in seconds since 1970; MLflow shows them
+            "ended": round(time.time(), 3),
             "train_seconds": round(state.seconds, 3),
             "peak_memory_bytes": costs.peak_memory(device),
             "cache_bytes": corpus.video.nbytes + corpus.text.nbytes,

@@ -1,5 +1,6 @@
 """The state of a training between two steps, and the checkpoint that holds it."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from rap.adapters.base import Adapter
-from rap.errors import UserError
 from rap.files import atomic
-from rap.shards import checksum
+from rap.unfinished import checksum
 
 FIELDS = ("step", "seconds", "history", "best")
 SUM = 16  # bytes of a checksum
@@ -41,17 +41,18 @@ class State:
             "schedule": self.schedule.state_dict(),
         }
         with atomic(path) as temporary:
-            torch.save(values | {name: getattr(self, name) for name in FIELDS}, temporary)
+            _save(values | {name: getattr(self, name) for name in FIELDS}, temporary)
             written = _checksum(temporary, temporary.stat().st_size)
             with temporary.open("ab") as file:
                 file.write(written)
 
     def resume(self, path: Path, provenance: str, device: torch.device) -> None:
-        """Continue from a checkpoint, if there is one of the same provenance. Raises UserError if it is damaged."""
+        """Continue from a checkpoint, if there is an undamaged one of the same provenance."""
         if not path.exists():
             return
         if not _is_intact(path):
-            raise UserError(f"{path}: damaged; remove it to train from the start")
+            print(f"rap: note: {path}: damaged; training starts again", file=sys.stderr)
+            return
         saved = torch.load(path, map_location=device, weights_only=True)
         if saved["provenance"] != provenance:
             return
@@ -60,6 +61,15 @@ class State:
         self.schedule.load_state_dict(saved["schedule"])
         for name in FIELDS:
             setattr(self, name, saved[name])
+
+
+def _save(values: dict, path: Path) -> None:
+    """Raises the OSError of a full disk; torch hides it behind a RuntimeError."""
+    with path.open("wb") as file:
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:
+            raise error.__context__ or error from None
 
 
 def _checksum(path: Path, size: int) -> bytes:

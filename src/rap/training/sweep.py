@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from rap import paths
 from rap.adapters import registry
@@ -19,6 +18,7 @@ from rap.errors import UserError
 from rap.files import write_text
 from rap.jobs import Job
 from rap.params import Params, hint
+from rap.progress import progress
 from rap.retrieval import metrics, twins
 from rap.retrieval.corpus import Corpus, open_corpus, records
 from rap.retrieval.model import Retriever
@@ -46,8 +46,8 @@ def run(params: Params, names: list[str]) -> str:
             raise UserError(f"sweep: no variant named {name!r}{hint(name, params.all_variants)}")
     device = setup(params.runtime)
     found = read()
-    wanted = [(name, *point) for name in names or params.variants for point in grid(params, name)]
-    for name, key, value, seed in tqdm(wanted, "sweep", unit="point"):
+    wanted = [(name, *point) for name in names or params.run for point in grid(params, name)]
+    for name, key, value, seed in progress(wanted, "sweep", unit="point"):
         job = Job(changed(params, name, key, value), "train", {"variant": name, "seed": params.seeds[0]})
         point = Point(job, seed, device)
         same = (found.variant == name) & (found.key == key) & (found.value == value) & (found.seed == seed)
@@ -77,7 +77,9 @@ def changed(params: Params, name: str, key: str, value: float) -> Params:
     variant, (part, option) = params.variant(name), key.split(".")
     values = variant.model_dump()
     values[part] = {**values.get(part, {}), option: value if part == "train" else int(value)}
-    return params.model_copy(update={"variants": {**params.variants, name: type(variant)(**values)}})
+    return params.model_copy(
+        update={"variants": {**params.variants, name: type(variant)(**values)}, "run": (*params.run, name)}
+    )
 
 
 class Point:

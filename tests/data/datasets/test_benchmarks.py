@@ -5,6 +5,7 @@ Small files of the same format replace those that are not available (MSRVTT_data
 
 import json
 import shutil
+from os.path import splitext
 from pathlib import Path
 
 import do
@@ -90,6 +91,26 @@ def test_didemo_has_one_paragraph_a_video_and_the_first_30_seconds(prepared):
     paragraph = manifest.captions.set_index("video_id").caption[video]
     assert paragraph.count("first time man in hat points to his left") == 2
     assert paragraph.endswith("person with red shirt enters the tunnel or doorway") and "\n" not in paragraph
+    assert "29 videos have two names" in " ".join(manifest.notes)
+
+
+def test_didemo_as_clip4clip_reads_it_has_the_moments_of_the_listed_names_alone(project, annotations):
+    folder = complete(annotations("didemo"))
+    moments = json.loads((folder / "val_data.json").read_text())
+    names = list(dict.fromkeys(moment["video"] for moment in moments))
+    first = {splitext(name)[0]: name for name in reversed(names)}  # one name for each video
+    lists = {"train": ["train.mov"], "val": list(first.values())[1:], "test": ["test.mov"]}
+    for split, listed in lists.items():
+        (folder / f"{split}_list.txt").write_text("\n".join(listed) + "\n")
+    dataset = {"name": "didemo", "annotations": str(folder), "didemo": {"paragraph": "listed"}}
+    manifest = didemo.prepare(project(dataset=dataset), Path("videos"))
+    assert counts(manifest) == {"train": (1, 1), "val": (1_064, 1_064), "test": (1, 1)}
+    paragraphs = manifest.captions.set_index("video_id").caption
+    for id, name in list(first.items())[1:]:
+        own = " ".join(" ".join(moment["description"].split()) for moment in moments if moment["video"] == name)
+        assert paragraphs[id] == own
+    left = sum(moment["video"] not in lists["val"] for moment in moments)
+    assert f"{left} descriptions belong to a name in no list: left out" in " ".join(manifest.notes)
 
 
 def test_activitynet_has_one_paragraph_for_each_video_of_val_1(prepared):
@@ -123,6 +144,7 @@ def test_other_spellings_of_a_file_name_are_found(name, spelt, project, annotati
     assert (told in manifest.notes) == (not spelt.endswith(".avi"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_download_finds_videos_by_name_and_counts_the_missing_ones(name, project, annotations, clips):
     """In any container and sub-folder; `rap download` completes and reports what it found."""

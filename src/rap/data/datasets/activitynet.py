@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rap.data.benchmark import assemble, carve, read_json
+from rap.data.benchmark import HELD_OUT, assemble, carve, read_json
 from rap.data.manifest import Manifest
 from rap.data.registry import DatasetInfo, annotations
 from rap.params import Params
@@ -28,5 +28,5 @@ def prepare(params: Params, videos: Path) -> Manifest:
     train, test = (read_json(folder / f"{name}.json", params.dataset, dict[str, Video]) for name in ("train", "val_1"))
     splits = {**carve(train, params.dataset.validation), "test": test}
     paragraphs = {id: [" ".join(video.sentences)] for id, video in {**train, **test}.items()}
-    held_out = len(splits["val"])
-    return assemble(splits, paragraphs, videos, spellings=lambda id: [id.removeprefix("v_")], held_out=held_out)
+    remarks = {HELD_OUT: len(splits["val"])}
+    return assemble(splits, paragraphs, videos, spellings=lambda id: [id.removeprefix("v_")], remarks=remarks)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from rap.data.benchmark import assemble, carve, read_csv, read_json
+from rap.data.benchmark import HELD_OUT, assemble, carve, read_csv, read_json
 from rap.data.manifest import Manifest
 from rap.data.registry import DatasetInfo, annotations
 from rap.params import Params
@@ -44,4 +44,4 @@ def prepare(params: Params, videos: Path) -> Manifest:
     for sentence in read_json(folder / "MSRVTT_data.json", dataset, Release).sentences:
         captions[sentence.video_id].append(sentence.caption)
     splits = {**carve(train, dataset.validation), "test": list(test.video_id)}
-    return assemble(splits, {**captions, **queries}, videos, held_out=len(splits["val"]))
+    return assemble(splits, {**captions, **queries}, videos, remarks={HELD_OUT: len(splits["val"])})

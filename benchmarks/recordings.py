@@ -1,0 +1,123 @@
+"""Long recordings to an index of their moments, compared with decoding every file once and keeping nothing.
+
+    python benchmarks/recordings.py [--files 10] [--minutes 60] [--every 8]
+
+The real commands run: `rap dataset init --every`, `rap download`, `rap frames` with each decoder, and, after the last,
+`rap features` and `rap search`. A recording is one hour of H.264, 640x360, 25 pictures a second with moving detail and
+noise, and a key frame every ten seconds, so most spans begin between two. All recordings are the same file under other
+names. The floor is ffmpeg with one thread, as many at once as there are cores. About 25 minutes on 2 cores.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
+from pathlib import Path
+
+import typer
+import yaml
+from lib import ours, report
+
+SOURCE = "testsrc2=size=640x360:rate=25:duration={seconds},noise=alls=12:allf=t"
+PART = 10  # minutes that are encoded; a longer recording repeats them
+ENCODE = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "30", "-pix_fmt", "yuv420p", "-g", "250"]
+TABLE = (
+    "step | minutes | hours of video in an hour | speed, floor = 1",
+    "{step} | {minutes:.1f} | {speed:.0f} | {share:.2f}",
+)
+
+
+def main(files: int = 10, minutes: int = 60, every: int = 8) -> None:
+    written = report.Report("recordings")
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        films = record(files, minutes)
+        times = {"ffmpeg, every picture, none kept": timed(lambda: floor(films))}
+        prepare()
+        times["list the spans, inspect and digest the files"] = timed(lambda: (listed(every), rap("download")))
+        rap("backbone")
+        for decoder in ("ffmpeg", "sparse"):
+            configure(frames={"decoder": decoder})
+            times[f"frames, {decoder}"] = timed(lambda: rap("frames", "--shard", "0"))
+        times["features and the first search"] = timed(index)
+        frames = Path("data/folder/frames/shard-0.npy").stat().st_size
+    hours = files * minutes / 60
+    rows = [row(step, seconds, times, hours) for step, seconds in times.items()]
+    text = f"{files} recordings of {minutes} minutes in spans of {every} s. Frames of 64 px: {frames / 1e6:,.0f} MB."
+    written.write({"hours": hours, "every": every, "steps": rows}, text, report.table(rows, TABLE))
+
+
+def record(files: int, minutes: int) -> list[Path]:
+    """A film of so many minutes under so many names."""
+    Path("videos").mkdir()
+    part = min(PART, minutes)
+    run(ours.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", SOURCE.format(seconds=60 * part), *ENCODE, "part.mp4")
+    films = [Path(f"videos/recording-{number}.mp4") for number in range(files)]
+    again = str(minutes // part - 1)
+    run(ours.ffmpeg(), "-v", "error", "-stream_loop", again, "-i", "part.mp4", "-c", "copy", str(films[0]))
+    for film in films[1:]:
+        os.link(films[0], film)
+    return films
+
+
+def prepare() -> None:
+    """params.yaml for zero-shot search in the recordings."""
+    values = yaml.safe_load((report.ROOT / "params.yaml").read_text())
+    values["dataset"] |= {"name": "folder", "annotations": "videos.csv", "videos": "videos"}
+    values |= {"shards": [0], "run": ["zero_shot"], "seeds": [0]}
+    values["features"] |= {"caches": ["video-all", "text-ids"]}
+    values["frames"] |= {"count": 12}
+    values["backbone"]["weights"] = str(report.ROOT / values["backbone"]["weights"])
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+def configure(**sections: dict) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    for name, keys in sections.items():
+        values[name] |= keys
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+def listed(every: int) -> None:
+    rap("dataset", "init", "videos", "--every", f"{every}s")
+
+
+def index() -> None:
+    rap("features", "--cache", "video-all", "--shard", "0")
+    rap("search", "a red ball")
+
+
+def floor(films: list[Path]) -> None:
+    """Decode every picture of every file once, in all cores."""
+
+    def decode(film: Path) -> None:
+        run(ours.ffmpeg(), "-v", "error", "-threads", "1", "-i", str(film), "-map", "0:V:0", "-f", "null", "-")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(decode, films))
+
+
+def rap(*arguments: str) -> None:
+    run(sys.executable, "-m", "rap", *arguments)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def row(step: str, seconds: float, times: dict[str, float], hours: float) -> dict:
+    whole = next(iter(times.values()))
+    return {"step": step, "minutes": seconds / 60, "speed": hours * 3600 / seconds, "share": whole / seconds}
+
+
+if __name__ == "__main__":
+    typer.run(main)

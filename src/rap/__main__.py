@@ -1,0 +1,28 @@
+"""The `rap` command from its first moment: a signal ends it in one line, also while Python still imports the rest."""
+
+import os
+import signal
+import sys
+
+from rap.runtime.signals import Ended, end_children, obey
+
+
+def main() -> None:
+    """Entry point. Exit status 2: a mistake of the user, one line on stderr. 130, 143, 129: ended by a signal."""
+    worker = "RANK" in os.environ  # of several processes: torchrun ends them, and the one that started them says why
+    if worker:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    else:
+        obey()
+    try:
+        from rap.cli import run
+
+        run()
+    except Ended as ended:
+        end_children()  # again: a thread may have started one meanwhile
+        print(f"rap: {ended}; run the same command again to continue", file=sys.stderr)
+        sys.exit(ended.status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A CLIP of any family of open_clip, used whole: from pixels or words to embeddings, by open_clip's own code.
+
+It has no blocks that an adapter could change. Its towers have two positions: INPUT, and 0, the embeddings in the joint
+space. The edits of the head, at the sites ln_post and joint, apply to these embeddings.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rap.clip.towers import INPUT, Block, Clip, Context, Tower, Tuner
+from rap.clip.weights import reachable_or_offline
+from rap.errors import UserError, require
+
+KIND = "whole"  # the entry `kind` of a backbone's config
+
+
+class WholeTower(Tower):
+    """`model` is that of open_clip; both towers share it. `whole` says that there are no blocks, and what has some."""
+
+    def __init__(self, model: nn.Module, width: int, whole: str):
+        super().__init__()
+        self.model, self.width, self.whole = model, width, whole
+
+    @property
+    def blocks(self) -> list[Block]:
+        return []
+
+    @property
+    def layers(self) -> int:
+        return 0
+
+    @property
+    def all(self) -> int:
+        return 0
+
+    def run(self, x: Tensor, start: int, stop: int, context: Context, tuner: Tuner) -> Tensor:
+        x = self.embed(x) if start == INPUT else x
+        h = tuner.edit(0, "ln_post", x, None, context)
+        return tuner.edit(0, "joint", h, h, context)
+
+    def read(self, x: Tensor, context: Context) -> Tensor:
+        return x
+
+    def norm(self, x: Tensor) -> Tensor:
+        return x
+
+    @property
+    def projection(self) -> Tensor:
+        return torch.eye(self.width)
+
+
+class WholeVideo(WholeTower):
+    """Frames [B, T, size, size, 3] uint8 -> frame embeddings [B, T, E]."""
+
+    mean: Tensor
+    std: Tensor
+    grid = 0
+
+    def __init__(self, model: nn.Module, width: int, whole: str, preprocess: dict):
+        super().__init__(model, width, whole)
+        self.size = preprocess["size"]
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(preprocess[name]).view(3, 1, 1), persistent=False)
+
+    def embed(self, x: Tensor) -> Tensor:
+        batch, frames = x.shape[:2]
+        x = x.flatten(0, 1).movedim(-1, 1).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
+        return cast(Any, self.model).encode_image(x, normalize=False).unflatten(0, (batch, frames))
+
+
+class WholeText(WholeTower):
+    """Token ids [B, W] -> text embeddings [B, E]."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        return cast(Any, self.model).encode_text(x.long(), normalize=False)
+
+
+class Whole(Clip):
+    """The model of a config.json whose kind is `whole`, with random weights."""
+
+    def __init__(self, config: dict):
+        nn.Module.__init__(self)
+        model = open_clip_model(config["name"], config["model"])
+        self.embed_dim = config["model"]["embed_dim"]
+        self.visual = WholeVideo(model, self.embed_dim, config["whole"], config["preprocess"])  # type: ignore[assignment]
+        self.text = WholeText(model, self.embed_dim, config["whole"])  # type: ignore[assignment]
+        self.logit_scale = cast(nn.Parameter, model.logit_scale)
+        self.logit_bias = cast(nn.Parameter | None, getattr(model, "logit_bias", None))
+
+    @property
+    def weights(self) -> nn.Module:
+        return cast(WholeVideo, self.visual).model
+
+
+def open_clip_model(name: str, model: dict) -> nn.Module:
+    """open_clip's model, with random weights. Raises UserError if it needs a package or a file that is not there."""
+    import open_clip
+
+    if "hf_model_name" in model["text_cfg"]:
+        require("transformers", "hub")
+    try:
+        with _quiet(), reachable_or_offline() if "hf_model_name" in model["text_cfg"] else nullcontext():
+            return open_clip.create_model(
+                name,
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=model.get("quick_gelu", False),
+                device=torch.get_default_device(),
+            )
+    except OSError as error:  # the description of a text tower lives on the hub
+        raise UserError(
+            f"backbone.name: {name}: its text tower {model['text_cfg'].get('hf_model_name')} is not in the hub's cache "
+            f"and the hub is out of reach ({' '.join(str(error).split())[:100]})"
+        ) from None
+
+
+def converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of other projects and of older versions under the names and shapes of `model`, as open_clip does it."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+
+    state = dict(convert_state_dict(model, state))
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    own = model.state_dict()
+    for name in ("logit_scale", "logit_bias"):
+        if name in state and name in own:
+            state[name] = state[name].reshape(own[name].shape)
+    if "logit_bias" in own and "logit_bias" not in state:
+        state["logit_bias"] = torch.zeros_like(own["logit_bias"])
+    state.pop("text.transformer.embeddings.position_ids", None)
+    with _quiet():
+        resize_pos_embed(state, model)
+        resize_text_pos_embed(state, model)
+    return state
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip logs what it builds, and warns that weights are random, as they are to be."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

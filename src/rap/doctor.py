@@ -1,0 +1,142 @@
+"""`rap doctor`: what this machine and folder lack for the pipeline, and what to do about each."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from rap import graph, paths
+from rap.errors import UserError, installed
+from rap.frames import ffmpeg
+from rap.params import Params
+
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+LEAST_PYTHON = (3, 11)
+EXTRAS = {"dvc": "pipeline", "snakemake": "pipeline", "mlflow": "tracking", "yt_dlp": "download", "uvicorn": "serve"}
+LOW = 5.0  # GB that are free: below, it is said
+
+
+class Finding(NamedTuple):
+    """What was looked at, what was found, and what to do; `cure` is empty if nothing is wrong."""
+
+    what: str
+    found: str
+    cure: str = ""
+
+
+def run(params: Params) -> str:
+    """A table of what was checked. Raises UserError, which lists the cures, if something needed is missing."""
+    findings = [finding for check in CHECKS for finding in check(params)]
+    rows = [("ok" if not cure else "!!", what, found) for what, found, cure in findings]
+    print(tabulate(rows, headers=["", "what", "found"]))
+    cures = [f"{what}: {cure}" for what, _, cure in findings if cure]
+    if cures:
+        raise UserError("\n".join([f"doctor: {len(cures)} of {len(findings)} checks failed:", *cures]))
+    return f"doctor: {len(findings)} checks, nothing is missing"
+
+
+def _python(params: Params) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    cure = "" if sys.version_info >= LEAST_PYTHON else "install Python 3.11 or newer"
+    yield Finding("Python", version, cure)
+    for module, extra in EXTRAS.items():
+        there = installed(module)
+        found = metadata.version(module.replace("_", "-")) if there else "not installed"
+        yield Finding(module, found, "" if there else f"pip install 'rap-retrieval[{extra}]'")
+
+
+def _engines(params: Params) -> Iterator[Finding]:
+    """Both engines call `rap` by its name."""
+    for name in ("rap", "dvc", "snakemake", "git"):
+        path = shutil.which(name)
+        yield Finding(f"command {name}", path or "not on PATH", "" if path else "source .venv/bin/activate")
+    stale = [str(file) for file, text in graph.rendered(params).items() if file.exists() and file.read_text() != text]
+    yield Finding("dvc.yaml", "stale" if stale else "fits params.yaml", "run `rap graph --write`" if stale else "")
+
+
+def _ffmpeg(params: Params) -> Iterator[Finding]:
+    try:
+        version = ffmpeg.version()
+    except UserError as error:
+        yield Finding("ffmpeg", "not found", str(error))
+        return
+    yield Finding("ffmpeg", version)
+    known = ffmpeg.decoders()
+    missing = [codec for codec in CODECS if not any(name == codec or name.endswith(f"d{codec}") for name in known)]
+    cure = f"videos in {', '.join(missing)} will fail: install another ffmpeg" if missing else ""
+    yield Finding("decoders", ", ".join(codec for codec in CODECS if codec not in missing), cure)
+
+
+def _device(params: Params) -> Iterator[Finding]:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    found = torch.cuda.get_device_name() if gpus else f"CPU, {os.cpu_count()} cores"
+    wanted = params.runtime.device == "cuda"
+    needs = "set runtime.device: auto, or install the driver" if wanted and not gpus else ""
+    if wanted and gpus and params.runtime.processes > gpus:
+        needs = f"runtime.processes is {params.runtime.processes}, and there are {gpus} GPUs"
+    yield Finding("device", found, needs)
+    if not gpus and _computes_bfloat16() and params.runtime.precision != "bfloat16":
+        about = "this CPU has it: runtime.precision: bfloat16 computes features faster (docs/performance.md)"
+        yield Finding("bfloat16", about)
+
+
+def _computes_bfloat16() -> bool:
+    """Whether the CPU has instructions for it; only Linux on x86 says so."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and bool({"avx512_bf16", "amx_bf16"} & set(info.read_text().split()))
+
+
+def _disk(params: Params) -> Iterator[Finding]:
+    free = shutil.disk_usage(".").free / 1e9
+    cure = "make room: docs/scaling.md says how much a dataset takes" if free < LOW else ""
+    yield Finding("free disk", f"{free:.1f} GB", cure)
+    writable = os.access(".", os.W_OK)
+    yield Finding("this folder", "can be written" if writable else "read-only", "" if writable else "work elsewhere")
+
+
+def _inputs(params: Params) -> Iterator[Finding]:
+    for key, name in (("annotations", params.dataset.annotations), ("videos", params.dataset.videos)):
+        if name:
+            there = Path(name).exists()
+            yield Finding(f"dataset.{key}", name, "" if there else f"{name} is not there: see docs/datasets.md")
+    yield _weights(params)
+
+
+def _weights(params: Params) -> Finding:
+    """Fetches nothing: of a tag of open_clip it only says what will."""
+    wanted, stored = params.backbone, paths.backbone(params.backbone.name) / "backbone.json"
+    if stored.exists():
+        return Finding("weights", str(stored.parent))
+    if wanted.weights:
+        cure = "" if Path(wanted.weights).is_file() else f"{wanted.weights} is not there; name another file or a tag"
+        return Finding("weights", wanted.weights, cure)
+    if wanted.pretrained:
+        return Finding("weights", f"open_clip's {wanted.name}, {wanted.pretrained}: `rap backbone` fetches them")
+    return Finding("weights", "none", "set backbone.weights to a file or backbone.pretrained to a tag")
+
+
+def _store(params: Params) -> Iterator[Finding]:
+    from rap.report.tracking import uri
+
+    store = uri(params)
+    folder = Path(store.removeprefix("sqlite:///")).parent
+    bad = store.startswith("sqlite:///") and not os.access(folder, os.W_OK)
+    yield Finding("MLflow store", store, f"{folder} cannot be written: set tracking.uri" if bad else "")
+
+
+CHECKS: tuple[Callable[[Params], Iterator[Finding]], ...] = (
+    _python,
+    _engines,
+    _ffmpeg,
+    _device,
+    _disk,
+    _inputs,
+    _store,
+)

@@ -1,0 +1,71 @@
+"""The tables of the page: cells with a mean, a deviation and an interval, and the value that a column is sorted by."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rap.params import Table
+from rap.report import statistics
+from rap.report.markdown import TESTED
+
+COLUMNS = {
+    "t2v_R@1": "R@1, text to video",
+    "t2v_R@5": "R@5",
+    "t2v_R@10": "R@10",
+    "t2v_MnR": "mean rank",
+    "v2t_R@1": "R@1, video to text",
+    "twin_all": "twin accuracy",
+}
+LOWER_IS_BETTER = {"t2v_MnR"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, what stands below it in small print, its sorting value, and whether it is the best."""
+
+    text: str
+    small: str = ""
+    value: float = 0.0
+    best: bool = False
+
+
+def view(name: str, rows: pd.DataFrame, layout: Table) -> dict:
+    """A table as the template takes it: title, heads, and rows of cells."""
+    metrics = [metric for metric in COLUMNS if f"{metric}_mean" in rows]
+    compared = [metric for metric in TESTED if f"{metric}_diff" in rows]
+    body = [
+        [
+            *_facts(row),
+            *(_figure(rows, row, metric) for metric in metrics),
+            *(_difference(row, metric, layout.baseline) for metric in compared),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    heads = ["method", "trained parameters"] + [COLUMNS[metric] for metric in metrics]
+    heads += [f"{TESTED[metric]}: difference" for metric in compared]
+    label = rows.set_index("variant").label.get(layout.baseline, layout.baseline)
+    return {"name": name, "title": layout.title, "heads": heads, "rows": body, "baseline": label}
+
+
+def _facts(row: dict) -> list[Cell]:
+    return [Cell(row["label"]), Cell(f"{row['parameters']:,}", value=row["parameters"])]
+
+
+def _figure(rows: pd.DataFrame, row: dict, metric: str) -> Cell:
+    mean, std, column = row[f"{metric}_mean"], row[f"{metric}_std"], rows[f"{metric}_mean"]
+    small = [] if np.isnan(std) else [f"± {std:.1f}"]
+    if f"{metric}_low" in row:
+        small.append(f"[{row[f'{metric}_low']:.1f}, {row[f'{metric}_high']:.1f}]")
+    best = column.min() if metric in LOWER_IS_BETTER else column.max()
+    return Cell(f"{mean:.1f}", " ".join(small), mean, round(mean, 1) == round(best, 1))
+
+
+def _difference(row: dict, metric: str, baseline: str) -> Cell:
+    """The difference from the baseline with a mark: it is larger, smaller or level, or this is not known."""
+    mean, low, high, p = (row[f"{metric}_{part}"] for part in ("diff", "diff_low", "diff_high", "p"))
+    if row["variant"] == baseline or np.isnan(mean):
+        return Cell("baseline")
+    level = row["seeds"] > 1 and statistics.is_level(low, high)
+    mark = "=" if level else "▲" if low > 0 else "▼" if high < 0 else "?"
+    return Cell(f"{mark} {mean:+.1f}", f"[{low:+.1f}, {high:+.1f}] p {p:.4f}", mean)

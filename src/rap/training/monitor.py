@@ -1,0 +1,61 @@
+"""Processor, memory and GPUs during a training, on request (`tracking.system_metrics`), by MLflow's own collectors."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pandas as pd
+
+from rap.errors import require
+from rap.files import write_text
+from rap.runtime.mlflow_settings import prepare
+
+
+@contextmanager
+def watched(every: float | None, file: Path) -> Iterator[None]:
+    """Measure the machine every so many seconds while the block runs, and write `file`; None: do nothing.
+
+    The CSV has a row for each measurement: `time` in milliseconds since 1970, and MLflow's names of what was measured.
+    Raises UserError if MLflow, which is an extra, is not installed.
+    """
+    if every is None:
+        yield
+        return
+    require("mlflow", "tracking")
+    collectors, ended, rows = _collectors(), Event(), []
+
+    def watch() -> None:
+        while not ended.wait(every):
+            rows.append({"time": int(1000 * time.time()), **_measured(collectors)})
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    write_text(file, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _collectors() -> list[Any]:
+    prepare()
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+    try:
+        return [CPUMonitor(), GPUMonitor()]
+    except Exception:  # no NVIDIA GPU, or no package that asks its driver: MLflow raises several types
+        return [CPUMonitor()]
+
+
+def _measured(collectors: list[Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for collector in collectors:
+        collector.collect_metrics()
+        found |= collector.aggregate_metrics()
+        collector.clear_metrics()
+    return found

@@ -1,0 +1,57 @@
+"""`rap backbones`: the list is that of the installed open_clip; filters; weights that this machine has."""
+
+from pathlib import Path
+
+import open_clip
+import pandas as pd
+import pytest
+import tiny
+
+from rap import params
+from rap.clip import backbone
+from rap.report import backbones
+
+MODELS = pd.read_csv(tiny.ROOT / "src/rap/clip/models.csv", keep_default_na=False)
+SHIPPED = params.load(tiny.ROOT / "params.yaml")
+
+
+def listed(*filters) -> list[str]:
+    _, _, *rows = backbones.run(SHIPPED, *filters).split("\n\n")[0].splitlines()
+    return [row.split()[0] for row in rows]
+
+
+def test_the_list_is_that_of_the_installed_open_clip():
+    """Else run workflow/scripts/backbones.py again."""
+    known = [name for name in open_clip.list_models() if not name.startswith("rap-")]  # of other tests
+    assert list(MODELS.name) == known
+    assert [" ".join(open_clip.list_pretrained_tags_by_model(name)) for name in known] == list(MODELS.tags)
+    levels = ["blocks" if backbone.is_plain_name(name) else "whole" for name in known]
+    assert levels == list(MODELS.level)
+
+
+def test_every_model_with_a_text_tower_of_its_own_has_counts():
+    for model in MODELS.itertuples():
+        without = "hf_model_name" in open_clip.get_model_config(model.name)["text_cfg"]
+        assert (model.parameters == model.frame == "") == without, model.name
+
+
+def test_filters():
+    assert listed("webli", None, None) and all("SigLIP" in name for name in listed("webli", None, None))
+    assert "ViT-B-32" in listed(None, 9.0, "blocks") and "ViT-L-14" not in listed(None, 9.0, "blocks")
+    assert set(listed(None, None, "whole")) | set(listed(None, None, "blocks")) == set(MODELS.name)
+
+
+def test_weights_that_are_at_hand_are_marked_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    archive = Path(open_clip.get_pretrained_cfg("ViT-B-32", "laion400m_e32")["url"]).name
+    (tmp_path / ".cache/clip").mkdir(parents=True)
+    (tmp_path / ".cache/clip" / archive).touch()
+    said = next(row for row in backbones.run(SHIPPED, None, 9.0, None).splitlines() if row.startswith("ViT-B-32 "))
+    assert "laion400m_e32*, " in said and said.count("*") == 1
+
+
+@pytest.mark.parametrize("name", ["RN50", "ViT-B-16-SigLIP2"])
+def test_a_model_that_is_used_whole_names_near_models_with_blocks(name):
+    config = backbone.open_clip_config(name, None)
+    near = config["whole"].rpartition(" are ")[2].split(" and ")
+    assert len(near) == 2 and all(backbone.is_plain_name(one) for one in near)

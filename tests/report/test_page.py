@@ -1,0 +1,193 @@
+"""The report: one file that holds what the tables say, needs no network, and lets no name become code."""
+
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import do
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from browser import shown
+from PIL import Image
+
+from rap import paths
+from rap.data.manifest import Manifest
+from rap.jobs import Job
+from rap.report.page import FIGURES, LATEX, REPORT, gallery, latex, looks
+
+RUN = ("zero_shot", "lorm", "rap")
+EVIL = "<img src=x onerror=alert(1)> & 100 %"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with two tables' runs finished; the label of LoRM is hostile."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setattr("rap.report.tracking.log", lambda params, folders: None)
+        params = tiny.project(folder)
+        lorm = params.variants["lorm"].model_copy(update={"label": EVIL})
+        params = params.model_copy(update={"run": RUN, "seeds": (0, 1), "variants": {**params.variants, "lorm": lorm}})
+        tiny.cache(params)
+        for variant in RUN:
+            for seed in params.seeds:
+                do.train(params, variant, seed)
+                do.evaluate(params, variant, seed)
+        do.table(params, "table1")
+        do.report(params)
+        yield params
+
+
+class Page(HTMLParser):
+    """The tags with their attributes, and the text of table cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.rows, self.stack = [], [], []
+        self.feed(REPORT.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.stack.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        while self.stack and self.stack.pop() != tag:
+            pass
+
+    def handle_data(self, text):
+        if "td" in self.stack and "small" not in self.stack:
+            self.rows[-1][-1] += text
+
+
+def test_the_page_says_what_the_table_says(project):
+    rows, shown = pd.read_csv(paths.table("table1", "csv")), [row for row in Page().rows if row]
+    assert [row[0] for row in shown] == rows.label.tolist()
+    assert [row[2] for row in shown] == [f"{mean:.1f}" for mean in rows["t2v_R@1_mean"]]
+    assert shown[rows.variant.tolist().index("rap")][-1] == "baseline"
+
+
+def test_the_page_needs_no_network_and_a_label_stays_text(project):
+    page = Page()
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        for name in ("src", "href", "xlink:href"):
+            assert re.match(r"#|data:", attributes.get(name) or "#"), attributes[name][:80]
+    assert sum(tag == "script" for tag, _ in page.tags) == 1 and not any(tag == "link" for tag, _ in page.tags)
+    assert "@import" not in REPORT.read_text() and EVIL in [row[0] for row in page.rows if row]
+
+
+def test_every_picture_decodes_and_the_ids_of_the_figures_do_not_clash(project):
+    page = Page()
+    pictures = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) >= 3
+    for source in pictures:
+        Image.open(BytesIO(b64decode(source.partition(",")[2]))).verify()
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and sum(tag == "svg" for tag, _ in page.tags) == 6
+
+
+def test_the_wanted_clip_stands_where_the_ranks_say(project):
+    examples = gallery.examples(project, "rap")
+    manifest = Manifest.read(paths.manifest(project.dataset.name))
+    ranks = pd.read_parquet(paths.run("rap", 0) / "ranks.parquet")
+    assert {example["right"] for example in examples} <= {True, False} and examples
+    for example in examples:
+        id = manifest.captions.set_index("caption").caption_id[example["caption"]]
+        above = ranks[(ranks.direction == "t2v") & (ranks.id == id)].above.item()
+        assert example["rank"] == above + 1 and example["right"] == (above == 0)
+        assert [hit["own"] for hit in example["hits"]] == [place == above for place in range(gallery.WIDTH)]
+        assert (example["own"] is None) == (above < gallery.WIDTH)
+
+
+def test_a_test_video_without_captions_is_a_column_and_moves_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = tiny.project(tmp_path, videos=16).model_copy(update={"run": ("lorm",), "seeds": (0,)})
+    manifest = Manifest.read(paths.manifest(params.dataset.name))
+    silent = manifest.split("test").videos.video_id.iloc[0]
+    captions = manifest.captions[manifest.captions.video_id != silent].to_dict("records")
+    job = Job(params, "download", {})
+    Manifest.build(manifest.videos.to_dict("records"), captions).write(paths.manifest(params.dataset.name), job.result)
+    for shard in params.shards:
+        tiny.noise_frames(params, shard)
+    tiny.cache(params)
+    do.train(params, "lorm", 0)
+    do.evaluate(params, "lorm", 0)
+    for example in gallery.examples(params, "lorm"):
+        place = example["rank"] - 1
+        assert [hit["own"] for hit in example["hits"]] == [n == place for n in range(gallery.WIDTH)]
+
+
+@pytest.mark.slow
+def test_the_smallest_run_has_a_page(tmp_path, monkeypatch):
+    """One variant without training, one seed: no deviation, no losses, nothing learnt."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rap.report.tracking.log", lambda params, folders: None)
+    params = tiny.project(tmp_path).model_copy(update={"run": ("zero_shot",), "seeds": (0,)})
+    tiny.cache(params)
+    do.train(params, "zero_shot", 0)
+    do.evaluate(params, "zero_shot", 0)
+    do.table(params, "table1")
+    assert "1 tables" in do.report(params)
+    assert {file.name for file in FIGURES.iterdir()} == {"accuracy.svg", "twins.svg"}
+    assert not re.search(r"\bnan\b", REPORT.read_text())
+
+
+def test_a_missing_or_damaged_figure_is_made_again_with_the_same_bytes(project):
+    files = [*FIGURES.iterdir(), *LATEX.iterdir()]
+    before = {file: file.read_bytes() for file in files}
+    assert {file.name for file in files} >= {"accuracy.svg", "losses.svg", "modulation.svg", "table1.tex"}
+    assert "up to date" in do.report(project)
+    (FIGURES / "accuracy.svg").unlink()
+    (LATEX / "table1.tex").write_text("nothing")
+    assert "up to date" not in do.report(project)
+    assert {file: file.read_bytes() for file in files} == before
+
+
+def test_asa_changes_no_patch_before_training_and_some_after(project):
+    clip = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    model = looks._model(project, 0)
+    asa = looks._find(model.adapter.video, looks.ASA)
+    changes = looks._changes(model, asa, 2, clip)
+    assert changes.shape == (4, 16) and (changes > 0).all()
+    for part in asa.correlations.values():
+        part.up.weight.data.zero_()
+        part.up.bias.data.zero_()
+    assert (looks._changes(model, asa, 2, clip) == 0).all()
+
+
+def test_latex_has_every_special_letter_escaped():
+    assert latex.escape(r"a_b 5% {x} & #1 $ ~ ^ \y") == (
+        r"a\_b 5\% \{x\} \& \#1 \$ \textasciitilde{} \textasciicircum{} \textbackslash{}y"
+    )
+
+
+@pytest.mark.slow
+def test_in_a_browser_nothing_fails_sorting_and_filters_work(project, tmp_path):
+    act = """<script>
+    const heads = document.querySelectorAll("th button"), first = () => document.querySelector("tbody").rows[0];
+    heads[2].click(); const best = first().cells[2].dataset.value;
+    heads[2].click(); const least = first().cells[2].dataset.value;
+    right.value = "False"; right.onchange();
+    const seen = [...document.querySelectorAll("article")].filter(card => !card.hidden).map(card => card.dataset.right);
+    const whole = [...document.images].every(image => image.complete && image.naturalWidth > 0);
+    document.title = JSON.stringify([+best, +least, [...new Set(seen)], whole]);
+    </script>"""
+    page = tmp_path / "page.html"
+    page.write_text(
+        REPORT.read_text().replace('loading="lazy" decoding="async" ', "").replace("</html>", f"{act}</html>")
+    )
+    after, said = shown(page.as_uri())
+    rows = pd.read_csv(Path(paths.table("table1", "csv")))["t2v_R@1_mean"]
+    title = re.search(r"<title>(.*?)</title>", after)[1]
+    assert title == f'[{rows.max():g},{rows.min():g},["False"],true]'
+    assert not said

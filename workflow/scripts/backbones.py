@@ -1,0 +1,59 @@
+"""Write src/rap/clip/models.csv, the models of the installed open_clip: python workflow/scripts/backbones.py
+
+Parameters and arithmetic are counted on models without memory (torch's device meta). A model whose text tower is
+described on a hub has no counts. Run it again when open_clip's version in requirements.lock changes.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import open_clip
+import torch
+
+from rap.clip import backbone
+from rap.clip.towers import INPUT, Clip, Context, Tuner
+from rap.clip.whole import KIND, Whole
+from rap.errors import UserError
+from rap.training.costs import counted
+
+FILE = Path("src/rap/clip/models.csv")
+
+
+def row(name: str) -> dict:
+    config = backbone.open_clip_config(name, None)
+    whole, model = config.get("kind") == KIND, config["model"]
+    facts = {
+        "name": name,
+        "level": "whole" if whole else "blocks",
+        "embedding": model["embed_dim"],
+        "pixels": config["preprocess"]["size"],
+        "tokens": "" if whole else (model["vision_cfg"]["image_size"] // model["vision_cfg"]["patch_size"]) ** 2 + 1,
+        "words": model["text_cfg"].get("context_length", 77),
+        "tags": " ".join(open_clip.list_pretrained_tags_by_model(name)),
+    }
+    try:
+        with torch.device("meta"):
+            clip = (Whole if whole else Clip)(config).freeze()
+            return facts | counts(clip, config["preprocess"]["size"], facts["words"])
+    except UserError as error:
+        print(f"{name}: no counts: {error}", file=sys.stderr)
+        return facts
+
+
+def counts(clip: Clip, size: int, words: int) -> dict:
+    """Million parameters, and billion operations (a multiply-add counts as two) for a frame and for a caption."""
+    pixels, ids = torch.zeros(1, 1, size, size, 3, dtype=torch.uint8), torch.zeros(1, words, dtype=torch.int32)
+    one = torch.ones(1, dtype=torch.int64)
+    frame = counted(lambda: clip.visual.run(pixels, INPUT, clip.visual.all, Context(clip.visual, one), Tuner()))
+    caption = counted(lambda: clip.text.run(ids, INPUT, clip.text.all, Context(clip.text, one), Tuner()))
+    million = sum(weight.numel() for weight in clip.weights.parameters()) / 1e6
+    return {"parameters": f"{million:.1f}", "frame": f"{frame / 1e9:.2f}", "caption": f"{caption / 1e9:.2f}"}
+
+
+if __name__ == "__main__":
+    columns = ("name", "level", "parameters", "embedding", "pixels", "tokens", "frame", "words", "caption", "tags")
+    with FILE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row(name) for name in open_clip.list_models())

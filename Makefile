@@ -1,7 +1,7 @@
 # make demo     install into .venv, then run the pipeline on the embedded demo; the result is results/table1.md
 # make install  install the packages of requirements.lock into .venv
 # make check    run the fast tests: no engine, no test over five seconds, no GPU
-# make test     run all tests except those that need a GPU
+# make test     run all tests except those that need a GPU or an idle machine
 # make lint     check the style and the types of the Python code, and the style of the Snakemake rules
 # make bench    install the tools that the benchmarks compare with, then run every benchmark; half an hour on an idle machine
 # make docs     build the documentation site into site/, with warnings as errors
@@ -30,10 +30,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 check: install
-	pytest -m "not engine and not slow and not gpu" $(SIDE_BY_SIDE)
+	pytest -m "not engine and not slow and not gpu and not idle" $(SIDE_BY_SIDE)
 
 test: install
-	pytest -m "not gpu" $(SIDE_BY_SIDE)
+	pytest -m "not gpu and not idle" $(SIDE_BY_SIDE)
 
 lint: install
 	ruff check

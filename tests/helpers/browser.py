@@ -2,10 +2,21 @@
 
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
-ALWAYS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
+ALWAYS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # a page as large as MLflow's crashes where /dev/shm is small, as in a container
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--enable-logging=stderr",
+)
 
 
 def shown(address: str, *options: str, seconds: int = 5) -> tuple[str, list[str]]:
@@ -15,6 +26,8 @@ def shown(address: str, *options: str, seconds: int = 5) -> tuple[str, list[str]
     """
     if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no Chromium on this machine: apt-get install chromium")
-    command = [chromium, *ALWAYS, *options, f"--virtual-time-budget={1000 * seconds}", "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    clock = f"--virtual-time-budget={1000 * seconds}"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # two with one profile hand over to the first
+        command = [chromium, *ALWAYS, f"--user-data-dir={profile}", *options, clock, "--dump-dom", address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

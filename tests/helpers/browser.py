@@ -27,7 +27,7 @@ def shown(address: str, *options: str, seconds: int = 5) -> tuple[str, list[str]
     if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     clock = f"--virtual-time-budget={1000 * seconds}"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # two with one profile hand over to the first
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # two may not share one
         command = [chromium, *ALWAYS, f"--user-data-dir={profile}", *options, clock, "--dump-dom", address]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -47,9 +47,7 @@ def measure(clip: Clip, repeats: int = 15) -> Ceilings:
 
 def shapes(tower: Tower) -> list[tuple[int, int]]:
     """Inputs and outputs of each linear map of a block."""
-    block = tower.transformer.resblocks[0]
-    maps = (block.attn.in_proj_weight, block.attn.out_proj.weight, block.mlp["c_fc"].weight, block.mlp["c_proj"].weight)
-    return [weight.T.shape for weight in maps]
+    return list(tower.blocks[0].sizes.values())
 
 
 def rate(shapes: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, repeats: int) -> float:

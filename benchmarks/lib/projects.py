@@ -17,6 +17,7 @@ from lib import ours
 from lib.report import ROOT
 from rap import params
 from rap.clip.backbone import DEMO, open_clip_config
+from rap.clip.plain import Plain
 from rap.clip.towers import Clip
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
@@ -63,7 +64,7 @@ def blocks(name: str) -> int:
 def random_clip(config: dict) -> Clip:
     """A backbone with random weights, none of them zero; the same ones in every call."""
     torch.manual_seed(0)
-    clip = Clip(config).freeze()
+    clip = Plain(config).freeze()
     for weight in clip.parameters():
         if not weight.any():
             torch.nn.init.normal_(weight, std=0.02)

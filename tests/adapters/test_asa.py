@@ -1,6 +1,7 @@
 """ASA: where its heads look, and which patches it selects."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from safetensors.torch import load_file
 from rap.adapters import asa, lorm, rap
 from rap.adapters.base import Adapter
 from rap.clip.backbone import build, open_clip_config
+from rap.clip.plain import Plain
 from rap.clip.tokenizer import tokenize
-from rap.clip.towers import Clip, Context, Tuner
+from rap.clip.towers import Context, Tuner
 from rap.demo.captions import name
 from rap.demo.draw import paint, still
 from rap.demo.pretrain import FOLDER
@@ -28,7 +30,8 @@ GRID, T, R = 3, 4, 4
 def one_head(form, delta, gamma):
     """A correlation with one head that looks sharply at its offset and copies what it finds."""
     options = asa.Options(form=form, offsets=(delta,), rank=R)
-    made = asa.FORMS[form](8, GRID, T, options)
+    tower = SimpleNamespace(width=8, grid=GRID, class_tokens=1)
+    made = asa.FORMS[form](tower, T, options)
     made.value.weight.data = torch.eye(R)
     made.gamma.data = torch.tensor([gamma])
     if form == "attention":
@@ -113,6 +116,6 @@ def named(demo, things):
 def test_rap_has_the_size_that_the_paper_reports_on_vit_b_32():
     """About 1.06 M, with 12 frames: LoRM of rank 8 in all blocks, ASA of rank 64 in the upper eight."""
     with torch.device("meta"):
-        clip = Clip(open_clip_config("ViT-B-32", None))
+        clip = Plain(open_clip_config("ViT-B-32", None))
         made = rap.build(clip, 12, lorm.Options(rank=8), asa.Options(rank=64, blocks=tuple(range(4, 12))))
     assert made.count == 1_033_760 < 1.06e6

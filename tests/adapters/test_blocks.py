@@ -4,13 +4,13 @@ import pytest
 import tiny
 
 from rap.adapters.layers import SHARES, chosen
-from rap.clip.towers import Clip
+from rap.clip.plain import Plain
 from rap.errors import UserError
 
 
 def tower(layers: int):
     vision = tiny.CONFIG["model"]["vision_cfg"] | {"layers": layers}
-    return Clip(tiny.CONFIG | {"model": tiny.CONFIG["model"] | {"vision_cfg": vision}}).visual
+    return Plain(tiny.CONFIG | {"model": tiny.CONFIG["model"] | {"vision_cfg": vision}}).visual
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_only_trained_parameters_are_saved(project):
 def test_merged_frames_are_means_of_nearest_patches():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 5, 8, generator=generator)
-    found = merged(first, second)
+    found = merged(first, second, cls=1)
     assert torch.equal(found[0], (first[0] + second[0]) / 2)
     for patch in range(1, 5):
         cosines = [torch.cosine_similarity(first[patch], second[other], dim=0) for other in range(1, 5)]

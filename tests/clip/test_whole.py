@@ -37,15 +37,7 @@ TINY = {  # a ResNet, as small as it gets
     "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
     "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
-FAMILIES = (
-    "RN50",
-    "ViT-B-16-SigLIP",
-    "EVA02-B-16",
-    "PE-Core-T-16-384",
-    "MobileCLIP-S1",
-    "convnext_base",
-    "coca_ViT-B-32",
-)
+FAMILIES = ("RN50", "MobileCLIP-S1", "convnext_base", "ViTamin-S")
 LARGEST = 1_200_000_000  # parameters of a model that is compared: there are two of it
 VARIANTS = {
     "none": {"adapter": "none"},
@@ -187,7 +179,7 @@ def compared() -> list[str]:
     return [
         name
         for name, model in known.items()
-        if not backbone.is_plain(model) and "hf_model_name" not in model["text_cfg"] and name not in (NAME, "rap-tiny")
+        if not name.startswith("rap-") and not backbone.has_blocks(name) and "hf_model_name" not in model["text_cfg"]
     ]
 
 

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from rap import params, paths
+from rap.clip.plain import Plain
 from rap.clip.towers import Clip
 from rap.data.manifest import Manifest
 from rap.files import digest_file, write_json
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 def clip(seed: int = 0) -> Clip:
     """A frozen tiny Clip whose every weight is random, so that no term hides behind a zero."""
     generator = torch.Generator().manual_seed(seed)
-    tiny = Clip(CONFIG)
+    tiny = Plain(CONFIG)
     for name, weight in tiny.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
         scale = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1

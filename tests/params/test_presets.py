@@ -105,9 +105,13 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
     settings = params.load()
     assert (settings.backbone.name, settings.backbone.pretrained) == ("ViT-L-14", "openai")
     assert settings.features.caches[0] == {"folder": "video-24", "msrvtt": "video-12"}[name]
-    presets.run(params.load(), name, "ViT-B-16-SigLIP2")
+    presets.run(params.load(), name, "ViT-SO400M-14-SigLIP2")  # of 27 blocks
+    settings = params.load()
+    assert (settings.backbone.name, settings.backbone.pretrained) == ("ViT-SO400M-14-SigLIP2", "webli")
+    assert settings.features.caches[0] == {"folder": "video-27", "msrvtt": "video-14"}[name]
+    presets.run(params.load(), name, "RN50")
     settings, run = params.load(), ("zero_shot", "lorm_head")
-    assert (settings.backbone.name, settings.backbone.pretrained) == ("ViT-B-16-SigLIP2", "webli")
+    assert (settings.backbone.name, settings.backbone.pretrained) == ("RN50", "openai")
     assert settings.features.caches == ("video-all", "text-all")
     assert settings.run == {"folder": run, "msrvtt": ("zero_shot", "late", "static", "lorm_head")}[name]
     with pytest.raises(UserError, match="no model 'ViT-B-23'; did you mean"):
@@ -119,6 +123,6 @@ def test_a_short_preset_takes_another_backbone_too():
     Path(presets.FOLDER / "toy.yaml").write_text("dataset: {name: folder, annotations: list.csv, videos: null}\n")
     presets.run(params.load(), "toy", "ViT-B-16")
     assert params.load().features.caches == ("video-0", "video-2", "video-all", "text-ids", "text-all")
-    presets.run(params.load(), "toy", "ViT-B-16-SigLIP2")
+    presets.run(params.load(), "toy", "RN50")
     settings = params.load()
     assert settings.features.caches == ("video-all", "text-all") and "lorm_head" in settings.run

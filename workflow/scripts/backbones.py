@@ -13,7 +13,7 @@ import torch
 
 from rap.clip import backbone
 from rap.clip.towers import INPUT, Clip, Context, Tuner
-from rap.clip.whole import KIND, Whole
+from rap.clip.whole import KIND
 from rap.errors import UserError
 from rap.training.costs import counted
 
@@ -28,13 +28,16 @@ def row(name: str) -> dict:
         "level": "whole" if whole else "blocks",
         "embedding": model["embed_dim"],
         "pixels": config["preprocess"]["size"],
-        "tokens": "" if whole else (model["vision_cfg"]["image_size"] // model["vision_cfg"]["patch_size"]) ** 2 + 1,
+        "blocks": "",
+        "tokens": "",
         "words": model["text_cfg"].get("context_length", 77),
         "tags": " ".join(open_clip.list_pretrained_tags_by_model(name)),
     }
     try:
         with torch.device("meta"):
-            clip = (Whole if whole else Clip)(config).freeze()
+            clip = backbone.CLIPS[config.get("kind", "plain")](config).freeze()
+            if not whole:
+                facts |= {"blocks": clip.visual.layers, "tokens": clip.visual.tokens}
             return facts | counts(clip, config["preprocess"]["size"], facts["words"])
     except UserError as error:
         print(f"{name}: no counts: {error}", file=sys.stderr)
@@ -52,7 +55,19 @@ def counts(clip: Clip, size: int, words: int) -> dict:
 
 
 if __name__ == "__main__":
-    columns = ("name", "level", "parameters", "embedding", "pixels", "tokens", "frame", "words", "caption", "tags")
+    columns = (
+        "name",
+        "level",
+        "parameters",
+        "embedding",
+        "pixels",
+        "blocks",
+        "tokens",
+        "frame",
+        "words",
+        "caption",
+        "tags",
+    )
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()

@@ -58,24 +58,28 @@ class Options(Section):
 class Correlation(nn.Module):
     """The parameters of one block, and its edit of the tokens at the block's input. Subclasses: where a head looks."""
 
-    def __init__(self, width: int, grid: int, frames: int, options: Options):
+    def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
-        heads, self.frames = len(options.offsets), frames
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.down = nn.Linear(width, options.rank)
+        heads, self.frames, self.cls = len(options.offsets), frames, tower.class_tokens
+        self.norm = nn.LayerNorm(tower.width, elementwise_affine=False)
+        self.down = nn.Linear(tower.width, options.rank)
         self.own = nn.Linear(options.rank, options.rank)
         self.value = nn.Linear(options.rank, options.rank, bias=False)
-        self.up = nn.Linear(options.rank, width)
+        self.up = nn.Linear(options.rank, tower.width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
         self.delta = nn.Parameter(torch.tensor(options.offsets))
         self.gamma = nn.Parameter(torch.zeros(heads, 2)) if options.local else None  # patches to the right and down
+        grid = tower.grid
         place = torch.arange(grid**2)
         self.places: Tensor
         self.register_buffer("places", torch.stack([place % grid, place // grid], -1).float(), persistent=False)
 
     def forward(self, x: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
-        """Tokens [B, T, N + 1, D] -> the same. `index` [B, T, k]: the patches that can be attended to; None: all."""
+        """Tokens [B, T, C + N, D] -> the same; C is 1 if there is a [CLS], else 0.
+
+        `index` [B, T, k]: the patches that can be attended to; None: all.
+        """
         h = self.down(self.norm(x))
         found = self.found(h, index, length)
         return x + self.up(F.gelu(self.own(h) + found))
@@ -96,8 +100,8 @@ class Correlation(nn.Module):
 class Attention(Correlation):
     """Softmax over the tokens of all frames; keys are [CLS] and the selected patches of each frame."""
 
-    def __init__(self, width: int, grid: int, frames: int, options: Options):
-        super().__init__(width, grid, frames, options)
+    def __init__(self, tower: VideoTower, frames: int, options: Options):
+        super().__init__(tower, frames, options)
         heads = len(options.offsets)
         self.query, self.key = (nn.Linear(options.rank, options.rank, bias=False) for _ in range(2))
         self.sharp = nn.Parameter(torch.full((heads,), math.log(2.0)))  # s and l are exponentials
@@ -106,7 +110,7 @@ class Attention(Correlation):
 
     def found(self, h: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
         frames, tokens = h.shape[1:3]
-        kept = h if index is None else torch.cat([h[:, :, :1], taken(h[:, :, 1:], index)], dim=2)
+        kept = h if index is None else torch.cat([h[:, :, : self.cls], taken(h[:, :, self.cls :], index)], dim=2)
         q = self.heads(self.query(h)).flatten(2, 3)
         k, v = (self.heads(linear(kept)).flatten(2, 3) for linear in (self.key, self.value))
         bias = self.in_time(length, frames)[:, :, :, None, :, None] + self.in_space(index)
@@ -124,18 +128,19 @@ class Attention(Correlation):
         return -self.sharp.exp()[:, None, None] * late**2
 
     def in_space(self, index: Tensor | None) -> Tensor:
-        """The spatial part, [1, heads, 1, N + 1, 1, M + 1] or, with a selection, [B, heads, 1, N + 1, T, k + 1]."""
+        """The spatial part, [1, heads, 1, C + N, 1, C + N] or, with a selection, [B, heads, 1, C + N, T, C + k]."""
         patches = self.apart.new_zeros(len(self.apart), len(self.places), len(self.places))
         if self.near is not None and self.gamma is not None:
             far = self.places - self.places[:, None] - self.gamma[:, None, None]  # [heads, N, N, 2]: row to column
             patches = -self.near.exp()[:, None, None] * (far**2).sum(-1).clamp(max=REACH)
-        cls = self.apart[:, 0, None, None].expand(-1, 1, len(self.places))
-        rows = torch.cat([cls, patches], dim=1)  # [heads, N + 1, N]
-        first = torch.cat([rows.new_zeros(len(rows), 1), self.apart[:, 1, None].expand(-1, len(self.places))], dim=1)
+        cls = self.apart[:, 0, None, None].expand(-1, self.cls, len(self.places))
+        rows = torch.cat([cls, patches], dim=1)  # [heads, C + N, N]
+        away = self.apart[:, 1, None, None].expand(-1, len(self.places), self.cls)
+        first = torch.cat([rows.new_zeros(len(rows), self.cls, self.cls), away], dim=1)  # [heads, C + N, C]
         if index is None:
-            return torch.cat([first[..., None], rows], dim=-1)[None, :, None, :, None, :]
-        picked = rows[:, :, index].permute(2, 0, 1, 3, 4)  # [B, heads, N + 1, T, k]
-        first = first[None, :, :, None, None].expand(len(index), -1, -1, index.shape[1], -1)
+            return torch.cat([first, rows], dim=-1)[None, :, None, :, None, :]
+        picked = rows[:, :, index].permute(2, 0, 1, 3, 4)  # [B, heads, C + N, T, k]
+        first = first[None, :, :, None].expand(len(index), -1, -1, index.shape[1], -1)
         return torch.cat([first, picked], dim=-1)[:, :, None]
 
 
@@ -151,8 +156,9 @@ class Deformable(Correlation):
         grid = math.isqrt(len(self.places))
         at = (self.places + self.gamma[:, None]).clamp(0, grid - 1)  # [heads, N, 2]
         right, down = between(at[..., 0], grid), between(at[..., 1], grid)
-        moved = torch.einsum("hny,hnx,bhtyxc->bhtnc", down, right, values[:, :, :, 1:].unflatten(3, (grid, grid)))
-        return torch.cat([values[:, :, :, :1], moved], dim=3).movedim(1, -2).flatten(-2)
+        patches = values[:, :, :, self.cls :].unflatten(3, (grid, grid))
+        moved = torch.einsum("hny,hnx,bhtyxc->bhtnc", down, right, patches)
+        return torch.cat([values[:, :, :, : self.cls], moved], dim=3).movedim(1, -2).flatten(-2)
 
 
 FORMS = {"deformable": Deformable, "attention": Attention}
@@ -182,7 +188,7 @@ class ASA(Tuner):
         self.conditioned = self.first_block if self.text else self.conditioned
         self.top_k = None if options.top_k is None else min(options.top_k, tower.grid**2)
         form = FORMS[options.form]
-        self.correlations = nn.ModuleDict({str(n): form(tower.width, tower.grid, frames, options) for n in blocks})
+        self.correlations = nn.ModuleDict({str(n): form(tower, frames, options) for n in blocks})
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         if site != "input" or str(layer) not in self.correlations:
@@ -199,6 +205,7 @@ class ASA(Tuner):
         """S_t: the k most responsive patches of each frame, [B, T, k], or [B n, T, k] for n texts; None: all.
 
         The response to a frame is the attention of its [CLS] in the block's own, frozen attention, the mean over heads.
+        If the tower has no [CLS], it is the attention of the mean query of the patches.
         The response to a text is what the patch adds through this attention to the [CLS] token in the direction of the
         text: for each head, the attention times the product of the patch's value with the text, which is taken back
         through the projections (the values are those of MaskCLIP, Zhou et al. 2022). No gradient passes through.
@@ -206,17 +213,17 @@ class ASA(Tuner):
         if self.top_k is None:
             return None
         tower = cast(VideoTower, context.tower)
-        block = tower.blocks[layer]
-        h = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-        q, k, v = (block.split(part) for part in h.chunk(3, -1))  # [B, T, heads, N + 1, D / heads]
-        scores = q[..., :1, :] @ k[..., 1:, :].transpose(-1, -2) / math.sqrt(q.shape[-1])
+        block, cls = tower.blocks[layer], tower.class_tokens
+        q, k, v = block.attended(x, tower)  # [B, T, heads, C + N, D / heads]
+        q = q[..., :1, :] if cls else q.mean(-2, keepdim=True)
+        scores = q @ k[..., cls:, :].transpose(-1, -2) / math.sqrt(q.shape[-1])
         attention = scores.softmax(-1)[..., 0, :]  # [B, T, heads, N]
         if not self.text:
             return attention.mean(2).topk(self.top_k, dim=-1).indices
         assert context.query is not None, "a selection by the text needs the texts"
-        wanted = context.query.to(x.dtype) @ tower.projection.T * tower.ln_post.weight @ block.attn.out_proj.weight
+        wanted = tower.toward(context.query.to(x.dtype), layer)
         wanted = wanted.unflatten(-1, (block.heads, -1))  # [B, n, heads, D / heads]
-        response = torch.einsum("bthp,bthpd,bnhd->bntp", attention, v[..., 1:, :], wanted)
+        response = torch.einsum("bthp,bthpd,bnhd->bntp", attention, v[..., cls:, :], wanted)
         return response.topk(self.top_k, dim=-1).indices.flatten(0, 1)
 
 

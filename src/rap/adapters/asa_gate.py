@@ -73,7 +73,7 @@ class GatedASA(Tuner):
         self.first_block = min(blocks)
         self.text = options.query == "text"
         self.conditioned = self.first_block if self.text else self.conditioned
-        self.grid = tower.grid
+        self.grid, self.cls = tower.grid, tower.class_tokens
         self.top_k = min(options.top_k, tower.grid**2)
         make = {str(layer): Exchange(frames, tower.width, tower.heads, options) for layer in blocks}
         self.exchanges = nn.ModuleDict(make)
@@ -82,7 +82,7 @@ class GatedASA(Tuner):
         if str(layer) not in self.exchanges:
             return attended
         exchange = cast(Exchange, self.exchanges[str(layer)])
-        patches, frames = x[:, :, 1:], x.shape[1]
+        patches, frames = x[:, :, self.cls :], x.shape[1]
         index = self.select(x, context)
         tokens = patches.gather(2, index[..., None].expand(-1, -1, -1, x.shape[-1]))
         patch, delta = exchange.offsets(tokens)
@@ -109,16 +109,17 @@ class GatedASA(Tuner):
     def select(self, x: Tensor, context: Context) -> Tensor:
         """S_t: the k most responsive patches for each frame and each text, [B, T, n k].
 
-        The response is the cosine with the text in CLIP's joint space or, without texts, with the frame's own [CLS]. No
-        gradient passes through the selection.
+        The response is the cosine with the text in CLIP's joint space or, without texts, with what the tower's head
+        pools of the frame: its own [CLS], if there is one. No gradient passes through the selection.
         """
         with torch.no_grad():
-            joint = F.normalize(context.tower.project(x), dim=-1)
-            patches = joint[:, :, 1:]
+            tower = cast(VideoTower, context.tower)
+            patches = F.normalize(tower.project(x[:, :, self.cls :]), dim=-1)
             if context.query is None:
-                response = torch.einsum("btpe,bte->btp", patches, joint[:, :, 0])[:, :, None]
+                frame = F.normalize(tower.joint(tower.pooled(x)), dim=-1)
+                response = torch.einsum("btpe,bte->btp", patches, frame)[:, :, None]
             else:
-                response = torch.einsum("btpe,bne->btnp", patches, context.query.to(joint.dtype))
+                response = torch.einsum("btpe,bne->btnp", patches, context.query.to(patches.dtype))
             return response.topk(self.top_k, dim=-1).indices.flatten(2)
 
     def scores(self, exchange: Exchange, time: Tensor, frames: int, context: Context) -> Tensor:

@@ -1,5 +1,7 @@
 """CoOp: learnt word embeddings before the caption."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class Words(Tuner):
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         if (layer, site) != (0, "input"):
             return x
-        place, count = context.tower.positional_embedding, len(self.words)
+        place, count = cast(TextTower, context.tower).positional_embedding, len(self.words)
         longest = x.shape[1] + count
         if longest > len(place):
             raise UserError(
@@ -43,6 +45,12 @@ class Words(Tuner):
 def build(clip: Clip, frames: int, coop: Options) -> Adapter:
     """Learnt context words before every caption (CoOp, Zhou et al. 2022)
 
+    Raises UserError for a text tower that reads all of its positions, as SigLIP's: none is free.
     Parameters: D_t per word.
     """
+    if clip.text.words:
+        raise UserError(
+            f"params.yaml: coop inserts words, and this text tower always reads {clip.text.words} and has no place for "
+            "more; leave the variant out of `run`"
+        )
     return Adapter(text=Words(clip.text, coop.words))

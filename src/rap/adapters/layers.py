@@ -27,8 +27,9 @@ class Channels(Tuner):
         super().__init__()
         blocks = list(range(tower.layers) if blocks is None else blocks)
         self.first_block = min(blocks)
-        hidden = tower.blocks[0].hidden if tower.blocks else 0
-        sizes = dict.fromkeys((*SITES, "ln_post"), tower.width) | {"qkv": 3 * tower.width, "fc": hidden}
+        sizes = dict.fromkeys(SITES, tower.width) | {"ln_post": tower.pooled_width}
+        if tower.blocks:
+            sizes |= {site: tower.blocks[0].sizes[site][1] for site in ("qkv", "fc")}
         names = [(site, f"{site}-{layer}") for layer in blocks for site in sites]
         self.scale = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names if scale})
         self.shift = nn.ParameterDict({name: torch.zeros(sizes[site]) for site, name in names})

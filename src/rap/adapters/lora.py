@@ -29,9 +29,7 @@ class LoRA(Tuner):
     def __init__(self, tower: Tower, options: Options):
         super().__init__()
         self.scale = options.alpha / options.rank
-        width = tower.width
-        hidden = tower.blocks[0].hidden
-        sizes = {"qkv": (width, 3 * width), "out": (width, width), "fc": (width, hidden), "proj": (hidden, width)}
+        sizes = tower.blocks[0].sizes
         names = [(site, f"{site}-{layer}") for layer in range(tower.layers) for site in options.targets]
         self.down = nn.ParameterDict({name: torch.empty(sizes[site][0], options.rank) for site, name in names})
         self.up = nn.ParameterDict({name: torch.zeros(options.rank, sizes[site][1]) for site, name in names})

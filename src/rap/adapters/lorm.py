@@ -62,15 +62,15 @@ class Modulation(nn.Module):
 class LoRM(Tuner):
     """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D].
 
-    The site `ln_post` occurs once, on the token that the head reads of each frame, X [B, T, D]. It always has the
-    decomposition `time`.
+    The site `ln_post` occurs once, on what the head pools of each frame, X [B, T, D]. It always has the decomposition
+    `time`.
     """
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
         inside = [site for site in options.sites if site != "ln_post"]
         self.shared = options.decompose == "time_layer"
-        units = {"time": 0, "time_space": tower.grid**2 + 1, "time_layer": tower.layers}[options.decompose]
+        units = {"time": 0, "time_space": tower.tokens, "time_layer": tower.layers}[options.decompose]
         self.names: dict[tuple[int, str], str] = {
             (layer, site): site if self.shared else f"{site}-{layer}"
             for layer in (chosen(options.blocks, tower) if inside else ())
@@ -79,7 +79,7 @@ class LoRM(Tuner):
         make = {name: (frames, tower.width, options, units) for name in self.names.values()}
         if "ln_post" in options.sites:
             self.names[tower.layers, "ln_post"] = "ln_post"
-            make["ln_post"] = (frames, tower.width, options, 0)
+            make["ln_post"] = (frames, tower.pooled_width, options, 0)
         self.first_block = min(layer for layer, _ in self.names)
         self.scale = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})
         self.shift = nn.ModuleDict({name: Modulation(*arguments) for name, arguments in make.items()})

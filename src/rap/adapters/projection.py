@@ -11,10 +11,10 @@ from rap.clip.towers import Clip, Context, Tower, Tuner
 class Projection(Tuner):
     """h W + h U. W is frozen; U [D, E] is trained and zero at step 0: an identity."""
 
-    def __init__(self, tower: Tower):
+    def __init__(self, tower: Tower, embed_dim: int):
         super().__init__()
         self.first_block = tower.layers
-        self.update = nn.Parameter(torch.zeros(tower.projection.shape))
+        self.update = nn.Parameter(torch.zeros(tower.pooled_width, embed_dim))
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         if site != "joint":
@@ -29,4 +29,4 @@ def build(clip: Clip, frames: int) -> Adapter:
 
     Parameters: D E for each tower.
     """
-    return Adapter(Projection(clip.visual), Projection(clip.text))
+    return Adapter(Projection(clip.visual, clip.embed_dim), Projection(clip.text, clip.embed_dim))

@@ -10,7 +10,7 @@ from rap.adapters.layers import chosen
 from rap.adapters.lora import LoRA
 from rap.adapters.lora import Options as LoraOptions
 from rap.adapters.registry import register
-from rap.clip.towers import Clip, Context, Tower, Tuner
+from rap.clip.towers import Clip, Context, Tuner, VideoTower
 from rap.params import Section
 
 
@@ -26,10 +26,10 @@ class Merge(Tuner):
     A last frame without a partner, or with a partner in the padding, stays unchanged.
     """
 
-    def __init__(self, tower: Tower, options: Options):
+    def __init__(self, tower: VideoTower, options: Options):
         super().__init__()
         self.blocks = chosen(options.blocks, tower)
-        self.first_block = min(self.blocks)
+        self.first_block, self.cls = min(self.blocks), tower.class_tokens
 
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         if site != "input" or layer not in self.blocks:
@@ -39,16 +39,16 @@ class Merge(Tuner):
         first, second = x[:, 0::2], x[:, 1::2]
         alone = (torch.arange(1, frames + 1, 2, device=x.device) >= context.length[:, None])[..., None, None]
         context.length = (context.length + 1) // 2
-        return torch.where(alone, first, merged(first, second))
+        return torch.where(alone, first, merged(first, second, self.cls))
 
 
-def merged(first: Tensor, second: Tensor) -> Tensor:
-    """Average two frames [..., N + 1, D] over pairs of nearest patches, by cosine. The matching has no gradient."""
+def merged(first: Tensor, second: Tensor, cls: int) -> Tensor:
+    """Average two frames [..., cls + N, D] over pairs of nearest patches, by cosine. The matching has no gradient."""
     with torch.no_grad():
-        a, b = (F.normalize(x[..., 1:, :], dim=-1) for x in (first, second))
-        nearest = (a @ b.transpose(-1, -2)).argmax(-1, keepdim=True) + 1
-    partner = second.gather(-2, nearest.expand_as(first[..., 1:, :]))
-    return (first + torch.cat([second[..., :1, :], partner], dim=-2)) / 2
+        a, b = (F.normalize(x[..., cls:, :], dim=-1) for x in (first, second))
+        nearest = (a @ b.transpose(-1, -2)).argmax(-1, keepdim=True) + cls
+    partner = second.gather(-2, nearest.expand_as(first[..., cls:, :]))
+    return (first + torch.cat([second[..., :cls, :], partner], dim=-2)) / 2
 
 
 @register("tempme", identity=False, tempme=Options, lora=LoraOptions)

@@ -2,8 +2,8 @@
 
 weights.safetensors uses open_clip's parameter names; those of a plain ViT's text tower stand under `text.`. config.json
 describes the towers, the preprocessing of frames and the tokenizer, and holds the digests of the weights and of their
-source file. A plain ViT can be cut at any block (rap.clip.towers); later stages need open_clip only for its BPE
-tokenizer. Any other model is used whole (rap.clip.whole).
+source file. A plain ViT (rap.clip.plain) needs open_clip later only for its BPE tokenizer. Other transformers can be
+cut too (rap.clip.families). Any other model is used whole (rap.clip.whole).
 """
 
 import difflib
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load_file, save
 
 from rap import paths
-from rap.clip import weights
+from rap.clip import families, weights, whole
+from rap.clip.plain import Plain
 from rap.clip.torchscript import is_torchscript
 from rap.clip.towers import Clip
-from rap.clip.whole import KIND, Whole, converted
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file, read_json, write_json
 from rap.params import Backbone, hint
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEMO = "demo-vit"
 FILES = ("weights.safetensors", "config.json")
+CLIPS: dict[str, type] = {"plain": Plain, families.KIND: families.Family, whole.KIND: whole.Whole}
 VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
 UNUSUAL = {"multimodal_cfg", "custom_text"}
 TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs"}
@@ -57,7 +58,7 @@ def run(job: "Job") -> str:
     write_json(folder / "config.json", config)
     files = {name: digest_file(folder / name) for name in FILES}
     job.result(digest(files), files).write(folder / "backbone.json")
-    count = sum(tensor.numel() for tensor in clip.state_dict().values())
+    count = sum(tensor.numel() for tensor in clip.weights.state_dict().values())
     gelu = "QuickGELU" if config["model"].get("quick_gelu") else "GELU"
     return (
         f"{folder}: {wanted.name} with {gelu} from {file}, {count / 1e6:.2f} M parameters, "
@@ -101,11 +102,10 @@ def _read(folder: Path, *files: str) -> dict:
 
 def build(config: dict, state: dict, source: str) -> Clip:
     """Build a frozen Clip with the weights `state` (open_clip names). Raises UserError if they do not fit the model."""
-    if config.get("kind") == KIND:
-        clip: Clip = Whole(config)
-        state = converted(clip.weights, state)
+    clip: Clip = CLIPS[config.get("kind", "plain")](config)
+    if config.get("kind"):
+        state = whole.converted(clip.weights, state)
     else:
-        clip = Clip(config)
         state = {_our_name(name): tensor for name, tensor in state.items()}
         state.pop("text.attn_mask", None)
     own = clip.weights.state_dict()
@@ -150,18 +150,22 @@ def open_clip_config(name: str, pretrained: str | None) -> dict:
     config = {"name": name, "model": model, "preprocess": preprocess}
     if is_plain(model):
         return config | {"tokenizer": {"kind": "bpe"}}
-    near = difflib.get_close_matches(name, filter(is_plain_name, open_clip.list_models()), n=2, cutoff=0)
-    whole = f"{name} is used whole and has no blocks to change; near models that have are {' and '.join(near)}"
-    return config | {"kind": KIND, "whole": whole, "tokenizer": {"kind": "open_clip", "name": name}}
+    if families.can_be_cut(model):
+        return config | {"kind": families.KIND, "tokenizer": families.tokenizer(name, model["text_cfg"])}
+    near = difflib.get_close_matches(name, filter(has_blocks, open_clip.list_models()), n=2, cutoff=0)
+    why = f"{name} is used whole and has no blocks to change; near models that have are {' and '.join(near)}"
+    return config | {"kind": whole.KIND, "whole": why, "tokenizer": {"kind": "open_clip", "name": name}}
 
 
 def is_plain(model: dict) -> bool:
-    """Whether a model of open_clip, given by its config, is a plain ViT, which our towers can cut at any block."""
+    """Whether a model of open_clip, given by its config, is a plain ViT (rap.clip.plain)."""
     strange = (set(model["vision_cfg"]) - VISION_KEYS) | (set(model["text_cfg"]) - TEXT_KEYS) | (set(model) & UNUSUAL)
     return not strange and isinstance(model["vision_cfg"]["layers"], int)
 
 
-def is_plain_name(name: str) -> bool:
+def has_blocks(name: str) -> bool:
+    """Whether the towers of open_clip's model `name` can be cut at any block."""
     import open_clip
 
-    return is_plain(open_clip.get_model_config(name))
+    model = open_clip.get_model_config(name)
+    return is_plain(model) or families.can_be_cut(model)

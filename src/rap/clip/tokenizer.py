@@ -17,11 +17,12 @@ def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarr
     `tokenizer` is the entry `tokenizer` of the backbone's config. {"kind": "bpe"} is CLIP's tokenizer. {"kind":
     "words", "words": [...]} numbers the listed words; the list starts with <pad>, ends with <end>, and contains
     <unknown> and <start>. Captions that are too long are truncated before the end token, as in CLIP. {"kind":
-    "open_clip", "name": model} is the model's own: it fixes the number of words, and `words` does not count.
+    "open_clip", "name": model, "end": end} is the model's own: it fixes the number of words, whatever `words` is.
+    Tokens are counted up to `end`: the `last` place, the highest id (`argmax`), or the first token of that id.
     """
     if tokenizer["kind"] == "open_clip":
         ids = _of_model(tokenizer["name"])(captions).numpy().astype(np.int32)
-        return ids, np.full(len(ids), ids.shape[1], np.int64)
+        return ids, _lengths(ids, tokenizer.get("end", "last"))
     encode = {"bpe": _bpe, "words": _words}[tokenizer["kind"]]
     ids = np.zeros((len(captions), words), dtype=np.int32)
     lengths = np.zeros(len(captions), dtype=np.int64)
@@ -29,6 +30,12 @@ def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarr
         tokens = [start, *body[: words - 2], end]
         ids[row, : len(tokens)], lengths[row] = tokens, len(tokens)
     return ids, lengths
+
+
+def _lengths(ids: np.ndarray, end: str | int) -> np.ndarray:
+    if end == "last":
+        return np.full(len(ids), ids.shape[1], np.int64)
+    return (ids if end == "argmax" else ids == end).argmax(1) + 1
 
 
 def _bpe(captions: list[str], tokenizer: dict) -> list[list[int]]:

@@ -1,28 +1,33 @@
-"""A ViT CLIP. Each tower can start and stop at any depth, and adapters can edit it at named sites.
+"""The interface of a CLIP whose towers can start and stop at any depth, and which adapters can edit at named sites.
 
-The arithmetic and the parameter names are those of open_clip's CLIP, so its weights load without conversion.
+Each family of towers has a file of its own: `plain` (the ViTs of CLIP), `variants` (other ViTs and texts of open_clip),
+`timm_vit` (SigLIP, MobileCLIP), `timm_eva` (EVA, PE-Core), and `whole` for those that cannot be cut.
 
 Positions in a tower with L blocks: INPUT (-1) is the pixels or token ids; d in 0..L is the tokens after d blocks; L + 1
 (`tower.all`) is the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to position b. Running
 a..d and then d..b performs the same operations as a..b, so a cache at d does not change any result.
 
-The head reads one token after block L: [CLS] of a frame, the end token of a text. The last block computes only this
-token, so it costs less than a third of any other block, and position L holds one token.
+Most heads read one token after block L: [CLS] of a frame, the end token of a text. Then the last block computes only
+this token, so it costs less than a third of any other block, and position L holds one token. A head that pools all
+tokens of a frame, as SigLIP's does, needs them all there.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rap.errors import UserError
+
 INPUT = -1
 SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
-# The head has layer number L and two sites: "ln_post" after its norm and "joint" after its projection.
+# ln_1 and ln_2 are what attention and the MLP read: the normed tokens or, if a block norms afterwards, the tokens. out
+# and proj precede a scale or a norm of the branch. fc precedes the activation; a gated MLP has gate and value there.
+# The head has layer number L and two sites: "ln_post" after its norm and pooling, "joint" after its projection.
 
 
 @dataclass
@@ -56,7 +61,7 @@ class Tuner(nn.Module):
         """Return the new value of a site. `source` is the input of the linear map at qkv, out, fc, proj and joint.
 
         At `input` the number of tokens and the number of frames may change. In the last block, the sites out, ln_2, fc
-        and proj hold only the token that the head reads.
+        and proj hold only the token that the head reads, if it reads one.
         """
         return x
 
@@ -73,19 +78,12 @@ class Tuner(nn.Module):
         return attended
 
 
-class Block(nn.Module):
-    """One residual attention block on tokens [..., N, D]."""
+class Block(nn.Module, ABC):
+    """One residual attention block on tokens [..., N, D]. A family says how it norms, projects and activates."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: nn.Module, eps: float):
-        super().__init__()
-        self.heads = heads
-        self.ln_1 = nn.LayerNorm(width, eps=eps)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.ln_2 = nn.LayerNorm(width, eps=eps)
-        hidden = int(width * mlp_ratio)
-        self.mlp = nn.ModuleDict(
-            {"c_fc": nn.Linear(width, hidden), "gelu": activation, "c_proj": nn.Linear(hidden, width)}
-        )
+    heads: int
+    ln_1: Callable[[Tensor], Tensor]
+    ln_2: Callable[[Tensor], Tensor]
 
     def forward(
         self,
@@ -105,30 +103,64 @@ class Block(nn.Module):
             return tuner.edit(layer, site, x, source, context)
 
         h = edit("ln_1", self.ln_1(x))
-        q, k, v = map(
-            self.split, edit("qkv", F.linear(h, self.attn.in_proj_weight, self.attn.in_proj_bias), h).chunk(3, -1)
-        )
+        q, k, v = map(self.split, edit("qkv", self.qkv(h), h).chunk(3, -1))
+        q, k = self.placed(q, k, context.tower)
         prompts = tuner.prompts(layer, context)
         if prompts is not None:
             k, v, mask = self.extend(k, v, mask, prompts)
         q = pick(q) if pick else q
         a = self.merge(tuner.attend(layer, self, x, q, attention(q, k, v, mask), context))
-        x = repeated(pick(x) if pick else x, len(a) // len(x)) + edit("out", self.attn.out_proj(a), a)
+        x = repeated(pick(x) if pick else x, len(a) // len(x)) + self.after_attention(edit("out", self.out(a), a))
         h = edit("ln_2", self.ln_2(x))
-        h = self.mlp["gelu"](edit("fc", self.mlp["c_fc"](h), h))
-        return x + edit("proj", self.mlp["c_proj"](h), h)
+        h = self.activated(edit("fc", self.fc(h), h))
+        return x + self.after_mlp(edit("proj", self.proj(h), h))
 
     @property
-    def hidden(self) -> int:
-        """The width of the MLP's hidden layer."""
-        return cast(nn.Linear, self.mlp["c_fc"]).out_features
+    @abstractmethod
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """The channels into and out of the linear map at each of the sites qkv, out, fc and proj."""
+
+    @abstractmethod
+    def qkv(self, h: Tensor) -> Tensor:
+        """The queries, keys and values of all heads, one after the other in the last dimension."""
+
+    @abstractmethod
+    def out(self, a: Tensor) -> Tensor:
+        """Attention's last linear map."""
+
+    @abstractmethod
+    def fc(self, h: Tensor) -> Tensor:
+        """The MLP's first linear map."""
+
+    @abstractmethod
+    def activated(self, h: Tensor) -> Tensor:
+        """What stands between the two linear maps of the MLP."""
+
+    @abstractmethod
+    def proj(self, h: Tensor) -> Tensor:
+        """The MLP's second linear map."""
+
+    def placed(self, q: Tensor, k: Tensor, tower: "Tower") -> tuple[Tensor, Tensor]:
+        """Queries and keys [..., heads, N, D / heads] after their norm and the rotation by position, if any."""
+        return q, k
+
+    def after_attention(self, x: Tensor) -> Tensor:
+        """A scale or a norm of what attention adds to the tokens."""
+        return x
+
+    def after_mlp(self, x: Tensor) -> Tensor:
+        """A scale or a norm of what the MLP adds to the tokens."""
+        return x
+
+    def attended(self, x: Tensor, tower: "Tower") -> tuple[Tensor, Tensor, Tensor]:
+        """What the frozen attention computes of tokens x: queries, keys and values [..., heads, N, D / heads]."""
+        q, k, v = map(self.split, self.qkv(self.ln_1(x)).chunk(3, -1))
+        return *self.placed(q, k, tower), v
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the block's frozen projections to tokens [..., M, D]: keys and values [..., heads, M, D / heads]."""
-        width = x.shape[-1]
-        kv = F.linear(self.ln_1(x), self.attn.in_proj_weight[width:], self.attn.in_proj_bias[width:])
-        k, v = kv.chunk(2, -1)
-        return self.split(k), self.split(v)
+        """Apply the block's frozen projections to tokens [..., M, D] without a place: [..., heads, M, D / heads]."""
+        _, k, v = map(self.split, self.qkv(self.ln_1(x)).chunk(3, -1))
+        return k, v
 
     def extend(
         self, k: Tensor, v: Tensor, mask: Tensor | None, prompts: Tensor
@@ -158,33 +190,26 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, lead)
 
 
-class QuickGELU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
-class Transformer(nn.Module):
-    def __init__(self, blocks: list[Block]):
-        super().__init__()
-        self.resblocks = nn.ModuleList(blocks)
-
-
 class Tower(nn.Module, ABC):
-    """`embed` turns the input into tokens, the blocks transform them, `read` selects the token for frame or text."""
+    """`embed` turns the input into tokens, the blocks transform them, `pooled` and `joint` make them an embedding.
 
-    transformer: Transformer
-    positional_embedding: nn.Parameter
+    `width`: the channels of a token. `pooled_width`: those of what is pooled. `whole`: why the tower has no blocks to
+    change, if it has none. `reads_one`: whether the head reads one token, which `read` selects.
+    """
+
     width: int
-    whole: str = ""  # why a tower has no blocks to change, if it has none
+    pooled_width: int
+    whole: str = ""
+    reads_one: bool = True
 
     @property
-    def blocks(self) -> list[Block]:
-        return cast(list[Block], list(self.transformer.resblocks))
+    @abstractmethod
+    def blocks(self) -> list[Block]: ...
 
     @property
     def layers(self) -> int:
         """The number of blocks."""
-        return len(self.transformer.resblocks)
+        return len(self.blocks)
 
     @property
     def all(self) -> int:
@@ -199,28 +224,24 @@ class Tower(nn.Module, ABC):
         for layer in range(start, min(stop, self.layers)):
             x = tuner.edit(layer, "input", x, None, context)
             block = tuner.block(layer, blocks[layer])
-            x = block(x, layer, tuner, context, *self.attended(x, context, last=layer == self.layers - 1))
+            x = block(x, layer, tuner, context, *self.masked(x, context, last=layer == self.layers - 1))
         return self.head(x, context, tuner) if stop == self.all and start < stop else x
 
-    def attended(self, x: Tensor, context: Context, last: bool) -> tuple[Tensor | None, Callable | None]:
+    def masked(self, x: Tensor, context: Context, last: bool) -> tuple[Tensor | None, Callable | None]:
         """Return a block's attention mask and its `pick`: in the last block, the token that the head reads."""
-        mask = self.mask(x)
-        if not last:
-            return mask, None
+        mask = self.mask(x, context)
+        if not (last and self.reads_one):
+            return mask if mask is None or mask.ndim == 2 else mask[:, None], None
         mask = None if mask is None else self.read(mask.expand(len(x), -1, -1), context)[:, None]
         return mask, lambda tokens: self.read(tokens, context)
 
     def head(self, x: Tensor, context: Context, tuner: Tuner) -> Tensor:
-        """Project the token that the head reads, [..., 1, D], into the joint space: embeddings [..., E]."""
-        h = tuner.edit(self.layers, "ln_post", self.norm(x[..., 0, :]), None, context)
-        return tuner.edit(self.layers, "joint", h @ self.projection, h, context)
+        """Pool the tokens of position L, [..., 1 or N, D], and project them: embeddings [..., E]."""
+        h = tuner.edit(self.layers, "ln_post", self.pooled(x), None, context)
+        return tuner.edit(self.layers, "joint", self.joint(h), h, context)
 
-    def project(self, x: Tensor) -> Tensor:
-        """Project tokens [..., D] into the joint space [..., E]."""
-        return self.norm(x) @ self.projection
-
-    def mask(self, x: Tensor) -> Tensor | None:
-        """Return the mask to add to the attention scores of tokens x; None: every token attends to every other."""
+    def mask(self, x: Tensor, context: Context) -> Tensor | None:
+        """The mask to add to the attention scores of tokens x, [N, N] or [B, N, N]; None: all attend to all."""
         return None
 
     @abstractmethod
@@ -229,113 +250,87 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def read(self, x: Tensor, context: Context) -> Tensor:
-        """Select from [..., tokens, D] the token that represents the frame or the text, [..., 1, D]."""
+        """Select from [..., tokens, D] the token that the head reads, [..., 1, D]."""
 
     @abstractmethod
-    def norm(self, x: Tensor) -> Tensor:
-        """Apply the norm before the projection."""
+    def pooled(self, x: Tensor) -> Tensor:
+        """Norm and pool the tokens of position L, [..., 1 or N, D]: [..., pooled_width]."""
 
-    @property
     @abstractmethod
-    def projection(self) -> Tensor:
-        """The linear map into the joint space, [D, E]."""
+    def joint(self, h: Tensor) -> Tensor:
+        """Project what was pooled into the joint space: [..., E]."""
 
 
 class VideoTower(Tower):
-    """Frames [B, T, size, size, 3] uint8 -> tokens [B, T, 1 + patches, D] -> frame embeddings [B, T, E]."""
+    """Frames [B, T, size, size, 3] uint8 -> tokens [B, T, prefix + patches, D] -> frame embeddings [B, T, E].
 
+    `grid`: patches on one side. `class_tokens`: 1 if [CLS] stands before the patches, else 0.
+    """
+
+    size: int
+    grid: int
+    class_tokens: int = 1
+    heads: int
     mean: Tensor
     std: Tensor
 
-    def __init__(self, embed_dim: int, vision: dict, preprocess: dict, activation: nn.Module):
-        super().__init__()
-        width, patch = vision["width"], vision["patch_size"]
-        self.size, self.grid = vision["image_size"], vision["image_size"] // patch
-        self.width = width
-        self.heads = width // vision.get("head_width", 64)
-        eps = (vision.get("norm_kwargs") or {}).get("eps", 1e-5)
-        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.zeros(width))
-        self.positional_embedding = nn.Parameter(torch.zeros(self.grid**2 + 1, width))
-        self.ln_pre = nn.LayerNorm(width, eps=eps)
-        ratio = vision.get("mlp_ratio", 4.0)
-        self.transformer = Transformer(
-            [Block(width, self.heads, ratio, activation, eps) for _ in range(vision["layers"])]
-        )
-        self.ln_post = nn.LayerNorm(width, eps=eps)
-        self.proj = nn.Parameter(torch.zeros(width, embed_dim))
+    def normalised(self, x: Tensor) -> Tensor:
+        """Pixels [B, T, size, size, 3] uint8 as the model was trained on them, [B T, 3, size, size]."""
+        return x.flatten(0, 1).movedim(-1, 1).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
+
+    def set_normalisation(self, preprocess: dict) -> None:
+        """`mean` and `std` of each colour."""
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(preprocess[name]).view(3, 1, 1), persistent=False)
 
-    def embed(self, x: Tensor) -> Tensor:
-        batch, frames = x.shape[:2]
-        x = x.flatten(0, 1).movedim(-1, 1).to(self.mean.dtype).div(255)
-        x = self.conv1(x.sub(self.mean).div(self.std)).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        return self.ln_pre(x + self.positional_embedding.to(x.dtype)).unflatten(0, (batch, frames))
+    @property
+    def tokens(self) -> int:
+        """The tokens of a frame."""
+        return self.class_tokens + self.grid**2
 
     def read(self, x: Tensor, context: Context) -> Tensor:
         return x[..., :1, :]
 
-    def norm(self, x: Tensor) -> Tensor:
-        return self.ln_post(x)
+    def project(self, x: Tensor) -> Tensor:
+        """Each of the tokens [..., N, D] in the joint space, as if it were all that the head sees: [..., N, E]."""
+        return self.joint(self.pooled(x[..., None, :]))
 
-    @property
-    def projection(self) -> Tensor:
-        return self.proj
+    def toward(self, query: Tensor, layer: int) -> Tensor:
+        """What a head of block `layer` must add to [CLS] to move it to the texts [..., E]: [..., D].
+
+        Raises UserError if the head does not read [CLS].
+        """
+        raise UserError(
+            "a selection of patches by the text needs a plain ViT, whose head reads [CLS]; set query: frame in the "
+            "variant, or choose a ViT of CLIP as the backbone"
+        )
 
 
 class TextTower(Tower):
-    """Token ids [B, W] -> tokens [B, W, D] -> text embeddings [B, E], read at the end token (position length - 1)."""
+    """Token ids [B, W] -> tokens [B, W, D] -> text embeddings [B, E], read at position length - 1.
 
-    causal: Tensor
+    `words`: the number of words, if the tower attends to padding and so fixes it; None: padding changes nothing.
+    `class_tokens`: 1 if a [CLS] follows the words, else 0.
+    """
 
-    def __init__(self, embed_dim: int, text: dict, activation: nn.Module):
-        super().__init__()
-        width = text["width"]
-        self.width, self.heads = width, text["heads"]
-        eps = (text.get("norm_kwargs") or {}).get("eps", 1e-5)
-        self.token_embedding = nn.Embedding(text["vocab_size"], width)
-        self.positional_embedding = nn.Parameter(torch.zeros(text["context_length"], width))
-        ratio = text.get("mlp_ratio", 4.0)
-        self.transformer = Transformer(
-            [Block(width, self.heads, ratio, activation, eps) for _ in range(text["layers"])]
-        )
-        self.ln_final = nn.LayerNorm(width, eps=eps)
-        self.text_projection = nn.Parameter(torch.zeros(width, embed_dim))
-        causal = torch.full((text["context_length"],) * 2, -math.inf).triu(1)
-        self.register_buffer("causal", causal, persistent=False)
-
-    def mask(self, x: Tensor) -> Tensor:
-        return self.causal[: x.shape[1], : x.shape[1]]
-
-    def embed(self, x: Tensor) -> Tensor:
-        return self.token_embedding(x.long()) + self.positional_embedding[: x.shape[1]]
+    words: int | None = None
+    class_tokens: int = 0
+    heads: int
+    positional_embedding: nn.Parameter
 
     def read(self, x: Tensor, context: Context) -> Tensor:
         end = (context.length - 1).view(-1, *[1] * (x.ndim - 1))
         return x.gather(-2, end.expand(*x.shape[:-2], 1, x.shape[-1]))
 
-    def norm(self, x: Tensor) -> Tensor:
-        return self.ln_final(x)
-
-    @property
-    def projection(self) -> Tensor:
-        return self.text_projection
-
 
 class Clip(nn.Module):
-    """Both towers and the logit scale, built from an open_clip model config and its preprocessing (config.json)."""
+    """Both towers, the logit scale and, if the model has one, the logit bias."""
 
-    def __init__(self, config: dict):
-        super().__init__()
-        model = config["model"]
-        activation = QuickGELU() if model.get("quick_gelu") else nn.GELU()
-        self.visual = VideoTower(model["embed_dim"], model["vision_cfg"], config["preprocess"], activation)
-        self.text = TextTower(model["embed_dim"], model["text_cfg"], activation)
-        self.embed_dim = model["embed_dim"]
-        self.logit_scale = nn.Parameter(torch.zeros(()))
-        self.logit_bias: Tensor | None = None
+    visual: VideoTower
+    text: TextTower
+    embed_dim: int
+    logit_scale: nn.Parameter
+    logit_bias: Tensor | None
 
     @property
     def weights(self) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rap.clip.towers import INPUT, Block, Clip, Context, Tower, Tuner
+from rap.clip.towers import INPUT, Block, Clip, Context, TextTower, Tower, Tuner, VideoTower
 from rap.clip.weights import reachable_or_offline
 from rap.errors import UserError, require
 
@@ -24,15 +24,12 @@ class WholeTower(Tower):
 
     def __init__(self, model: nn.Module, width: int, whole: str):
         super().__init__()
-        self.model, self.width, self.whole = model, width, whole
+        self.model, self.whole = model, whole
+        self.width = self.pooled_width = width
 
     @property
     def blocks(self) -> list[Block]:
         return []
-
-    @property
-    def layers(self) -> int:
-        return 0
 
     @property
     def all(self) -> int:
@@ -43,39 +40,26 @@ class WholeTower(Tower):
         h = tuner.edit(0, "ln_post", x, None, context)
         return tuner.edit(0, "joint", h, h, context)
 
-    def read(self, x: Tensor, context: Context) -> Tensor:
+    def pooled(self, x: Tensor) -> Tensor:
         return x
 
-    def norm(self, x: Tensor) -> Tensor:
-        return x
-
-    @property
-    def projection(self) -> Tensor:
-        return torch.eye(self.width)
+    def joint(self, h: Tensor) -> Tensor:
+        return h
 
 
-class WholeVideo(WholeTower):
-    """Frames [B, T, size, size, 3] uint8 -> frame embeddings [B, T, E]."""
-
-    mean: Tensor
-    std: Tensor
+class WholeVideo(WholeTower, VideoTower):
     grid = 0
 
     def __init__(self, model: nn.Module, width: int, whole: str, preprocess: dict):
         super().__init__(model, width, whole)
         self.size = preprocess["size"]
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(preprocess[name]).view(3, 1, 1), persistent=False)
+        self.set_normalisation(preprocess)
 
     def embed(self, x: Tensor) -> Tensor:
-        batch, frames = x.shape[:2]
-        x = x.flatten(0, 1).movedim(-1, 1).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
-        return cast(Any, self.model).encode_image(x, normalize=False).unflatten(0, (batch, frames))
+        return cast(Any, self.model).encode_image(self.normalised(x), normalize=False).unflatten(0, x.shape[:2])
 
 
-class WholeText(WholeTower):
-    """Token ids [B, W] -> text embeddings [B, E]."""
-
+class WholeText(WholeTower, TextTower):
     def embed(self, x: Tensor) -> Tensor:
         return cast(Any, self.model).encode_text(x.long(), normalize=False)
 
@@ -84,11 +68,11 @@ class Whole(Clip):
     """The model of a config.json whose kind is `whole`, with random weights."""
 
     def __init__(self, config: dict):
-        nn.Module.__init__(self)
+        super().__init__()
         model = open_clip_model(config["name"], config["model"])
         self.embed_dim = config["model"]["embed_dim"]
-        self.visual = WholeVideo(model, self.embed_dim, config["whole"], config["preprocess"])  # type: ignore[assignment]
-        self.text = WholeText(model, self.embed_dim, config["whole"])  # type: ignore[assignment]
+        self.visual = WholeVideo(model, self.embed_dim, config["whole"], config["preprocess"])
+        self.text = WholeText(model, self.embed_dim, config["whole"])
         self.logit_scale = cast(nn.Parameter, model.logit_scale)
         self.logit_bias = cast(nn.Parameter | None, getattr(model, "logit_bias", None))
 

@@ -84,7 +84,7 @@ def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe:
     depth, tower = position(cache, clip.visual), clip.visual
     keys = {row.id: digest({**recipe, "frames": row.checksum}) for row in frames.index.itertuples()}
     rows = {id: number for number, id in enumerate(frames.index.id)}
-    shape = {tower.layers: (1, tower.width), tower.all: (clip.embed_dim,)}.get(depth, (tower.grid**2 + 1, tower.width))
+    shape = at(tower, depth, tower.tokens, clip.embed_dim)
 
     def read(ids: list[str]) -> Batch:
         numbers = [rows[id] for id in ids]
@@ -101,10 +101,10 @@ def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: 
     job.reads(folder / "manifest.json")
     captions = Manifest.read(folder).shard(shard, len(params.shards)).captions
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
-    depth, tower, words = position(cache, clip.text), clip.text, params.features.max_words
+    depth, tower = position(cache, clip.text), clip.text
+    words = tower.words or params.features.max_words
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
-    shapes: dict[int, tuple[int, ...]] = {INPUT: (words,), tower.layers: (1, tower.width), tower.all: (clip.embed_dim,)}
-    shape = shapes.get(depth, (words, tower.width))
+    shape = (words,) if depth == INPUT else at(tower, depth, words + clip.text.class_tokens, clip.embed_dim)
 
     def read(ids: list[str]) -> Batch:
         tokens, lengths = tokenize([text[id] for id in ids], config["tokenizer"], words)
@@ -113,6 +113,13 @@ def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: 
     dtype = "int32" if depth == INPUT else stored(params.features.dtype)
     batch = params.features.batch * params.frames.count
     return Work(tower, depth, keys, dict.fromkeys(text, ""), read, shape, dtype, batch)
+
+
+def at(tower: Tower, depth: int, tokens: int, embed_dim: int) -> tuple[int, ...]:
+    """The shape of a frame or a text of so many tokens at position `depth`."""
+    if depth == tower.all:
+        return (embed_dim,)
+    return (1 if depth == tower.layers and tower.reads_one else tokens, tower.width)
 
 
 def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator[Item]:

@@ -67,13 +67,14 @@ def _suit(wanted: dict, backbone: str, params: Params) -> None:
     import open_clip
 
     from rap.clip.backbone import open_clip_config
+    from rap.clip.models import known
 
     config, tags = open_clip_config(backbone, None), open_clip.list_pretrained_tags_by_model(backbone)
     wanted["backbone"] = {"name": backbone, "pretrained": tags[0] if tags else None, "weights": None}
     features = wanted.setdefault("features", {})
     caches = features.get("caches", params.features.caches)
     if "whole" not in config:
-        depth = config["model"]["vision_cfg"]["layers"]
+        depth = int(known().set_index("name").blocks[backbone])
         features["caches"] = [_at_share(cache, depth) for cache in caches]
         return
     features["caches"] = ["video-all", "text-all"]

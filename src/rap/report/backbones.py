@@ -1,11 +1,9 @@
 """`rap backbones`: the models of open_clip, what each costs, and which weights are on this machine."""
 
-from importlib.resources import files
-
-import pandas as pd
 from tabulate import tabulate
 
 from rap.clip import weights
+from rap.clip.models import known
 from rap.params import Params
 
 HEAD = {
@@ -14,6 +12,7 @@ HEAD = {
     "parameters": "M params",
     "embedding": "embedding",
     "pixels": "pixels",
+    "blocks": "blocks",
     "tokens": "tokens",
     "frame": "GFLOPs/frame",
     "caption": "GFLOPs/caption",
@@ -27,7 +26,7 @@ def run(params: Params, tag: str | None, max_gflops: float | None, level: str | 
 
     A multiply-add counts as two operations. `tag`: only models with a tag that contains this text.
     """
-    models = pd.read_csv(str(files("rap.clip") / "models.csv"), dtype={"tokens": "Int64"})
+    models = known()
     models["tags"] = models.tags.fillna("").str.split()
     if tag:
         models = models[[any(tag in one for one in tags) for tags in models.tags]]

@@ -66,7 +66,7 @@ def index_bytes_per_video(model: Retriever, frames: int) -> int:
     if not model.conditioned:
         return FLOAT * model.clip.embed_dim
     tower = model.clip.visual
-    return FLOAT * frames * (tower.grid**2 + 1) * tower.width
+    return FLOAT * frames * tower.tokens * tower.width
 
 
 def one_clip(model: Retriever, frames: int) -> Batch:

@@ -17,6 +17,7 @@ from lib import report
 
 BENCHMARKS = (
     "decoders", "features", "step", "profiles", "epoch", "evaluation", "search", "noop", "growth", "verification",
+    "families",
 )  # fmt: skip
 OTHERS = {  # not part of `make bench`
     "units": "needs a folder of videos",

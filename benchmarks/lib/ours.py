@@ -116,7 +116,7 @@ def write_backbone(settings: Params, clip: Clip, config: dict) -> None:
     job, home = Job(settings, "backbone", {}), paths.backbone(settings.backbone.name)
     home.mkdir(parents=True, exist_ok=True)
     job.reads_external()
-    save_file(clip.state_dict(), home / "weights.safetensors")
+    save_file(clip.weights.state_dict(), home / "weights.safetensors")
     write_json(home / "config.json", config | {"digest": digest_file(home / "weights.safetensors")})
     files = {name: digest_file(home / name) for name in backbone.FILES}
     job.result(digest(files), files).write(job.record)

@@ -16,8 +16,7 @@ import yaml
 from lib import ours
 from lib.report import ROOT
 from rap import params
-from rap.clip.backbone import DEMO, open_clip_config
-from rap.clip.plain import Plain
+from rap.clip.backbone import CLIPS, DEMO, open_clip_config
 from rap.clip.towers import Clip
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest
@@ -49,26 +48,31 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
 
 
 def config(name: str) -> dict:
-    """The config of the demo's backbone, or of an open_clip model."""
+    """The config of the demo's backbone, or of an open_clip model, whose first tag gives the preprocessing."""
     if name == DEMO:
         return read_json(ROOT / "src/rap/demo/demo-vit.json")
     kept = BACKBONES / f"{name}.json"
-    return read_json(kept) if kept.exists() else open_clip_config(name, "openai")
+    return read_json(kept) if kept.exists() else open_clip_config(name, None)
 
 
 def blocks(name: str) -> int:
     """The number of blocks of a backbone's video tower."""
-    return config(name)["model"]["vision_cfg"]["layers"]
+    with torch.device("meta"):
+        return _clip(config(name)).visual.layers
 
 
 def random_clip(config: dict) -> Clip:
     """A backbone with random weights, none of them zero; the same ones in every call."""
     torch.manual_seed(0)
-    clip = Plain(config).freeze()
+    clip = _clip(config).freeze()
     for weight in clip.parameters():
         if not weight.any():
             torch.nn.init.normal_(weight, std=0.02)
     return clip
+
+
+def _clip(config: dict) -> Clip:
+    return CLIPS[config.get("kind", "plain")](config)
 
 
 def values(name: str, depths: Iterable[int], frames: int) -> dict:

@@ -275,3 +275,24 @@ def test_recordings_are_indexed_in_spans():
     found = figures("recordings")
     assert found["hours"] == pytest.approx(2 / 60) and found["steps"][0]["share"] == 1
     assert all(step["speed"] == pytest.approx(2 / step["minutes"]) for step in found["steps"])
+
+
+@pytest.mark.slow
+def test_families_compares_with_open_clip_and_measures_each_size():
+    import families
+    import tiny_families
+
+    tiny_families.register()
+    names = ("rap-siglip", "rap-pe")
+    families.main(names, (DEMO,), clips=4, frames=2, batch=2, repeats=1)
+    found = figures("families")
+    assert [(one["backbone"], one["cache"]) for one in found["features"]] == [
+        (name, cache) for name in names for cache in ("video-1", "video-all")
+    ]
+    assert all(one["share"] == pytest.approx(one["bare"] / one["work"]) for one in found["features"])
+    assert [one["backbone"] for one in found["features"] if one.get("theirs", 0) > 0] == list(names)
+    assert [(one["backbone"], one["method"], one["depth"]) for one in found["steps"]] == [
+        (name, "LoRM", 1) for name in names
+    ]
+    assert [one["precision"] for one in found["sizes"]] == ["float32", "bfloat16"]
+    assert all(one["peak"] > 0.1 and one["seconds"] > 0 for one in found["sizes"])

@@ -7,10 +7,10 @@ import os
 from unittest.mock import patch
 
 import do
-import families
 import open_clip
 import pytest
 import tiny
+import tiny_families
 import torch
 from safetensors.torch import save_file
 
@@ -26,7 +26,7 @@ from rap.params import Variant
 from rap.retrieval.loss import info_nce
 from rap.retrieval.model import Retriever
 
-families.register()
+tiny_families.register()
 BLOCKS = 2  # of a model at full width
 WIDE = (  # one for each file of rap.clip and each way to pool
     "ViT-B-16-SigLIP",
@@ -80,7 +80,7 @@ def every_cut(tower: Tower, x: torch.Tensor, length: torch.Tensor) -> torch.Tens
 
 
 def compare(name: str) -> None:
-    theirs, clip, config = families.pair(name)
+    theirs, clip, config = tiny_families.pair(name)
     pixels = pictures(config["preprocess"]["size"])
     ids, lengths = sentences(config)
     mean, std = (torch.tensor(config["preprocess"][key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -93,7 +93,7 @@ def compare(name: str) -> None:
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()
 
 
-@pytest.mark.parametrize("name", families.MODELS)
+@pytest.mark.parametrize("name", tiny_families.MODELS)
 def test_embeddings_are_those_of_open_clip_at_every_cut(name):
     compare(name)
 
@@ -128,9 +128,9 @@ def settings(tmp_path_factory):
     return tiny.project(tmp_path_factory.mktemp("families"))
 
 
-@pytest.fixture(scope="module", params=families.MODELS)
+@pytest.fixture(scope="module", params=tiny_families.MODELS)
 def model(request):
-    _, clip, config = families.pair(request.param)
+    _, clip, config = tiny_families.pair(request.param)
     return clip, config
 
 
@@ -156,7 +156,7 @@ def prefix(tower: Tower, batch: Batch, first_block: float) -> Batch:
 def test_training_from_the_cache_equals_training_from_frames_to_the_bit(settings, model, case):
     clip, config = model
     if case == "coop" and clip.text.words:
-        with pytest.raises(UserError, match=f"coop inserts words.* always reads {families.WORDS}"):
+        with pytest.raises(UserError, match=f"coop inserts words.* always reads {tiny_families.WORDS}"):
             build(settings, clip, *CASES[case])
         return
     retriever = build(settings, clip, *CASES[case])
@@ -179,10 +179,10 @@ def test_training_from_the_cache_equals_training_from_frames_to_the_bit(settings
 
 
 def test_a_selection_by_the_text_is_refused_where_the_head_does_not_read_cls(settings):
-    _, clip, _ = families.pair("rap-siglip")
+    _, clip, _ = tiny_families.pair("rap-siglip")
     retriever = build(settings, clip, "asa", {"asa": {"form": "attention", "query": "text", "top_k": 2}})
     with pytest.raises(UserError, match=r"needs a plain ViT, whose head reads .* set query: frame"):
-        retriever.pairs(Batch(pictures(32, 4, 2), torch.tensor([4, 4]), INPUT), torch.zeros(3, families.E))
+        retriever.pairs(Batch(pictures(32, 4, 2), torch.tensor([4, 4]), INPUT), torch.zeros(3, tiny_families.E))
 
 
 def test_tokens_are_counted_up_to_the_place_that_the_tower_reads():
@@ -198,7 +198,7 @@ def test_tokens_are_counted_up_to_the_place_that_the_tower_reads():
 def test_every_stage_runs_on_a_family(name, tmp_path, monkeypatch):
     """Caches at every position; [CLS] after the words, or pooling of all tokens at the last block."""
     monkeypatch.chdir(tmp_path)
-    theirs, _, _ = families.pair(name)
+    theirs, clip, _ = tiny_families.pair(name)
     save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, "weights.safetensors")
     caches = ["video-0", "video-3", "video-all", "text-ids", "text-0", "text-2", "text-all"]
     variants = {method: {"adapter": method, "label": method} for method in ("lorm", "lora", "partial", "none")}
@@ -214,3 +214,7 @@ def test_every_stage_runs_on_a_family(name, tmp_path, monkeypatch):
     for method in ("lorm", "lora", "partial"):
         assert "from video-0" in do.train(settings, method, 0)
     assert "queries" in do.evaluate(settings, "late", 0)
+    if not clip.text.words:
+        longer = settings.features.model_copy(update={"max_words": 13})
+        with pytest.raises(UserError, match=rf"max_words: 13 is more than the 12 words that {name} reads"):
+            do.features(settings.model_copy(update={"features": longer}), "text-0", 0)

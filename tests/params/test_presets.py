@@ -118,6 +118,12 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
         presets.run(params.load(), name, "ViT-B-23")
 
 
+def test_captions_are_no_longer_than_the_backbone_reads():
+    for backbone, words in (("PE-Core-B-16", 32), ("ViT-B-32", 64)):
+        presets.run(params.load(), "didemo", backbone)
+        assert params.load().features.max_words == words
+
+
 def test_a_short_preset_takes_another_backbone_too():
     """The one of CONTRIBUTING.md has no caches and no run: those of params.yaml stay, made to fit the backbone."""
     Path(presets.FOLDER / "toy.yaml").write_text("dataset: {name: folder, annotations: list.csv, videos: null}\n")

@@ -18,6 +18,7 @@ from rap.clip.backbone import load
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Clip, Context, Tower, Tuner
 from rap.data.manifest import Manifest
+from rap.errors import UserError
 from rap.features.cache import Batch, packed, position, stored
 from rap.files import digest
 from rap.params import Params
@@ -103,6 +104,11 @@ def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: 
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
     depth, tower = position(cache, clip.text), clip.text
     words = tower.words or params.features.max_words
+    if not tower.whole and words > len(tower.positional_embedding):
+        raise UserError(
+            f"params.yaml: features.max_words: {words} is more than the {len(tower.positional_embedding)} words that "
+            f"{params.backbone.name} reads; lower it"
+        )
     keys = {id: digest({**recipe, "caption": caption, "words": words}) for id, caption in text.items()}
     shape = (words,) if depth == INPUT else at(tower, depth, words + clip.text.class_tokens, clip.embed_dim)
 

@@ -70,11 +70,13 @@ def _suit(wanted: dict, backbone: str, params: Params) -> None:
     from rap.clip.models import known
 
     config, tags = open_clip_config(backbone, None), open_clip.list_pretrained_tags_by_model(backbone)
+    facts = known().set_index("name").loc[backbone]
     wanted["backbone"] = {"name": backbone, "pretrained": tags[0] if tags else None, "weights": None}
     features = wanted.setdefault("features", {})
     caches = features.get("caches", params.features.caches)
+    features["max_words"] = min(features.get("max_words", params.features.max_words), int(facts.words))
     if "whole" not in config:
-        depth = int(known().set_index("name").blocks[backbone])
+        depth = int(facts.blocks)
         features["caches"] = [_at_share(cache, depth) for cache in caches]
         return
     features["caches"] = ["video-all", "text-all"]

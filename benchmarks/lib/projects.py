@@ -88,6 +88,8 @@ def values(name: str, depths: Iterable[int], frames: int) -> dict:
     variants |= {f"depth_{depth}": _variant(depth, blocks(name)) for depth in depths}
     found["backbone"] |= {"name": name, "weights": "weights.safetensors"}
     found["frames"]["count"] = frames
+    words = config(name)["model"]["text_cfg"]["context_length"]
+    found["features"]["max_words"] = min(found["features"]["max_words"], words)
     found["features"]["caches"] = [*(f"video-{depth}" for depth in depths), "video-all", "text-all"]
     tables = {"table1": {"title": "Noise", "variants": list(variants), "baseline": "zero_shot"}}
     return found | {"shards": [0], "seeds": [0], "variants": variants, "ablations": {}, "tables": tables}

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KILLED, SIGNALS = "tests/test_unfinished.py", "tests/runtime/test_signals.py"
 LOOP, ASA, LORM = "tests/training/test_loop.py", "tests/adapters/test_asa.py", "tests/adapters/test_lorm.py"
+FAMILIES = "tests/clip/test_families.py"
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,34 @@ FAULTS = (
         "if clip.visual.whole and needs_blocks(params, variant):",
         "if False:",
         ("tests/clip/test_whole.py",),
+    ),
+    Fault(
+        "patches have no place",
+        "src/rap/clip/timm_eva.py",
+        "apply_rot_embed_cat(x[..., fixed:, :], rope, half=self.inner.attn.rotate_half)",
+        "x[..., fixed:, :]",
+        (FAMILIES,),
+    ),
+    Fault(
+        "padding is read",
+        "src/rap/clip/variants.py",
+        "allowed & (words <= context.length[:, None])[:, None]",
+        "allowed.expand(len(x), -1, -1)",
+        (FAMILIES,),
+    ),
+    Fault(
+        "a pool sees one token",
+        "src/rap/clip/timm_vit.py",
+        'trunk.attn_pool is None and trunk.global_pool == "token"',
+        "True",
+        (FAMILIES,),
+    ),
+    Fault(
+        "a caption ends a word early",
+        "src/rap/clip/tokenizer.py",
+        '(ids if end == "argmax" else ids == end).argmax(1) + 1',
+        '(ids if end == "argmax" else ids == end).argmax(1)',
+        (FAMILIES,),
     ),
     Fault(
         "a clock set back gives a negative time",

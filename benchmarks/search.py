@@ -2,9 +2,9 @@
 
     python benchmarks/search.py [--videos 1000000]
 
-Exact is `rap.search.index.best`: one matrix product and a pass over all cosines. Approximate is an inverted file of
-faiss, which groups the embeddings around centres and searches a few groups per query. The embeddings are unit vectors
-in clusters of many sizes; the queries lie near some of them. Recall is the share of the ten best that is found.
+Exact is one matrix product and `rap.search.index.best`, a pass over all cosines. Approximate is `rap.search.cells`,
+which reads a few groups of embeddings per query. The embeddings are unit vectors in clusters of many sizes; the queries
+lie near some of them. Recall is the share of the ten best that is found.
 """
 
 import statistics
@@ -17,10 +17,11 @@ import typer
 from lib import report
 from tqdm import tqdm
 
+from rap.search import cells
 from rap.search.index import best
 
 WIDTH, TOP, QUERIES = 512, 10, 50
-PROBES = (1, 4, 16, 64)  # groups searched per query
+READ = (1, 4, cells.READ, 64)  # cells that a query reads
 TABLE = (
     "index | build, s | ms per query | recall, %",
     "{index} | {build:.0f} | {ms:.1f} | {recall:.1f}",
@@ -37,13 +38,17 @@ def main(videos: int = 1_000_000, threads: int = 2) -> None:
     ms, wanted = asked(lambda query: best(embeddings @ query, TOP), queries)
     rows = [{"index": "exact", "build": 0, "ms": ms, "recall": 100.0}]
     began = time.perf_counter()
-    index = built(embeddings)
+    made, usable = cells.build(embeddings), np.ones(videos, bool)
     build = time.perf_counter() - began
-    for probes in PROBES:
-        index.nprobe = probes
-        ms, found = asked(lambda query: index.search(query[None], TOP)[1][0], queries)
+    for read in READ:
+
+        def near(query: np.ndarray, read: int = read) -> np.ndarray:
+            rows = made.near(query, usable, TOP, read)
+            return rows[best(embeddings[rows] @ query, TOP)]
+
+        ms, found = asked(near, queries)
         recall = 100 * np.mean([len(set(a) & set(b)) / TOP for a, b in zip(found, wanted, strict=True)])
-        rows.append({"index": f"{index.nlist} groups, {probes} searched", "build": build, "ms": ms, "recall": recall})
+        rows.append({"index": f"{len(made.centres)} cells, {read} read", "build": build, "ms": ms, "recall": recall})
     out.write(
         {"videos": videos, "width": WIDTH, "rows": rows, "faiss": faiss.__version__},
         f"{videos:,} embeddings of {WIDTH} numbers, {embeddings.nbytes / 1e9:.2f} GB; medians over {QUERIES} queries, "
@@ -66,15 +71,6 @@ def clustered(random: np.random.Generator, count: int) -> np.ndarray:
 
 def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def built(embeddings: np.ndarray) -> faiss.IndexIVFFlat:
-    """An inverted file of about 4 sqrt(N) groups, whose centres are learnt from 40 embeddings each."""
-    groups = int(4 * len(embeddings) ** 0.5)
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(WIDTH), WIDTH, groups, faiss.METRIC_INNER_PRODUCT)
-    index.train(embeddings[:: max(1, len(embeddings) // (40 * groups))])
-    index.add(embeddings)
-    return index
 
 
 def asked(find, queries: np.ndarray) -> tuple[float, list[np.ndarray]]:

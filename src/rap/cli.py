@@ -46,6 +46,9 @@ Variant = Annotated[str, typer.Option(help="A name under `variants` or `ablation
 Searcher = Annotated[
     str | None, typer.Option("--variant", help="A variant of params.yaml. Default: rap or, if untrained, zero-shot.")
 ]
+Approximate = Annotated[
+    bool, typer.Option("--approximate", help="Read only what is near a query, from 100,000 videos on. Needs faiss.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the initialisation and of the order of the data.")]
 
 
@@ -141,6 +144,7 @@ def search(
     variant: Searcher = None,
     seed: Seed = 0,
     adapter: Annotated[str | None, typer.Option(help="An adapter.safetensors, in place of variant and seed.")] = None,
+    approximate: Approximate = False,
     split: Annotated[str, typer.Option(help="Which videos: all, train, val or test.")] = "all",
     top: Annotated[int, typer.Option(help="How many videos to show.", min=1)] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -157,13 +161,15 @@ def search(
     The index holds one embedding per video and adapter, under data/DATASET/index/. See docs/search.md.
     """
     form = "json" if json else "csv" if csv else "table"
-    _call("rap.search.query", "run", queries or [], like or [], variant, seed, adapter, split, top, form, picture)
+    model = (variant, seed, adapter, approximate)
+    _call("rap.search.query", "run", queries or [], like or [], *model, split, top, form, picture)
 
 
 @app.command()
 def serve(
     variant: Searcher = None,
     seed: Seed = 0,
+    approximate: Approximate = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on. Another than this one lets others in.")
     ] = "127.0.0.1",
@@ -173,7 +179,7 @@ def serve(
 
     It serves the videos of the manifest and nothing else. End it with Ctrl-C. See docs/search.md.
     """
-    _call("rap.search.serve", "run", variant, seed, host, port)
+    _call("rap.search.serve", "run", variant, seed, approximate, host, port)
 
 
 @app.command()

@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
 
 def test_every_form_says_the_same(project):
     def say(form):
-        return search.run(project, ["a red ball", "a ball"], ["v1"], "zero_shot", 0, None, "all", 3, form, None)
+        return search.run(project, ["a red ball", "a ball"], ["v1"], "zero_shot", 0, None, False, "all", 3, form, None)
 
     said = json.loads(say("json"))
     assert [one["query"] for one in said["queries"]] == ["a red ball", "a ball", "v1"] and said["searched"] == 8

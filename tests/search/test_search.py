@@ -46,7 +46,7 @@ def find(
     picture=None,
 ) -> str:
     asked = [*queries] if queries or like else [QUERY]
-    return search.run(params, asked, [*like], variant, seed, adapter, split, top, form, picture)
+    return search.run(params, asked, [*like], variant, seed, adapter, False, split, top, form, picture)
 
 
 def ranked(said: str) -> list[str]:

@@ -170,4 +170,4 @@ def test_the_command_says_where_it_serves_and_ends_with_ctrl_c(cached, tmp_path)
 
 def test_a_port_that_is_taken_is_one_line(project):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match=r"--port \d+: .*name another"):
-        serve.run(project, "zero_shot", 0, "127.0.0.1", taken.getsockname()[1])
+        serve.run(project, "zero_shot", 0, False, "127.0.0.1", taken.getsockname()[1])

@@ -6,6 +6,8 @@ still right are kept: a new video costs one row, and another adapter never answe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,10 +28,26 @@ from rap.shards import Item, build, seal, untracked
 
 @dataclass(frozen=True)
 class Index:
-    """`videos`: a row of the manifest for each of `embeddings`, float32 [V, E], L2-normalised, memory-mapped."""
+    """`videos`: a row of the manifest for each of `embeddings`, float32 [V, E], L2-normalised, memory-mapped.
+
+    `stem`: of its files.
+    """
 
     videos: pd.DataFrame
     embeddings: np.ndarray
+    stem: Path
+
+    @cached_property
+    def names(self) -> dict[str, int]:
+        """The first row of each video's id and path."""
+        rows = range(len(self.videos))[::-1]
+        files, ids = (dict(zip(self.videos[name].iloc[::-1], rows, strict=True)) for name in ("path", "video_id"))
+        return files | ids
+
+    @cached_property
+    def split(self) -> pd.Categorical:
+        """The split of each row."""
+        return pd.Categorical(self.videos.split)
 
 
 def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
@@ -60,7 +78,7 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
         sweep([f"{stem}.parquet", f"{stem}.json"])
         shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute, params.features.batch)
         seal(shard, untracked)
-    return Index(videos, shard.array), made
+    return Index(videos, shard.array, stem), made
 
 
 def best(cosines: np.ndarray, top: int) -> np.ndarray:

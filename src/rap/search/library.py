@@ -21,7 +21,8 @@ from rap.params import Params, hint
 from rap.retrieval import adapter_file
 from rap.retrieval.pretrained import Pretrained, from_pretrained, untrained
 from rap.runtime.device import setup
-from rap.search import pictures
+from rap.search import cells, pictures
+from rap.search.cells import Cells
 from rap.search.hits import Hit, merged
 from rap.search.index import Index, other_frames, refresh
 
@@ -33,7 +34,8 @@ DEFAULT = "rap"  # the variant that searches if none is named and it is trained
 class Library:
     """An index of the dataset's videos and the model that made it.
 
-    `made`: how many videos were indexed just now. `note`: what was chosen for the user, or nothing.
+    `made`: how many videos were indexed just now. `note`: what was chosen for the user, or nothing. `cells`: what a
+    query reads instead of all embeddings, if that was asked for.
     """
 
     model: Pretrained
@@ -41,19 +43,27 @@ class Library:
     folder: Path  # that the paths of the videos are relative to
     made: int
     note: str
+    cells: Cells | None = None
 
     @classmethod
     def open(
-        cls, params: Params, variant: str | None = None, seed: int = 0, adapter: str | Path | None = None
+        cls,
+        params: Params,
+        variant: str | None = None,
+        seed: int = 0,
+        adapter: str | Path | None = None,
+        approximate: bool = False,
     ) -> "Library":
         """Load a trained variant, or an adapter file, and index what is new.
 
-        Without either: RAP if it is trained on the present backbone and frames, else zero-shot CLIP. Raises UserError
-        if a named variant is not trained, or nothing is cached yet.
+        Without either: RAP if it is trained on the present backbone and frames, else zero-shot CLIP. `approximate`: a
+        query reads only what is near it (rap.search.cells). Raises UserError if a named variant is not trained, or
+        nothing is cached yet.
         """
         model, note = _model(params, variant, seed, adapter)
         index, made = refresh(params, model.to(setup(params.runtime)))
-        return cls(model, index, videos_folder(params), made, note)
+        near = cells.refresh(index.stem, index.embeddings) if approximate else None
+        return cls(model, index, videos_folder(params), made, note, near)
 
     @property
     def variant(self) -> str:
@@ -83,27 +93,28 @@ class Library:
 
     def _row(self, example: str) -> int | None:
         """The row of the index that an id or a path names: the whole video, or its first span."""
-        videos = self.index.videos
-        files = [str(self.folder / path) for path in videos.path]
-        for names in (videos.video_id, videos.path, files):
-            found = np.flatnonzero(np.asarray(names) == example)
-            if len(found):
-                return int(found[0])
-        return None
+        names, path = self.index.names, Path(example)
+        inside = str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else example
+        return names.get(example, names.get(inside))
 
     def _nearest(self, query: np.ndarray, top: int, split: str, without: int | None = None) -> list[Hit]:
         if split not in SPLITS:
             raise UserError(f"search: no split {split!r}{hint(split, SPLITS)}")
         usable = np.ones(len(self.index.videos), bool)
         if split != "all":
-            usable = (self.index.videos.split == split).to_numpy()
+            usable = np.asarray(self.index.split == split)
         if not usable.any():
             raise UserError(
                 f"search: split {split!r} has no video that could be decoded; leave --split out to search all"
             )
         if without is not None:
             usable[without] = False
-        return merged(self.index.videos, self.index.embeddings @ query, usable, top, self.folder)
+        if self.cells is None:
+            return merged(self.index.videos, self.index.embeddings @ query, usable, top, self.folder)
+        rows = self.cells.near(query, usable, top)
+        cosines = np.full(len(usable), -np.inf, np.float32)
+        cosines[rows] = self.index.embeddings[rows] @ query
+        return merged(self.index.videos, cosines, np.isfinite(cosines), top, self.folder)
 
 
 def _model(params: Params, variant: str | None, seed: int, adapter: str | Path | None) -> tuple[Pretrained, str]:

@@ -23,6 +23,7 @@ def run(
     variant: str | None,
     seed: int,
     adapter: str | None,
+    approximate: bool,
     split: str,
     top: int,
     form: str,
@@ -39,7 +40,7 @@ def run(
         )
     if picture and len(asked) > 1:
         raise UserError(f"--picture: a contact sheet shows one search, and there are {len(asked)}; ask one at a time")
-    library = Library.open(params, variant, seed, adapter)
+    library = Library.open(params, variant, seed, adapter, approximate)
     found = {query: library.text(query, top, split) for query in queries}
     found |= {example: library.like(example, top, split) for example in like}
     if picture:

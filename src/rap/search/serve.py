@@ -38,9 +38,9 @@ POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; connect-src 'sel
 POLICY += "script-src 'unsafe-inline'"
 
 
-def run(params: Params, variant: str | None, seed: int, host: str, port: int) -> str:
+def run(params: Params, variant: str | None, seed: int, approximate: bool, host: str, port: int) -> str:
     """Serve until Ctrl-C. Raises UserError if nothing is cached, or the port is taken."""
-    app = application(params, variant, seed, host)
+    app = application(params, variant, seed, approximate, host)
     try:
         listening = socket.create_server((host, port))
     except OSError as error:
@@ -51,10 +51,12 @@ def run(params: Params, variant: str | None, seed: int, host: str, port: int) ->
     return "stopped"
 
 
-def application(params: Params, variant: str | None, seed: int, host: str = LOOPBACK[0]) -> Starlette:
+def application(
+    params: Params, variant: str | None, seed: int, approximate: bool = False, host: str = LOOPBACK[0]
+) -> Starlette:
     """The web application. The first model is loaded now, others when they are asked for."""
     lock = Lock()
-    loaded = cache(partial(Library.open, params, seed=seed))
+    loaded = cache(partial(Library.open, params, seed=seed, approximate=approximate))
     first = loaded(variant)
     videos = Manifest.read(paths.manifest(params.dataset.name)).videos.set_index("video_id")
     folder = videos_folder(params)

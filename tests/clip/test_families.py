@@ -152,6 +152,7 @@ def prefix(tower: Tower, batch: Batch, first_block: float) -> Batch:
     return Batch(x, batch.length, stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_training_from_the_cache_equals_training_from_frames_to_the_bit(settings, model, case):
     clip, config = model
@@ -194,6 +195,7 @@ def test_tokens_are_counted_up_to_the_place_that_the_tower_reads():
         assert lengths.tolist() == want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rap-coca", "rap-pe"])
 def test_every_stage_runs_on_a_family(name, tmp_path, monkeypatch):
     """Caches at every position; [CLS] after the words, or pooling of all tokens at the last block."""

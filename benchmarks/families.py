@@ -5,12 +5,11 @@
 Features: as in features.py, from the frames to the middle of the tower and to the embeddings; `open_clip` is
 open_clip's own encode_image on the same batches in memory. A step: as in step.py, LoRM from the middle on. Sizes: each
 model encodes frames in a process of its own, once in float32 and once in bfloat16; `peak` is the most memory that this
-process held, weights of both towers included. About twelve minutes on two cores.
+process held, weights of both towers included. About twenty minutes on two cores.
 """
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -122,7 +121,7 @@ def needed(name: str, precision: str) -> dict:
         with torch.no_grad(), ours.autocast(runtime, torch.device("cpu")):
             tower.run(pixels, INPUT, tower.all, context, Tuner())
         seconds.append((time.perf_counter() - began) / HELD)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    peak = turns.memory(os.getpid())[1] / 1e9  # ru_maxrss would begin at the memory of the parent
     return {"parameters": parameters(clip) / 1e6, "seconds": min(seconds), "peak": peak}
 
 

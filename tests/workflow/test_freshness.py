@@ -67,7 +67,7 @@ CHANGES = {
     "a parameter of one variant": (set_rank, LORM),
     "a parameter that no result depends on": (set_label, set()),
     "the arithmetic of the towers": (
-        rewrite("src/rap/clip/towers.py", "x = self.conv1(", "x = 1.5 * self.conv1("),
+        rewrite("src/rap/clip/plain.py", "x = self.conv1(", "x = 1.5 * self.conv1("),
         {"rap backbone"} | FRAMES | FEATURES | RUNS | TABLES,
     ),
     "the training": (rewrite("src/rap/training/optimiser.py", "0.5 * (1 +", "0.4 * (1 +"), RUNS | TABLES),

@@ -25,7 +25,7 @@ import typer
 from lib import ours, report, turns
 from PIL import Image
 
-from rap.params import Frames
+from rap.params import Sampling
 
 SIZE, COUNT = 224, 12
 RATE = 25  # pictures per second
@@ -41,7 +41,7 @@ Method = Callable[[Path, Path], np.ndarray]  # a video and a folder for files ->
 
 def by_ours(video: Path, folder: Path, decoder: str) -> np.ndarray:
     preprocess = {"size": SIZE, "interpolation": "bicubic", "resize_mode": "shortest"}
-    return ours.decoder(Frames(count=COUNT, sampler="uniform", fps=1.0, decoder=decoder), preprocess)(video)
+    return ours.decoder(Sampling(count=COUNT, sampler="uniform", fps=1.0, decoder=decoder), preprocess)(video)
 
 
 def by_pyav(video: Path, folder: Path) -> np.ndarray:

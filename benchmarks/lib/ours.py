@@ -28,7 +28,7 @@ from rap.features import stage as features_stage
 from rap.features.cache import Batch
 from rap.files import digest, digest_file, read_json, write_json
 from rap.jobs import Job, perform
-from rap.params import Frames, Params
+from rap.params import Params, Sampling
 from rap.provenance import Record
 from rap.retrieval.corpus import open_corpus, records
 from rap.retrieval.loss import info_nce
@@ -331,7 +331,7 @@ def published_lengths(dataset: str) -> tuple[int, int]:
     return usual.frames, usual.max_words
 
 
-def decoder(frames: Frames, preprocess: dict) -> Callable[[Path], np.ndarray]:
+def decoder(frames: Sampling, preprocess: dict) -> Callable[[Path], np.ndarray]:
     """How the frames stage decodes a file: to uint8 [T, size, size, 3]. `preprocess`: of the backbone's config."""
     from rap.frames.decode import decode, prepare
 

@@ -77,13 +77,14 @@ def _frames_settings(params: Params, item: Item) -> dict:
 def _features_settings(params: Params, item: Item) -> dict:
     features = params.features.model_dump(mode="json", exclude={"caches"})
     frames = params.frames.count
-    return {"features": features, "frames": frames, "shards": len(params.shards), "runtime": _runtime(params)}
+    limit = {} if params.frames.store else {"max_failed": params.dataset.max_failed}  # this stage decodes
+    return {"features": features, "frames": frames, "shards": len(params.shards), "runtime": _runtime(params)} | limit
 
 
 def _train_settings(params: Params, item: Item) -> dict:
     return _variant(params, item) | {
         "train": params.training(item["variant"]).model_dump(),
-        "frames": params.frames.model_dump(),
+        "frames": params.frames.sampling.model_dump(),
         "max_words": params.features.max_words,
         "shards": len(params.shards),
         "runtime": _runtime(params),

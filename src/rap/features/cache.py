@@ -43,7 +43,8 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
     Raises UserError if there is none.
     """
-    caches = [cache for cache in params.features.caches if cache.startswith(kind)] + [FRAMES] * (kind == "video")
+    caches = [cache for cache in params.features.caches if cache.startswith(kind)]
+    caches += [FRAMES] * (kind == "video" and params.frames.store)
     usable = [cache for cache in caches if position(cache, tower) <= first]
     if not usable:
         need = f"{kind}-ids" if first == INPUT else f"{kind}-{first}"

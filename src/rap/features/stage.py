@@ -1,6 +1,7 @@
 """The features stage: outputs of the frozen part of a tower for frames or captions, computed once and stored.
 
-While a batch is computed, the next one is read and, on a GPU, the previous one is stored: the device never waits.
+While a batch is computed, the next one is read (or decoded, if frames are not stored) and, on a GPU, the previous one
+is stored: the device never waits.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rap.clip.towers import INPUT, Clip, Context, Tower, Tuner
 from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.features.cache import Batch, packed, position, stored
+from rap.features.decoded import Decoded
 from rap.files import digest
 from rap.params import Params
 from rap.progress import progress
@@ -58,24 +60,32 @@ def run(job: "Job", cache: str, shard: int) -> str:
     made, computed = shards.build(
         stem, work.keys, work.shape, work.dtype, compute, together=work.batch * distributed.size()
     )
+    work.check(made)
     shards.seal(made, job.result)
     failed = int((made.index.reason != "").sum())
     size = Path(f"{stem}.npy").stat().st_size / 1e6
     return f"{stem}: {len(made.index)} rows, {computed} computed, {failed} failed, {size:.1f} MB"
 
 
+Round = tuple[list[str], Batch]  # a batch for each process: the ids of all, the input of this one
+
+
 @dataclass(frozen=True)
 class Work:
-    """A shard of a cache: `read` gives the tower's input for some ids; `reasons` holds why others have none."""
+    """A shard of a cache. `rounds` gives the tower's input for some ids, a round at a time.
+
+    `reasons`: why others have none; those that are found on the way are added.
+    """
 
     tower: Tower
     depth: int
     keys: dict[str, str]
     reasons: dict[str, str]
-    read: Callable[[list[str]], Batch]
+    rounds: Callable[[list[str]], Iterator[Round]]
     shape: tuple[int, ...]  # of a row
     dtype: str  # of the file
     batch: int
+    check: Callable[[Shard], object] = lambda made: None  # raises UserError if the shard must not count as finished
 
 
 def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
@@ -83,18 +93,22 @@ def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe:
     job.reads(f"{stem}.json")
     frames = Shard.read(stem)
     depth, tower = position(cache, clip.visual), clip.visual
-    keys = {row.id: digest({**recipe, "frames": row.checksum}) for row in frames.index.itertuples()}
+    keys = {row.id: digest({**recipe, "frames": row.key}) for row in frames.index.itertuples()}
+    reasons = dict(zip(frames.index.id, frames.index.reason, strict=True))
+    shape = (params.frames.count, *at(tower, depth, tower.tokens, clip.embed_dim))
+    dtype, batch = stored(params.features.dtype), params.features.batch
+    if not params.frames.store:
+        decoded = Decoded(job, shard, reasons)
+        rounds = partial(decoded.rounds, batch)
+        return Work(tower, depth, keys, reasons, rounds, shape, dtype, batch, decoded.check)
     rows = {id: number for number, id in enumerate(frames.index.id)}
-    shape = at(tower, depth, tower.tokens, clip.embed_dim)
 
     def read(ids: list[str]) -> Batch:
         numbers = [rows[id] for id in ids]
         length = torch.from_numpy(frames.index.length.to_numpy()[numbers])
         return Batch(torch.from_numpy(frames.rows(numbers)), length, INPUT)
 
-    reasons = dict(zip(frames.index.id, frames.index.reason, strict=True))
-    shape, dtype = (params.frames.count, *shape), stored(params.features.dtype)
-    return Work(tower, depth, keys, reasons, read, shape, dtype, params.features.batch)
+    return Work(tower, depth, keys, reasons, partial(_rounds, read, batch), shape, dtype, batch)
 
 
 def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
@@ -118,7 +132,15 @@ def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: 
 
     dtype = "int32" if depth == INPUT else stored(params.features.dtype)
     batch = params.features.batch * params.frames.count
-    return Work(tower, depth, keys, dict.fromkeys(text, ""), read, shape, dtype, batch)
+    return Work(tower, depth, keys, dict.fromkeys(text, ""), partial(_rounds, read, batch), shape, dtype, batch)
+
+
+def _rounds(read: Callable[[list[str]], Batch], batch: int, ids: list[str]) -> Iterator[Round]:
+    """Batches are dealt round-robin to the processes."""
+    step = batch * distributed.size()
+    for start in range(0, len(ids), step):
+        together = ids[start : start + step]
+        yield together, read(distributed.part(together, batch))
 
 
 def at(tower: Tower, depth: int, tokens: int, embed_dim: int) -> tuple[int, ...]:
@@ -129,18 +151,16 @@ def at(tower: Tower, depth: int, tokens: int, embed_dim: int) -> tuple[int, ...]
 
 
 def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator[Item]:
-    """A row for each id. Batches are dealt round-robin to the processes; the main process receives all rows."""
-    yield from (Item(id, reason=work.reasons[id]) for id in ids if work.reasons[id])
+    """A row for each id; the main process receives those of all processes."""
     good = [id for id in ids if not work.reasons[id]]
-    step = work.batch * distributed.size()
-    rounds = [good[start : start + step] for start in range(0, len(good), step)]
-    inputs = prefetch(work.read(distributed.part(ids, work.batch)).pinned() for ids in rounds)
-    started = (_start(params, work, ids, batch) for ids, batch in zip(rounds, inputs, strict=True))
+    inputs = prefetch((together, batch.pinned()) for together, batch in work.rounds(good))
+    started = (_start(params, work, together, batch) for together, batch in inputs)
     with progress(total=len(good), desc=title, unit="row", leave=False) as bar:
         for finish, _ in pairwise(chain(started, [list])):  # the next batch starts before this one is awaited
             items = finish()
             yield from items
             bar.update(len(items))
+    yield from (Item(id, reason=work.reasons[id]) for id in ids if work.reasons[id])
 
 
 def _start(params: Params, work: Work, ids: list[str], batch: Batch) -> Callable[[], list[Item]]:

@@ -23,7 +23,7 @@ from rap.frames.ffmpeg import VideoError
 from rap.frames.pixels import FORMAT, KERNELS, MODES, filters
 from rap.frames.probe import Span, probe, regular
 from rap.frames.samplers import segments
-from rap.params import Frames
+from rap.params import Sampling
 from rap.shards import Item
 
 # Seconds by which each segment is shortened at both ends. An instant at which the picture changes thereby moves towards
@@ -35,13 +35,13 @@ TICK = 2e-6
 class Recipe:
     """What determines the pixels of a clip, apart from the video."""
 
-    frames: Frames
+    frames: Sampling
     size: int
     interpolation: str
     mode: str = "shortest"  # how the picture becomes a square: one of rap.frames.pixels.MODES
 
 
-def prepare(frames: Frames, preprocess: dict, where: str) -> Recipe:
+def prepare(frames: Sampling, preprocess: dict, where: str) -> Recipe:
     """The recipe for a backbone, from `preprocess` of its config. Raises UserError, naming `where`, if unsupported."""
     if preprocess["resize_mode"] not in MODES or preprocess["interpolation"] not in KERNELS:
         raise UserError(

@@ -1,26 +1,26 @@
 """Samplers: into how many equal segments a clip is divided. One frame is taken at the middle of each segment.
 
-To add a sampler, add a function to SAMPLERS and its name to `rap.params.Frames.sampler`.
+To add a sampler, add a function to SAMPLERS and its name to `rap.params.Sampling.sampler`.
 """
 
 from collections.abc import Callable
 
-from rap.params import Frames
+from rap.params import Sampling
 
 
-def uniform(frames: Frames, seconds: float) -> int:
+def uniform(frames: Sampling, seconds: float) -> int:
     """`frames.count` segments, whatever the duration."""
     return frames.count
 
 
-def fps(frames: Frames, seconds: float) -> int:
+def fps(frames: Sampling, seconds: float) -> int:
     """`frames.fps` segments per second; at least one, at most `frames.count`."""
     return min(frames.count, max(1, round(seconds * frames.fps)))
 
 
-SAMPLERS: dict[str, Callable[[Frames, float], int]] = {"uniform": uniform, "fps": fps}
+SAMPLERS: dict[str, Callable[[Sampling, float], int]] = {"uniform": uniform, "fps": fps}
 
 
-def segments(frames: Frames, seconds: float) -> int:
+def segments(frames: Sampling, seconds: float) -> int:
     """The number of segments of a clip that lasts `seconds`."""
     return SAMPLERS[frames.sampler](frames, seconds)

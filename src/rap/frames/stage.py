@@ -1,4 +1,8 @@
-"""The frames stage: each video of a shard to T pictures of the backbone's size."""
+"""The frames stage: each video of a shard to T pictures of the backbone's size.
+
+With `frames.store: false` the features stage decodes, and this one only states what the pictures of each clip are: the
+shard holds, in place of pictures, the digest of what they depend on.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 
 from rap import paths, shards
 from rap.data.manifest import Manifest, Video
@@ -16,15 +20,19 @@ from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
 from rap.frames.decode import Files, Recipe, cut_clip, prepare
-from rap.params import Frames, Params
+from rap.params import Params, Sampling
 from rap.progress import note, progress
 
 if TYPE_CHECKING:
     from rap.jobs import Job
 
+KEY_BYTES = 32  # a key is a SHA-256
+
 
 def run(job: "Job", shard: int) -> str:
     """Write data/DATASET/frames/shard-K.npy, [videos, T, size, size, 3] uint8, and its index.
+
+    If frames are not stored, a row is the 32 bytes of the clip's key, and only videos without a file have failed.
 
     A video that fails keeps a row with the reason. Raises UserError if the videos that failed here and at the download
     are more than `dataset.max_failed` of all; the rows are kept, but the shard is not finished.
@@ -34,22 +42,28 @@ def run(job: "Job", shard: int) -> str:
     manifest = Manifest.read(paths.manifest(params.dataset.name))
     folder = paths.backbone(params.backbone.name)
     job.reads(folder / "backbone.json")
-    recipe = read_recipe(params.frames, folder)
+    recipe = read_recipe(params.frames.sampling, folder)
     videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).rows()}
     keys = {name: row_key(recipe, video, job.code) for name, video in videos.items()}
-    shape = (recipe.frames.count, recipe.size, recipe.size, 3)
-    cut = partial(cut_clip, recipe=recipe, files=Files(videos_folder(params)))
-    work = partial(_cut_all, cut, videos, params.runtime.workers, f"frames {shard}")
     stem = paths.frames(params.dataset.name, shard)
+    if params.frames.store:
+        shape: tuple[int, ...] = (recipe.frames.count, recipe.size, recipe.size, 3)
+        work = partial(_cut_all, cutter(params), videos, params.runtime.workers, f"frames {shard}")
+    else:
+        shape = (KEY_BYTES,)
+        work = partial(_named, videos, keys)
     made, computed = shards.build(stem, keys, shape, "uint8", work)
-    failed = made.index[made.index.reason != ""]
-    elsewhere = sum(manifest.videos.status != "ok") - sum(video.status != "ok" for video in videos.values())
-    _stop_if_too_many(params, failed, elsewhere, len(manifest.videos), stem)
+    failed = stop_if_too_many(params, manifest, made)
     shards.seal(made, job.result)
-    return (
-        f"{stem}: {len(keys) - len(failed)} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px "
-        f"each; {computed} made now, {len(failed)} failed"
-    )
+    about = f"{stem}: {len(keys) - failed} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px each"
+    done = f"{computed} made now" if params.frames.store else "not stored: `rap features` decodes them"
+    return f"{about}; {done}, {failed} failed"
+
+
+def cutter(params: Params) -> Callable[[Video], shards.Item]:
+    """The function that decodes a clip of the dataset to the frames of the backbone."""
+    recipe = read_recipe(params.frames.sampling, paths.backbone(params.backbone.name))
+    return partial(cut_clip, recipe=recipe, files=Files(videos_folder(params)))
 
 
 def row_key(recipe: Recipe, video: Video, code: str) -> str:
@@ -64,7 +78,7 @@ def row_key(recipe: Recipe, video: Video, code: str) -> str:
     return digest([video.digest, span, sampler, picture, decoder, code])
 
 
-def read_recipe(frames: Frames, backbone: Path) -> Recipe:
+def read_recipe(frames: Sampling, backbone: Path) -> Recipe:
     """The recipe for the backbone of a folder."""
     return prepare(frames, read_json(backbone / "config.json")["preprocess"], str(backbone / "config.json"))
 
@@ -85,10 +99,21 @@ def _cut_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _stop_if_too_many(params: Params, failed: pd.DataFrame, elsewhere: int, total: int, stem: Path) -> None:
+def _named(videos: dict[str, Video], keys: dict[str, str], ids: list[str]) -> Iterator[shards.Item]:
+    for id in ids:
+        missing = videos[id].status != "ok"
+        key = np.frombuffer(bytes.fromhex(keys[id]), np.uint8)
+        yield shards.Item(id, reason=videos[id].reason) if missing else shards.Item(id, key)
+
+
+def stop_if_too_many(params: Params, manifest: Manifest, shard: shards.Shard) -> int:
+    """How many videos of a shard failed. Raises UserError if they are too many, with those that other shards lack."""
+    failed, videos = shard.index[shard.index.reason != ""], manifest.videos
+    elsewhere = ((videos.status != "ok") & ~videos.video_id.isin(shard.index.id)).sum()
+    total, stem = len(videos), shard.stem
     count = len(failed) + elsewhere
     if count <= params.dataset.max_failed * total:
-        return
+        return len(failed)
     first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
     raise UserError(
         f"{stem}: {count} of {total} videos failed, more than dataset.max_failed allows "

@@ -2,7 +2,18 @@
 
 from rap.params.params import Ablation, Params, Table, Variant, load
 from rap.params.parsing import Count, Name, Section, hint, parse
-from rap.params.sections import Archive, Backbone, Dataset, Demo, Download, Frames, Post, Pretrain, Runtime, Train
+from rap.params.sections import (
+    Archive,
+    Backbone,
+    Dataset,
+    Demo,
+    Download,
+    Post,
+    Pretrain,
+    Runtime,
+    Sampling,
+    Train,
+)
 
 __all__ = [
     "Ablation",
@@ -12,12 +23,12 @@ __all__ = [
     "Dataset",
     "Demo",
     "Download",
-    "Frames",
     "Name",
     "Params",
     "Post",
     "Pretrain",
     "Runtime",
+    "Sampling",
     "Section",
     "Table",
     "Train",

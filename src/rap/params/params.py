@@ -110,6 +110,10 @@ class Params(Section):
                 raise ValueError(f"ablations.{name}.base: no variant named {ablation.base!r}{found}")
             if not ablation.base and not ablation.adapter:
                 raise ValueError(f"ablations.{name}: neither base nor adapter; name the variant it differs from")
+        if not self.frames.store and self.runtime.processes > 1:
+            raise ValueError(
+                "frames.store: false decodes in one process; set runtime.processes to 1 and list more shards"
+            )
         known = {**self.variants, **self.ablations}
         for name, table in self.listed.items():
             for variant in (*table.variants, table.baseline):

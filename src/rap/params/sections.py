@@ -100,11 +100,21 @@ class Backbone(Section):
     weights: str | None
 
 
-class Frames(Section):
+class Sampling(Section):
+    """Which frames stand for a clip, and what decodes them."""
+
     count: Count
     sampler: Literal["uniform", "fps"]
     fps: Annotated[float, Field(gt=0)]
     decoder: Literal["ffmpeg", "sparse"]
+
+
+class Frames(Sampling):
+    store: bool
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(**self.model_dump(exclude={"store"}))
 
 
 class Features(Section):

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,9 @@ from tabulate import tabulate
 from rap import paths
 from rap.data import registry
 from rap.data.manifest import SPLITS, Manifest
+from rap.frames import pictures
 from rap.params import Params
 from rap.report import plots
-from rap.shards import Shard
 
 BINS = 40
 SHOWN = 3  # failed videos named per reason
@@ -53,12 +52,9 @@ def clip_seconds(videos: pd.DataFrame) -> pd.Series:
 
 def reasons(params: Params, videos: pd.DataFrame) -> pd.Series:
     """Why each video failed, in the download or, if the frames exist, in decoding. Empty for a usable video."""
-    found = dict(zip(videos.video_id, videos.reason, strict=True))
-    for stem in (paths.frames(params.dataset.name, index) for index in params.shards):
-        if Path(f"{stem}.parquet").exists():
-            index = Shard.read(stem).index
-            found |= {id: reason for id, reason in zip(index.id, index.reason, strict=True) if not found.get(id)}
-    return videos.video_id.map(found)
+    found = {id: reason for id, reason in pictures.reasons(params).items() if reason}
+    found |= {id: reason for id, reason in zip(videos.video_id, videos.reason, strict=True) if reason}
+    return videos.video_id.map(lambda id: found.get(id, ""))
 
 
 def overview(videos: pd.DataFrame, captions: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from rap.adapters.base import Adapter
 from rap.clip.towers import Clip
 from rap.errors import UserError
 from rap.files import atomic, digest
-from rap.params import Count, Frames, Name, Params, Section, hint, parse
+from rap.params import Count, Name, Params, Sampling, Section, hint, parse
 
 FORMAT = 2  # of the header
 
@@ -43,7 +43,7 @@ class Header(Section):
     rap: str
     adapter: Name
     options: dict[Name, dict[str, Any]]
-    frames: Frames
+    frames: Sampling
     max_words: Count
     backbone: Backbone
     trained: Trained
@@ -57,7 +57,7 @@ def header(params: Params, variant: str, seed: int, config: dict) -> dict:
         "rap": version("rap-retrieval"),
         "adapter": params.variant(variant).adapter,
         "options": {name: group.model_dump(mode="json") for name, group in options.items()},
-        "frames": params.frames.model_dump(mode="json"),
+        "frames": params.frames.sampling.model_dump(mode="json"),
         "max_words": params.features.max_words,
         "backbone": {name: config[name] for name in ("name", "digest")},
         "trained": {"variant": variant, "seed": seed, "dataset": params.dataset.name},

@@ -21,7 +21,7 @@ from rap.clip.towers import INPUT, Clip
 from rap.errors import UserError
 from rap.features.cache import Batch
 from rap.files import digest, digest_file
-from rap.params import Frames, Params
+from rap.params import Params, Sampling
 from rap.retrieval import adapter_file
 from rap.retrieval.model import Retriever
 
@@ -111,5 +111,5 @@ def untrained(params: Params, variant: str) -> Pretrained:
 def _assemble(clip: Clip, config: dict, adapter: Adapter, name: str, about: dict) -> Pretrained:
     from rap.frames.decode import prepare
 
-    recipe = prepare(Frames(**about["frames"]), config["preprocess"], config["name"])
+    recipe = prepare(Sampling(**about["frames"]), config["preprocess"], config["name"])
     return Pretrained(Retriever(clip, adapter).eval(), name, about, config["tokenizer"], recipe)

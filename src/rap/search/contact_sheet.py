@@ -1,15 +1,13 @@
 """A contact sheet: a strip of frames for each video that a search found, best first."""
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from rap import paths
 from rap.errors import UserError
 from rap.files import atomic
+from rap.frames.pictures import Pictures
 from rap.params import Params
 from rap.report.plots import INK, PALE, style
 from rap.search.hits import Hit
-from rap.shards import Shard
 
 LEAST, MOST = 4, 8  # the least width of the sheet in frames, and the most frames of a strip
 SIDE, GAP, HEAD = 1.25, 0.04, 0.55  # inches: side of a frame, gap between frames, space above the strips
@@ -17,11 +15,9 @@ LARGE, SMALL = 8, 11  # characters per inch, in the query and in the names
 
 
 def sheet(params: Params, query: str, hits: list[Hit]) -> Figure:
-    """Draw the cached frames of what a query found; of a wider hit, those of its best span.
-
-    Raises UserError if the frames of a shard do not exist.
-    """
-    strips = [frames(params, hit.id, MOST) for hit in hits]
+    """Draw frames of what a query found; of a wider hit, those of its best span. Raises UserError if there are none."""
+    pictures = Pictures(params)
+    strips = [pictures.strip(hit.id, MOST) for hit in hits]
     width = max(LEAST, *map(len, strips)) * (SIDE + GAP) + 0.3
     height = HEAD + len(strips) * (SIDE + 0.42)
     with style(**{"text.parse_math": False}):  # a query may contain $
@@ -57,15 +53,3 @@ def _fit(text: str, most: float) -> str:
     """Replace the middle of a text that is longer than `most` characters with an ellipsis."""
     half = int(most) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
-
-
-def frames(params: Params, video: str, most: int) -> np.ndarray:
-    """At most `most` evenly spaced cached frames of a video, uint8 [n, size, size, 3]."""
-    for number in params.shards:
-        shard = Shard.read(paths.frames(params.dataset.name, number))
-        found = np.flatnonzero(shard.index.id == video)
-        if len(found):
-            valid = int(shard.index.length.iloc[found[0]])
-            chosen = np.linspace(0, valid - 1, min(most, valid)).round().astype(int)
-            return shard.rows(found[:1])[0][chosen]
-    raise AssertionError(f"{video}: the index has this video, but no frames shard does")

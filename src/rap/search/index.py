@@ -91,7 +91,7 @@ def best(cosines: np.ndarray, top: int) -> np.ndarray:
 
 def other_frames(params: Params, header: dict) -> list[str]:
     """The keys of `frames` in which params.yaml differs from what the adapter with this header was trained on."""
-    cached, wanted = params.frames.model_dump(mode="json"), header["frames"]
+    cached, wanted = params.frames.sampling.model_dump(mode="json"), header["frames"]
     read = [key for key in wanted if key != "fps" or wanted["sampler"] == "fps"]
     return [key for key in read if cached.get(key) != wanted[key]]
 

@@ -27,9 +27,9 @@ from rap import paths
 from rap.data.manifest import Manifest
 from rap.data.registry import videos_folder
 from rap.errors import UserError
+from rap.frames.pictures import Pictures
 from rap.params import Params
 from rap.runtime.signals import Ended
-from rap.search.contact_sheet import frames
 from rap.search.library import SPLITS, Library, unfit
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -59,7 +59,7 @@ def application(
     loaded = cache(partial(Library.open, params, seed=seed, approximate=approximate))
     first = loaded(variant)
     videos = Manifest.read(paths.manifest(params.dataset.name)).videos.set_index("video_id")
-    folder = videos_folder(params)
+    folder, pictures = videos_folder(params), Pictures(params)
 
     def page(request: Request) -> Response:
         text = files("rap.search").joinpath("page.html").read_text(encoding="utf-8")
@@ -93,9 +93,9 @@ def application(
     def poster(request: Request) -> Response:
         known(request)
         try:
-            picture = frames(params, request.path_params["id"], 3)
-        except AssertionError:
-            raise HTTPException(404, "this video has no frames") from None
+            picture = pictures.strip(request.path_params["id"], 3)
+        except UserError as error:
+            raise HTTPException(404, str(error)) from None
         data = BytesIO()
         Image.fromarray(picture[len(picture) // 2]).save(data, "jpeg", quality=90)
         return Response(data.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})

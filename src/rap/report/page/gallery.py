@@ -10,9 +10,8 @@ from PIL import Image
 
 from rap import paths
 from rap.data.manifest import Manifest
+from rap.frames.pictures import Pictures, reasons
 from rap.params import Params
-from rap.search.contact_sheet import frames
-from rap.shards import Shard
 
 SHOWN = 8  # frames of a strip
 SIDE = 72  # pixels of a frame on the page
@@ -40,7 +39,8 @@ def examples(params: Params, variant: str) -> list[dict]:
     assert len(videos) == similarity.shape[1], "similarity.npy has a column for each decoded video of the test split"
     right = (ranks.above == 0) & (ranks.ties == 0)
     first = ranks.assign(right=right).groupby(["kind", "right"], sort=True).head(1).sort_values(["kind", "right"])
-    strip = cache(lambda video: picture(frames(params, video, SHOWN)))
+    pictures = Pictures(params)
+    strip = cache(lambda video: picture(pictures.strip(video, SHOWN)))
     found = []
     for row in first.head(LONGEST).itertuples():
         order = np.argsort(-similarity[row.Index], kind="stable")[:WIDTH]
@@ -65,11 +65,8 @@ def examples(params: Params, variant: str) -> list[dict]:
 
 def _columns(params: Params, manifest: Manifest) -> list[str]:
     """The videos of the columns of similarity.npy: those of the test split that were decoded, with captions or not."""
-    decoded: set[str] = set()
-    for shard in params.shards:
-        index = Shard.read(paths.frames(params.dataset.name, shard)).index
-        decoded |= set(index.id[index.reason == ""])
-    return [id for id in manifest.split("test").videos.video_id if id in decoded]
+    why = reasons(params)
+    return [id for id in manifest.split("test").videos.video_id if why.get(id) == ""]
 
 
 def picture(strip: np.ndarray) -> str:

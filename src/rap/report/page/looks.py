@@ -12,11 +12,11 @@ from rap.adapters.base import Stack
 from rap.adapters.lorm import LoRM
 from rap.clip.towers import INPUT, Context
 from rap.data.manifest import Manifest
+from rap.frames.pictures import Pictures
 from rap.params import Params
 from rap.report.plots import COLOURS, INK, PALE, style
 from rap.retrieval import adapter_file
 from rap.retrieval.model import Retriever
-from rap.search.contact_sheet import frames
 from rap.training.run import new_model
 
 CLIPS = 4  # clips in the figure of ASA
@@ -63,7 +63,8 @@ def where_asa_writes(params: Params) -> Figure | None:
         return None
     split = Manifest.read(paths.manifest(params.dataset.name)).split("test").videos
     usable = split[split.status == "ok"].video_id.iloc[:: max(1, len(split) // CLIPS)][:CLIPS]
-    clips = [(id, frames(params, id, params.frames.count)) for id in usable]
+    pictures = Pictures(params)
+    clips = [(id, pictures.strip(id, params.frames.count)) for id in usable]
     layer = max(map(int, asa.correlations))
     count, grid = max(len(clip) for _, clip in clips), model.clip.visual.grid
     with style():

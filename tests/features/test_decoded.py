@@ -25,7 +25,7 @@ GOOD = len(CLIPS) - 1
 
 @pytest.fixture
 def ready(project, clips):
-    """`ready(store)`: the parameters of a project of eight clips after the download; broken.mp4 has damaged pictures."""
+    """`ready(store)`: the parameters of a project after the download: eight clips, one with damaged pictures."""
     for name in CLIPS:
         shutil.copy(clips / ("picture.mp4" if name == "broken.mp4" else name), Path("videos") / name)
     Path("list.csv").write_text("path,caption,split\n" + "".join(f"{name},a caption,train\n" for name in CLIPS))
@@ -133,7 +133,7 @@ def test_pictures_and_reasons_are_the_same(ready):
     assert reasons(ready(False)) == why and len(ids) == GOOD and why["broken.mp4"]
     for store in (True, False):
         features(ready(store))
-        with pytest.raises(UserError, match="broken.mp4: "):
+        with pytest.raises(UserError, match=r"broken\.mp4: "):
             Pictures(ready(store)).strip("broken.mp4", 3)
 
 
@@ -145,5 +145,5 @@ def test_no_method_trains_on_frames_that_are_not_stored(ready):
 
 
 def test_several_processes_are_refused(project):
-    with pytest.raises(UserError, match="set runtime.processes to 1"):
+    with pytest.raises(UserError, match=r"set runtime\.processes to 1"):
         project(frames={"store": False}, runtime={"processes": 2})

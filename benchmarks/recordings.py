@@ -22,8 +22,8 @@ import typer
 import yaml
 from lib import ours, report
 
-SOURCE = "testsrc2=size=640x360:rate=25:duration={seconds},noise=alls=12:allf=t"
-PART = 10  # minutes that are encoded; a longer recording repeats them
+SOURCE = "testsrc2=size={width}x{height}:rate=25:duration={seconds},noise=alls=12:allf=t"
+PART = 600  # seconds that are encoded; a longer recording repeats them
 ENCODE = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "30", "-pix_fmt", "yuv420p", "-g", "250"]
 TABLE = (
     "step | minutes | hours of video in an hour | speed, floor = 1",
@@ -34,7 +34,7 @@ TABLE = (
 def main(files: int = 10, minutes: int = 60, every: int = 8) -> None:
     written = report.Report("recordings")
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        films = record(files, minutes)
+        films = record(files, 60 * minutes)
         times = {"ffmpeg, every picture, none kept": timed(lambda: floor(films))}
         prepare()
         times["list the spans, inspect and digest the files"] = timed(lambda: (listed(every), rap("download")))
@@ -50,13 +50,14 @@ def main(files: int = 10, minutes: int = 60, every: int = 8) -> None:
     written.write({"hours": hours, "every": every, "steps": rows}, text, report.table(rows, TABLE))
 
 
-def record(files: int, minutes: int) -> list[Path]:
-    """A film of so many minutes under so many names."""
+def record(files: int, seconds: int, height: int = 360) -> list[Path]:
+    """A film of so many seconds under so many names."""
     Path("videos").mkdir()
-    part = min(PART, minutes)
-    run(ours.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", SOURCE.format(seconds=60 * part), *ENCODE, "part.mp4")
+    part = min(PART, seconds)
+    source = SOURCE.format(seconds=part, width=height * 16 // 9, height=height)
+    run(ours.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", source, *ENCODE, "part.mp4")
     films = [Path(f"videos/recording-{number}.mp4") for number in range(files)]
-    again = str(minutes // part - 1)
+    again = str(seconds // part - 1)
     run(ours.ffmpeg(), "-v", "error", "-stream_loop", again, "-i", "part.mp4", "-c", "copy", str(films[0]))
     for film in films[1:]:
         os.link(films[0], film)

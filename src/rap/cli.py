@@ -49,6 +49,7 @@ Searcher = Annotated[
 Approximate = Annotated[
     bool, typer.Option("--approximate", help="Read only what is near a query, from 100,000 videos on. Needs faiss.")
 ]
+Seeds = Annotated[int | None, typer.Option("--seed", help="One seed. Default: all of params.yaml, side by side.")]
 Seed = Annotated[int, typer.Option(help="Seed of the initialisation and of the order of the data.")]
 
 
@@ -96,15 +97,15 @@ def features(
 
 
 @app.command()
-def train(variant: Variant, seed: Seed) -> None:
-    """Train one variant with one seed from the cache; a killed training continues. Needs: features."""
-    _stage("train", variant=variant, seed=seed, parallel=True)
+def train(variant: Variant, seed: Seeds = None) -> None:
+    """Train one variant from the cache; a killed training continues. Needs: features."""
+    _stages("train", variant, seed)
 
 
 @app.command()
-def evaluate(variant: Variant, seed: Seed) -> None:
+def evaluate(variant: Variant, seed: Seeds = None) -> None:
     """Score the test split with a trained variant: metrics, ranks, similarity matrix. Needs: train."""
-    _stage("evaluate", variant=variant, seed=seed, parallel=True)
+    _stages("evaluate", variant, seed)
 
 
 @app.command()
@@ -288,6 +289,14 @@ def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
     summary = _guarded(run)
     if summary and _is_main():
         print(f"{summary}; {time.perf_counter() - began:.1f} s", flush=True)
+
+
+def _stages(name: str, variant: str, seed: int | None) -> None:
+    """The job of one seed, or those of all seeds, each in a process of its own."""
+    if seed is None:
+        _call("rap.side_by_side", "run", name, variant)
+    else:
+        _stage(name, variant=variant, seed=seed, parallel=True)
 
 
 def _leave_processes() -> None:

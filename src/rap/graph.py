@@ -16,7 +16,7 @@ from rap.errors import UserError
 from rap.files import digest, write_json, write_text
 from rap.jobs import Job, jobs
 from rap.params import Params
-from rap.stages import STAGES, Stage
+from rap.stages import STAGES, Stage, axes
 
 DEFAULT, ABLATIONS = Path("dvc.yaml"), Path("workflow/ablations/dvc.yaml")
 NOTE = """\
@@ -81,21 +81,23 @@ def _provenance() -> dict[str, Any]:
 
 
 def _stage(params: Params, name: str, stage: Stage, group: str) -> dict[str, Any]:
-    """A stage with DVC's placeholders, one job for each entry of its matrix."""
+    """A stage with DVC's placeholders, one command for each entry of its matrix."""
+    own = [axis for axis in stage.axes if axis != stage.together]
     values = {"shard": "${shards}", "cache": "${features.caches}", "variant": f"${{{group}}}", "seed": "${seeds}"}
     names = {"dataset": "${dataset.name}", "backbone": "${backbone.name}"}
-    names |= {axis: f"${{item.{axis}}}" for axis in stage.axes}
-    matrix = {"matrix": {axis: values[axis] for axis in stage.axes}} if stage.axes else {}
-    options = "".join(f" --{axis} {names[axis]}" for axis in stage.axes)
+    names |= {axis: f"${{item.{axis}}}" for axis in own}
+    matrix = {"matrix": {axis: values[axis] for axis in own}} if own else {}
+    options = "".join(f" --{axis} {names[axis]}" for axis in own)
     entry = names["variant"] if "variant" in stage.axes else "all"
-    inputs = [_filled(pattern, names) for pattern in stage.inputs]
+    each = [names | {stage.together: value} for value in axes(params)[stage.together]] if stage.together else [names]
+    inputs = [_filled(pattern, values) for values in each for pattern in stage.inputs]
     return {
         "desc": stage.about,
         **matrix,
         "cmd": f"rap {name}{options}",
         "params": [{str(paths.DIGESTS): [f"{name}.{entry}"]}],
         **_deps([*inputs, *stage.external(params)]),
-        **_outs(stage, names),
+        **_outs(stage, each),
     }
 
 
@@ -109,7 +111,7 @@ def _over_runs(job: Job) -> dict[str, Any]:
         "cmd": job.command,
         "params": [{str(paths.DIGESTS): [f"{job.stage}.{job.item.get('table', 'all')}"]}],
         **_deps([_filled(pattern, values) for pattern in job.about.inputs for values in several]),
-        **_outs(job.about, names),
+        **_outs(job.about, [names]),
     }
 
 
@@ -156,9 +158,9 @@ def _deps(inputs: list[str]) -> dict[str, list[str]]:
     return {"deps": list(dict.fromkeys(inputs))} if inputs else {}
 
 
-def _outs(stage: Stage, names: dict[str, str]) -> dict[str, list]:
+def _outs(stage: Stage, each: list[dict[str, str]]) -> dict[str, list]:
     """What DVC keeps, which stages update in place; metrics.json is what `dvc metrics show` shows."""
-    outputs = [_filled(pattern, names) for pattern in stage.in_dvc or stage.outputs]
+    outputs = [_filled(pattern, names) for names in each for pattern in stage.in_dvc or stage.outputs]
     metrics = [path for path in outputs if path.endswith("/metrics.json")]
     others = [path for path in outputs if path not in metrics]
     options = {"cache": False} if stage.in_git else {"persist": True}

@@ -78,6 +78,6 @@ def test_an_engine_with_work_left_is_not_measured_as_idle(monkeypatch):
 
     monkeypatch.setattr(noop, "run", lambda *command: "Data and pipelines are up to date.")
     noop.idle(Path(), "dvc", "repro")
-    monkeypatch.setattr(noop, "run", lambda *command: "Running stage 'train@lorm-0'")
+    monkeypatch.setattr(noop, "run", lambda *command: "Running stage 'train@lorm'")
     with pytest.raises(AssertionError, match="not idle"):
         noop.idle(Path(), "dvc", "repro")

@@ -25,12 +25,12 @@ def _by_dvc(folder: Path, target: str) -> set[str]:
 
 
 def command_of(stage: str) -> str:
-    """`train@lorm-0` as a command."""
+    """`features@video-0-1` as a command. A stage of all seeds is that of seed 0: the projects of the tests have one."""
     name, _, item = stage.partition("@")
     options = {"features": ("cache", "shard"), "frames": ("shard",)}.get(name, ("variant", "seed"))
     if name.startswith("table"):
         return f"rap table --table {name}"
-    values = item.rsplit("-", len(options) - 1) if item else []
+    values = [item, "0"] if "seed" in options and item else item.rsplit("-", len(options) - 1) if item else []
     return " ".join(["rap", name, *(f"--{option} {value}" for option, value in zip(options, values, strict=False))])
 
 

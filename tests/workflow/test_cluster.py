@@ -50,9 +50,9 @@ def asked(folder: Path, *options: str) -> dict[str, list[dict[str, str]]]:
 @pytest.mark.parametrize("profile", [("profiles/slurm", "--executor", "local"), ("profiles/kubernetes",)])
 def test_every_job_says_what_it_needs(project, profile):
     """Slurm's profile also where its plugin is not installed: a dry run needs no executor."""
-    edit(project, lambda params: params["runtime"].update(device="cuda"))
+    edit(project, lambda params: params["runtime"].update(device="cuda", threads=2))
     jobs = asked(project, "--profile", *profile)
-    edit(project, lambda params: params["runtime"].update(device="auto"))
+    edit(project, lambda params: params["runtime"].update(device="auto", threads=1))
     assert jobs.keys() == {"download", "backbone", "frames", "features", "train", "evaluate", "table", "report"}
     for rule, needs in jobs.items():
         for need in needs:

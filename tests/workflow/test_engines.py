@@ -155,7 +155,7 @@ def _without_four(corpus):
 """
     file.write_text(changed)
     before = contents(by_dvc, RUNS[:1])
-    said = run(by_dvc, "dvc", "repro", "train@lorm-0")
+    said = run(by_dvc, "dvc", "repro", "train@lorm")
     assert "up to date" not in said and contents(by_dvc, RUNS[:1]) != before
 
 
@@ -163,7 +163,7 @@ def test_a_killed_training_ends_with_the_same_bytes(by_dvc, by_snakemake):
     """DVC trains in peace; Snakemake is killed with its job in the middle of training, unlocked, and run again."""
     for folder in (by_dvc, by_snakemake):
         edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
-    run(by_dvc, "dvc", "repro", "train@lorm-0")
+    run(by_dvc, "dvc", "repro", "train@lorm")
     killed = start(by_snakemake, "snakemake", "--cores", "2", RUNS[1])
     while not (by_snakemake / LORM / "checkpoint.pt").exists():
         assert killed.poll() is None, "the run ended before there was a checkpoint"

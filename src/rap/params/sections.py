@@ -159,6 +159,7 @@ class Runtime(Section):
     precision: Literal["auto", "float32", "bfloat16"]
     processes: Few
     threads: Few
+    jobs: Few
     workers: Few
 
 

@@ -1,0 +1,49 @@
+"""All seeds of a variant by one command: a process for each that is not done, `runtime.jobs` at a time."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from rap.errors import UserError
+from rap.jobs import Job, perform
+from rap.params import Params
+from rap.runtime.signals import tied
+
+
+def run(params: Params, stage: str, variant: str) -> str:
+    """Do the job of every seed; the summaries of those that were done already.
+
+    Seeds that must be computed print theirs when they end. A seed that fails does not stop the others. Raises
+    UserError if a process was killed, and SystemExit with the status of one that failed.
+    """
+    summaries, waiting = [], []
+    for seed in params.seeds:
+        job = Job(params, stage, {"variant": variant, "seed": seed})
+        if job.done():
+            summaries.append(perform(params, stage, **job.item))
+        else:
+            waiting.append(job)
+    several = min(params.runtime.jobs, len(waiting)) > 1
+    pool = ThreadPoolExecutor(params.runtime.jobs)
+    try:
+        statuses = list(pool.map(lambda job: _process(job, several), waiting))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for job, status in zip(waiting, statuses, strict=True):
+        if status < 0:
+            raise UserError(f"`{job.command}` was killed by signal {-status}; if memory is short, lower runtime.jobs")
+    if any(statuses):
+        sys.exit(max(statuses))
+    return "\n".join(summaries)
+
+
+def _process(job: Job, several: bool) -> int:
+    """Run the command of a job; its exit status. If `several` run at once, lines take the place of progress bars."""
+    command = tied([sys.executable, "-m", "rap", *job.command.split()[1:]])
+    if not several:
+        return subprocess.run(command).returncode
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+        for line in process.stderr or ():
+            os.write(2, line)
+    return process.returncode

@@ -1,0 +1,120 @@
+"""`rap train --variant V`: all seeds at once, with the bytes of one seed after another, and nothing left behind."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import yaml
+
+from rap import params, paths, side_by_side
+from rap.errors import UserError
+
+RAP = [sys.executable, "-m", "rap"]
+TRAIN = [*RAP, "train", "--variant", "lorm"]
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture
+def project(cached, tmp_path, monkeypatch):
+    """A tiny project with three seeds and all caches, as the working directory."""
+    shutil.copytree(cached[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return change(seeds=list(SEEDS))
+
+
+def change(runtime: dict | None = None, **keys) -> params.Params:
+    values = yaml.safe_load(Path("params.yaml").read_text()) | keys
+    values["runtime"] |= runtime or {}
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return params.load()
+
+
+def rap(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*RAP, *arguments], capture_output=True, text=True)
+
+
+def weights() -> list[bytes]:
+    return [(paths.run("lorm", seed) / "adapter.safetensors").read_bytes() for seed in SEEDS]
+
+
+@pytest.mark.slow
+def test_all_seeds_at_once_give_the_bytes_of_one_after_another(project):
+    one_by_one = [rap("train", "--variant", "lorm", "--seed", str(seed)).stdout for seed in SEEDS]
+    assert all("steps on" in said for said in one_by_one)
+    expected = weights()
+    for seed in (0, 2):
+        shutil.rmtree(paths.run("lorm", seed))
+    said = rap("train", "--variant", "lorm").stdout
+    assert said.count("steps on") == 2 and said.count("up to date") == 1 and weights() == expected
+    assert rap("train", "--variant", "lorm").stdout.count("up to date") == len(SEEDS)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_as_many_run_at_once_as_params_yaml_says(project, monkeypatch, jobs):
+    """The barrier opens for `jobs` at once; the last round may have fewer, so the seeds are a multiple."""
+    settings, running, most = change(runtime={"jobs": jobs}, seeds=list(range(2 * jobs))), [], []
+    barrier = Barrier(jobs, timeout=20)
+
+    def process(job, several):
+        running.append(job)
+        most.append(len(running))
+        barrier.wait()
+        barrier.wait()
+        running.remove(job)
+        return 0
+
+    monkeypatch.setattr(side_by_side, "_process", process)
+    side_by_side.run(settings, "train", "lorm")
+    assert max(most) <= jobs and len(most) == 2 * jobs
+
+
+@pytest.mark.slow
+def test_a_seed_that_fails_stops_no_other_and_the_command_fails(project):
+    (paths.run("lorm", 1) / "adapter.safetensors").mkdir(parents=True)
+    done = rap("train", "--variant", "lorm")
+    assert done.returncode == 2 and "a folder lies where a file belongs" in done.stderr
+    assert done.stdout.count("steps on") == 2 and "Traceback" not in done.stderr
+
+
+def test_a_killed_process_is_one_line(project, monkeypatch):
+    monkeypatch.setattr(side_by_side, "_process", lambda job, several: -9 if job.item["seed"] == 1 else 0)
+    with pytest.raises(UserError, match=r"`rap train --variant lorm --seed 1` was killed by signal 9; if memory"):
+        side_by_side.run(project, "train", "lorm")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_end_with_the_command(project, number):
+    change(train=project.train.model_dump(mode="json") | {"epochs": 100_000})
+    command = subprocess.Popen(TRAIN, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while sum((paths.run("lorm", seed) / "checkpoint.pt").exists() for seed in SEEDS) < len(SEEDS):
+        assert command.poll() is None
+        time.sleep(0.05)
+    children = [int(child) for task in Path(f"/proc/{command.pid}/task").iterdir() for child in _children(task)]
+    command.send_signal(number)
+    said = command.communicate(timeout=60)[1]
+    assert len(children) == len(SEEDS)
+    for child in children:
+        deadline = time.monotonic() + 20
+        while _alive(child):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    if number == signal.SIGTERM:
+        assert command.returncode == 143 and said.splitlines()[-1].startswith("rap: terminated; run the same command")
+
+
+def _children(task: Path) -> list[str]:
+    return (task / "children").read_text().split()
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rap import paths
-from rap.data import datasets
+from rap.data import datasets, registry
 from rap.params import Params
 from rap.report import page
 
@@ -110,8 +110,8 @@ def _variant(params: Params, item: Item) -> dict:
 def _table_settings(params: Params, item: Item) -> dict:
     table = params.tables[item["table"]]
     labels = [params.variant(name).label for name in table.variants]
-    post = list(params.evaluation.post)
-    return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, "post": post}
+    shown = {"post": list(params.evaluation.post), "held_out": registry.held_out(params)}
+    return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, **shown}
 
 
 def _report_settings(params: Params, item: Item) -> dict:

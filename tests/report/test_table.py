@@ -92,6 +92,17 @@ def test_the_markdown_says_what_it_rests_on_and_bolds_the_best(project):
     assert "**" not in zero
 
 
+@pytest.mark.parametrize(("name", "said"), [("msrvtt", True), ("activitynet", True), ("msvd", False), ("demo", False)])
+def test_training_videos_that_are_val_are_named_beside_the_rows(project, name, said):
+    mine = project.model_copy(update={"dataset": project.dataset.model_copy(update={"name": name})})
+    for variant in VARIANTS:
+        for seed in mine.seeds:
+            write_run(mine, variant, seed)
+    do.table(mine, "table1")
+    text = Path("results/table1.md").read_text()
+    assert ("Not trained on: 500 training videos, held out as val (dataset.validation)." in text) == said
+
+
 def test_one_seed_has_no_deviation(project):
     do.table(project.model_copy(update={"seeds": (1,)}), "table1")
     assert pd.read_csv("results/table1.csv")["t2v_R@1_std"].isna().all()

@@ -35,11 +35,17 @@ class DatasetInfo:
     max_words: int | None = None  # `features.max_words` of published results
     # Groups of the names of videos: `id` of the video at its site; `start` and `end` of the clip in it, in seconds.
     name_pattern: re.Pattern[str] | None = None
+    holds_out: bool = False  # `dataset.validation` of its training videos are val: it has no such split itself
 
 
 def info(name: str) -> DatasetInfo:
     """The information of a dataset; imports its module."""
     return import_module(module(name)).DATASET
+
+
+def held_out(params: Params) -> int:
+    """How many training videos of published protocols are val here."""
+    return params.dataset.validation if info(params.dataset.name).holds_out else 0
 
 
 def prepare(params: Params) -> Manifest:

@@ -14,9 +14,12 @@ SHORT = 12  # digits of a digest
 LOWER_IS_BETTER = {"MdR", "MnR"}
 
 
-def markdown(rows: pd.DataFrame, layout: Table, digests: dict[str, str]) -> str:
-    """The whole document, from the rows of the CSV, and the digests of what they were made from, by name."""
-    parts = [f"# {layout.title}", _caption(rows)]
+def markdown(rows: pd.DataFrame, layout: Table, digests: dict[str, str], held_out: int = 0) -> str:
+    """The whole document, from the rows of the CSV, and the digests of what they were made from, by name.
+
+    `held_out`: how many training videos of the published protocol are val.
+    """
+    parts = [f"# {layout.title}", _caption(rows, held_out)]
     facts = {"Method": rows.label, "Trainable": rows.parameters.map("{:,}".format)}
     for direction, name in DIRECTIONS.items():
         parts += [f"## {name}", _section(rows, facts, [f"{direction}_{measure}" for measure in MEASURES])]
@@ -74,13 +77,14 @@ def _tests(rows: pd.DataFrame, layout: Table, metric: str) -> dict[str, list[str
     return columns
 
 
-def _caption(rows: pd.DataFrame) -> str:
+def _caption(rows: pd.DataFrame, held_out: int) -> str:
     first = rows.iloc[0]
     protocols = rows[rows.protocol != "no training"].groupby("protocol", sort=False).label.apply(", ".join)
     chosen = [f"{name} ({labels})" if len(protocols) > 1 else name for name, labels in protocols.items()]
     lines = [
         f"Test split of {first.dataset}, backbone {first.backbone}:",
         f"evaluated {first.videos:,} of {first.videos_total:,} videos with {first.queries:,} queries.",
+        *([f"Not trained on: {held_out:,} training videos, held out as val (dataset.validation)."] if held_out else []),
         f"Checkpoint: {'; '.join(chosen) or 'no training'}.",
         "R@k and twin accuracy in percent; MdR and MnR are ranks, lower is better. The best mean is bold.",
         "Ties get the expected rank: equal scores count as if put in random order.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rap import paths
+from rap.data import registry
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file, write_text
 from rap.params import Params, Table
@@ -40,7 +41,7 @@ def run(job: "Job", table: str) -> str:
     csv, md, png = (paths.table(table, suffix) for suffix in SUFFIXES)
     write_text(csv, rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     digests = _digests(runs, job)
-    write_text(md, markdown(rows, layout, digests))
+    write_text(md, markdown(rows, layout, digests, registry.held_out(params)))
     with atomic(png) as path:
         plots.save(plots.table(rows, layout.title, layout.baseline), path)
     costs = paths.table_costs(table)

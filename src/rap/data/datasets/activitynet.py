@@ -14,7 +14,7 @@ from rap.data.manifest import Manifest
 from rap.data.registry import DatasetInfo, annotations
 from rap.params import Params
 
-DATASET = DatasetInfo(frames=64, max_words=64, name_pattern=re.compile(r"v_(?P<id>.+)"))
+DATASET = DatasetInfo(frames=64, max_words=64, name_pattern=re.compile(r"v_(?P<id>.+)"), holds_out=True)
 
 
 @dataclass(frozen=True)

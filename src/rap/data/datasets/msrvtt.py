@@ -13,7 +13,7 @@ from rap.data.manifest import Manifest
 from rap.data.registry import DatasetInfo, annotations
 from rap.params import Params
 
-DATASET = DatasetInfo(frames=12, max_words=32)
+DATASET = DatasetInfo(frames=12, max_words=32, holds_out=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save
+from torch.overrides import TorchFunctionMode
 
 from rap import paths
 from rap.clip import families, weights, whole
@@ -29,6 +30,8 @@ DEMO = "demo-vit"
 FILES = ("weights.safetensors", "config.json")
 CLIPS: dict[str, type] = {"plain": Plain, families.KIND: families.Family, whole.KIND: whole.Whole}
 VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
+RANDOM = {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"}
+RANDOM |= {"xavier_normal_", "orthogonal_"}
 UNUSUAL = {"multimodal_cfg", "custom_text"}
 TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs"}
 
@@ -102,7 +105,8 @@ def _read(folder: Path, *files: str) -> dict:
 
 def build(config: dict, state: dict, source: str) -> Clip:
     """Build a frozen Clip with the weights `state` (open_clip names). Raises UserError if they do not fit the model."""
-    clip: Clip = CLIPS[config.get("kind", "plain")](config)
+    with Unfilled():
+        clip: Clip = CLIPS[config.get("kind", "plain")](config)
     if config.get("kind"):
         state = whole.converted(clip.weights, state)
     else:
@@ -120,6 +124,15 @@ def build(config: dict, state: dict, source: str) -> Clip:
         )
     clip.weights.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()})
     return clip.freeze()
+
+
+class Unfilled(TorchFunctionMode):
+    """New weights get no random values, which take longer than reading the file that replaces them."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ in RANDOM:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _our_name(name: str) -> str:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -45,10 +47,17 @@ def _bpe(captions: list[str], tokenizer: dict) -> list[list[int]]:
 
 @cache
 def _tokenizer():
-    """CLIP's BPE tokenizer, cached because loading its vocabulary takes longer than tokenizing a batch."""
-    from open_clip import SimpleTokenizer
+    """CLIP's BPE tokenizer, cached because loading its vocabulary takes longer than tokenizing a batch.
 
-    return SimpleTokenizer()
+    Only open_clip's tokenizer.py is imported: the package imports torchvision and timm, which takes two seconds.
+    """
+    package = find_spec("open_clip")
+    assert package and package.origin, "open_clip is installed"
+    file = spec_from_file_location("open_clip_tokenizer", Path(package.origin).with_name("tokenizer.py"))
+    assert file and file.loader
+    module = module_from_spec(file)
+    file.loader.exec_module(module)
+    return module.SimpleTokenizer()
 
 
 @cache

@@ -8,7 +8,6 @@ from tabulate import tabulate
 
 from rap.errors import UserError
 from rap.params import Params
-from rap.search import contact_sheet
 from rap.search.hits import Hit
 from rap.search.library import Library
 
@@ -44,6 +43,8 @@ def run(
     found = {query: library.text(query, top, split) for query in queries}
     found |= {example: library.like(example, top, split) for example in like}
     if picture:
+        from rap.search import contact_sheet  # which imports matplotlib
+
         contact_sheet.save(contact_sheet.sheet(params, asked[0], found[asked[0]]), picture)
     return FORMS[form](found, library, picture)
 

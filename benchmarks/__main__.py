@@ -25,6 +25,7 @@ OTHERS = {  # not part of `make bench`
     "msrvtt_size": "needs 10 GB of disk and more memory",
     "gpu": "needs a GPU",
     "recordings": "takes more than half an hour",
+    "indexing": "takes more than half an hour",
     "manifest": "prints seconds only",
 }
 

@@ -89,17 +89,18 @@ def test_a_killed_process_is_one_line(project, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_processes_end_with_the_command(project, number):
-    change(train=project.train.model_dump(mode="json") | {"epochs": 100_000})
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, 3), (signal.SIGKILL, 3), (signal.SIGTERM, 1)])
+def test_the_processes_end_with_the_command_and_no_other_starts(project, number, jobs):
+    change(train=project.train.model_dump(mode="json") | {"epochs": 100_000}, runtime={"jobs": jobs})
     command = subprocess.Popen(TRAIN, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while sum((paths.run("lorm", seed) / "checkpoint.pt").exists() for seed in SEEDS) < len(SEEDS):
+    while sum((paths.run("lorm", seed) / "checkpoint.pt").exists() for seed in SEEDS) < jobs:
         assert command.poll() is None
         time.sleep(0.05)
     children = [int(child) for task in Path(f"/proc/{command.pid}/task").iterdir() for child in _children(task)]
     command.send_signal(number)
     said = command.communicate(timeout=60)[1]
-    assert len(children) == len(SEEDS)
+    assert len(children) == jobs
+    assert sum(paths.run("lorm", seed).exists() for seed in SEEDS) == jobs
     for child in children:
         deadline = time.monotonic() + 20
         while _alive(child):

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from rap.errors import UserError
 from rap.jobs import Job, perform
 from rap.params import Params
-from rap.runtime.signals import tied
+from rap.runtime.signals import end_children, tied
 
 
 def run(params: Params, stage: str, variant: str) -> str:
@@ -25,17 +26,28 @@ def run(params: Params, stage: str, variant: str) -> str:
         else:
             waiting.append(job)
     several = min(params.runtime.jobs, len(waiting)) > 1
-    pool = ThreadPoolExecutor(params.runtime.jobs)
-    try:
-        statuses = list(pool.map(lambda job: _process(job, several), waiting))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(params.runtime.jobs) as pool:
+        started = [pool.submit(_process, job, several) for job in waiting]
+        try:
+            statuses = [process.result() for process in started]
+        except BaseException:
+            _end(started)
+            raise
     for job, status in zip(waiting, statuses, strict=True):
         if status < 0:
             raise UserError(f"`{job.command}` was killed by signal {-status}; if memory is short, lower runtime.jobs")
     if any(statuses):
         sys.exit(max(statuses))
     return "\n".join(summaries)
+
+
+def _end(started: list[Future]) -> None:
+    """Start no further process, and kill those that run; a thread may start one while the others are killed."""
+    for process in started:
+        process.cancel()
+    while not all(process.done() for process in started):
+        end_children()
+        time.sleep(0.02)
 
 
 def _process(job: Job, several: bool) -> int:

@@ -270,6 +270,18 @@ def test_verification_refuses_a_stage_that_does_not_verify():
 
 
 @pytest.mark.slow
+def test_indexing_ends_at_the_embeddings_of_the_other_way():
+    pytest.importorskip("cv2", reason="OpenCV, an extra of the benchmarks, is not installed")
+    sizes = {"minutes": 1, "clips": 2, "seconds": 4, "height": 90, "every": 20, "backbone": "ViT-S-32-alt"}
+    script("indexing", *(text for name, n in sizes.items() for text in (f"--{name}", n)))
+    rows = figures("indexing")["rows"]
+    assert len(rows) == 2 * 5 and all(row["cosine"] > 0.99 and row["seconds"] > 0 for row in rows)
+    disk = {(row["videos"], row["way"]): row["disk"] for row in rows}
+    for videos in {row["videos"] for row in rows}:
+        assert disk[videos, "frames stored"] > 5 * disk[videos, "one pass"]
+
+
+@pytest.mark.slow
 def test_recordings_are_indexed_in_spans():
     script("recordings", "--files", 2, "--minutes", 1, "--every", 7)
     found = figures("recordings")

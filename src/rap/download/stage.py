@@ -87,7 +87,7 @@ def inspect(videos: pd.DataFrame, folder: Path, workers: int, lost: dict[str, st
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The digests of the files of the last download, by path; none if there is no whole manifest."""
+    """The digest of each file at the last download, by path. Empty if the manifest is absent or damaged."""
     try:
         videos = Manifest.read(folder).videos
     except UserError:

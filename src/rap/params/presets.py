@@ -28,7 +28,7 @@ Representer.add_representer(type(None), lambda self, _: self.represent_scalar("t
 
 
 def run(params: Params, name: str, backbone: str | None = None) -> str:
-    """Write the keys of a preset into params.yaml, and return a line for each that changed. Raises UserError if there is no such preset.
+    """Write the keys of a preset into params.yaml; a line for each that changed. Raises UserError for an unknown name.
 
     `backbone`: a model of open_clip in place of the preset's, with what belongs to it.
     """

@@ -48,3 +48,4 @@ if __name__ == "__main__":
     found = every(params.load(), sys.argv[2:])
     if distributed.is_main():
         torch.save(found, sys.argv[1])
+    torch.distributed.destroy_process_group()  # its threads abort a process that ends while they run

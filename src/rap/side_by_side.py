@@ -55,7 +55,7 @@ def _process(job: Job, several: bool) -> int:
     command = tied([sys.executable, "-m", "rap", *job.command.split()[1:]])
     if not several:
         return subprocess.run(command).returncode
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         for line in process.stderr or ():
             os.write(2, line)
     return process.returncode

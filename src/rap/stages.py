@@ -192,7 +192,7 @@ STAGES = {
         minutes=240,
     ),
     "train": Stage(
-        about="Train a variant's adapter from the cache, with one seed",
+        about="Train a variant's adapter from the cache",
         module="rap.training.stage",
         axes=("variant", "seed"),
         settings=_train_settings,

@@ -49,6 +49,15 @@ def test_a_local_file_of_open_clip_loads_unchanged(project, tmp_path, suffix):
     assert not any(p.requires_grad for p in clip.parameters())
 
 
+def test_a_load_draws_no_random_number_and_has_the_weights_of_the_file(tmp_path):
+    """Every model has random values at first; here a file replaces all of them."""
+    state = tiny.clip().state_dict()
+    before = torch.random.get_rng_state()
+    found = backbone.build(tiny.CONFIG, state, "here").state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
+
+
 @pytest.mark.slow
 def test_weights_of_another_model_are_refused(project, tmp_path):
     torch.manual_seed(0)

@@ -97,6 +97,14 @@ def test_features_of_mixed_precision_are_rows_of_their_own(project):
     assert " 4 computed" in do.features(project, "video-2", 0)
 
 
+def test_rows_of_another_number_of_threads_are_not_taken_over(project):
+    """A product may be summed in another order, which moves the last bits."""
+    do.features(project, "video-2", 0)
+    more = project.model_copy(update={"runtime": project.runtime.model_copy(update={"threads": 2, "device": "cpu"})})
+    assert " 4 computed" in do.features(more, "video-2", 0)
+    assert "up to date" in do.features(more, "video-2", 0)
+
+
 def test_the_deepest_usable_cache_is_chosen(project):
     clip = tiny.clip()
     assert choose(project, "video", clip.visual, 2) == "video-2"

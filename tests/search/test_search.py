@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -31,6 +33,23 @@ def project(cached, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return params
+
+
+HEAVY = ("open_clip", "torchvision", "timm", "matplotlib", "mlflow", "dvc", "faiss")
+SEARCHES = f"""
+import sys
+from rap import params
+from rap.clip.tokenizer import tokenize
+from rap.search import query
+tokenize(["a dog"], {{"kind": "bpe"}}, 8)
+query.run(params.load(), ["{QUERY}"], [], "zero_shot", 0, None, False, "all", 3, "table", None)
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def test_a_search_imports_nothing_that_it_does_not_use(project):
+    said = subprocess.run([sys.executable, "-c", SEARCHES], capture_output=True, text=True)
+    assert said.stdout.splitlines()[-1:] == ["[]"], said
 
 
 def find(

@@ -38,7 +38,8 @@ def run(job: "Job", cache: str, shard: int) -> str:
     """Write data/DATASET/features/CACHE/shard-K.npy and .parquet.
 
     The key of a row is the digest of everything that it depends on: the frames of the video (or the caption), the
-    weights, the depth, mixed precision, the storage type and the source code. Rows with an unchanged key are kept.
+    weights, the depth, mixed precision, CPU threads, the storage type and the source code. Rows with an unchanged key
+    are kept.
     """
     params = job.params
     device = setup(params.runtime)
@@ -49,6 +50,8 @@ def run(job: "Job", cache: str, shard: int) -> str:
     recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "code": job.code}
     if mixed(params.runtime, device):
         recipe["precision"] = "bfloat16"
+    if device.type == "cpu":
+        recipe["threads"] = params.runtime.threads  # which decide the last bits
     work = (_video if cache.startswith("video") else _text)(job, clip, config, cache, shard, recipe)
     stem = paths.features(params.dataset.name, cache, shard)
     ids = shards.missing(stem, work.keys, work.shape, work.dtype)

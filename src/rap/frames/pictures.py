@@ -1,5 +1,6 @@
 """Frames of single clips, for people to look at, and what is known of the clips that have none."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rap.data.manifest import Manifest, Video
 from rap.errors import UserError
 from rap.frames.stage import cutter
 from rap.params import Params
-from rap.shards import Shard
+from rap.shards import Item, Shard
 
 
 class Pictures:
@@ -46,7 +47,7 @@ class Pictures:
         return {video.video_id: video for video in rows}
 
     @cached_property
-    def _cut(self):
+    def _cut(self) -> Callable[[Video], Item]:
         return cutter(self.params)
 
 

@@ -53,7 +53,7 @@ def run(job: "Job", shard: int) -> str:
         shape = (KEY_BYTES,)
         work = partial(_named, videos, keys)
     made, computed = shards.build(stem, keys, shape, "uint8", work)
-    failed = stop_if_too_many(params, manifest, made)
+    failed = count_failed(params, manifest, made)
     shards.seal(made, job.result)
     about = f"{stem}: {len(keys) - failed} of {len(keys)} videos, {recipe.frames.count} frames of {recipe.size} px each"
     done = f"{computed} made now" if params.frames.store else "not stored: `rap features` decodes them"
@@ -106,7 +106,7 @@ def _named(videos: dict[str, Video], keys: dict[str, str], ids: list[str]) -> It
         yield shards.Item(id, reason=videos[id].reason) if missing else shards.Item(id, key)
 
 
-def stop_if_too_many(params: Params, manifest: Manifest, shard: shards.Shard) -> int:
+def count_failed(params: Params, manifest: Manifest, shard: shards.Shard) -> int:
     """How many videos of a shard failed. Raises UserError if they are too many, with those that other shards lack."""
     failed, videos = shard.index[shard.index.reason != ""], manifest.videos
     elsewhere = ((videos.status != "ok") & ~videos.video_id.isin(shard.index.id)).sum()

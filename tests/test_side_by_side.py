@@ -82,6 +82,23 @@ def test_a_seed_that_fails_stops_no_other_and_the_command_fails(project):
     assert done.stdout.count("steps on") == 2 and "Traceback" not in done.stderr
 
 
+def test_nothing_waits_for_seeds_that_have_not_begun(project, monkeypatch):
+    """The first seed is interrupted while the second begins: the third must not begin."""
+    begun = []
+
+    def process(job, several):
+        begun.append(job.item["seed"])
+        if job.item["seed"] == 0:
+            raise KeyboardInterrupt
+        time.sleep(1)
+        return 0
+
+    monkeypatch.setattr(side_by_side, "_process", process)
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side.run(change(runtime={"jobs": 1}), "train", "lorm")
+    assert begun in ([0], [0, 1])
+
+
 def test_a_killed_process_is_one_line(project, monkeypatch):
     monkeypatch.setattr(side_by_side, "_process", lambda job, several: -9 if job.item["seed"] == 1 else 0)
     with pytest.raises(UserError, match=r"`rap train --variant lorm --seed 1` was killed by signal 9; if memory"):

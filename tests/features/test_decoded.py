@@ -1,6 +1,7 @@
 """`frames.store: false`: the features of videos whose frames never reach the disk are those of stored frames."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import do
@@ -14,6 +15,7 @@ from rap import paths
 from rap.errors import UserError
 from rap.features import stage
 from rap.features.cache import choose
+from rap.features.decoded import Decoded
 from rap.files import digest_file, write_json
 from rap.frames.pictures import Pictures, reasons
 from rap.jobs import Job
@@ -120,6 +122,23 @@ def test_too_many_failures_stop_the_features_stage(ready):
     assert Job(strict, "features", {"cache": "video-1", "shard": 0}).stale() == "not there"
     do.download(ready(False))
     assert " 1 computed" in features(ready(False))
+
+
+def test_batches_hold_the_clips_that_can_be_decoded_in_the_order_of_the_manifest(ready):
+    """The bits of a row may depend on what shares its batch."""
+    params = ready(False)
+    do.frames(params, 0)
+    decoded = Decoded(Job(params, "features", {"cache": "video-1", "shard": 0}), 0, reasons := {})
+    good = [name for name in CLIPS if name != "broken.mp4"]
+    assert [ids for ids, _ in decoded.rounds(3, list(CLIPS))] == [good[:3], good[3:6], good[6:]]
+    assert list(reasons) == ["broken.mp4"]
+
+
+def test_a_strip_reaches_from_the_first_frame_to_the_last(ready):
+    pictures = Pictures(ready(False))
+    every = pictures.strip("steady.mp4", 99)
+    assert len(every) == 4 and all((a != b).any() for a, b in pairwise(every))  # a film in which every picture differs
+    np.testing.assert_array_equal(pictures.strip("steady.mp4", 2), every[[0, 3]])
 
 
 def test_pictures_and_reasons_are_the_same(ready):

@@ -7,6 +7,7 @@ from tabulate import tabulate
 from rap.errors import UserError
 from rap.jobs import Freshness, Job, jobs
 from rap.params import Params
+from rap.provenance import Record
 
 
 def run(params: Params, ablations: bool | None = None) -> str:
@@ -14,9 +15,9 @@ def run(params: Params, ablations: bool | None = None) -> str:
 
     `ablations`: only those of the default run, or only those of the ablations.
 
-    Results that do not exist are not wrong. Reads all data.
+    Results that do not exist are not wrong, nor are tables that git brought without their runs. Reads all data.
     """
-    fresh, checked, wrong = Freshness(params), 0, []
+    fresh, checked, alone, wrong = Freshness(params), 0, 0, []
     for job in jobs(params, ablations):
         if not any(Path(file).exists() for file in job.outputs):
             continue
@@ -24,11 +25,22 @@ def run(params: Params, ablations: bool | None = None) -> str:
         reason = fresh.record(job.record)
         if damaged := job.damaged():
             wrong += [f"{file}: damaged; run `{job.command}`" for file in damaged]
+        elif reason and _lacks_runs(job):
+            alone += 1
         elif reason:
             wrong.append(f"{job.record}: {reason}; run `{job.command}`")
     if wrong:
         raise UserError("\n".join([f"verify: {len(wrong)} of {checked} results are damaged or stale:", *wrong]))
-    return f"verify: {checked} results are undamaged, and made with the present parameters, code and inputs"
+    said = f"verify: {checked - alone} results are undamaged, and made with the present parameters, code and inputs"
+    return said + (f"; {alone} tables are undamaged, but their runs are not on this machine" if alone else "")
+
+
+def _lacks_runs(job: Job) -> bool:
+    """Whether git brought the result, made with the present parameters and code, and something it was made from is
+    not here."""
+    made = Record.read(job.record).provenance
+    present = (made.params, made.code) == (job.settings, job.code)
+    return job.about.in_git and present and not all(Path(path).exists() for path in made.inputs)
 
 
 def states(params: Params) -> str:

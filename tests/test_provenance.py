@@ -300,21 +300,6 @@ def test_verify_passes_on_tables_that_git_brought_without_their_runs(project):
         verify.run(project)
 
 
-def test_verify_passes_on_tables_that_git_brought_without_their_runs(project):
-    """As in a clone. A damaged table, and one that other code or parameters made, is still an error."""
-    for folder in ("data", "results/runs"):
-        shutil.rmtree(folder)
-    assert verify.run(project) == (
-        "verify: 0 results are undamaged, and made with the present parameters, code and inputs; "
-        "1 tables are undamaged, but their runs are not on this machine"
-    )
-    with pytest.raises(UserError, match=r"results/table1\.json: made with other parameters; run `rap table"):
-        verify.run(project.model_copy(update={"seeds": (0, 1)}))
-    damage("results/table1.md", count=3)
-    with pytest.raises(UserError, match=r"results/table1\.md: damaged; run `rap table --table table1`"):
-        verify.run(project)
-
-
 @pytest.mark.parametrize(
     ("file", "command"),
     [

@@ -9,7 +9,7 @@ import pytest
 from conftest import film
 from shipped import shipped
 
-from rap.data.shots import cuts
+from rap.download.shots import cuts
 from rap.frames import ffmpeg
 from rap.frames.decode import Recipe, _command, decode
 from rap.frames.ffmpeg import VideoError

@@ -3,6 +3,7 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from shipped import shipped
 from rap.frames import libav, sparse
 from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
-from rap.frames.probe import Packet, probe
+from rap.frames.probe import Packet, Span, probe
 from rap.frames.stage import row_key
 from rap.shards import Shard
 
@@ -160,13 +161,33 @@ def test_only_what_the_chosen_pictures_need_is_decoded():
     """Groups I P b P | I P b P | I b P; the last is open: its b is displayed before its I."""
     times = [0, 2, 1, 3, 4, 6, 5, 7, 9, 8, 10]
     packets = tuple(Packet(time, place in (0, 4, 8)) for place, time in enumerate(times))
+    span = Span(0, 1, True, 0, "h264", packets, Fraction(1, 25))
 
     def decoded(*chosen: int) -> list[int]:
-        return np.flatnonzero(sparse.needed(packets, set(chosen))).tolist()
+        return sparse.needed(span, set(chosen))
 
     assert decoded(1) == [0, 1] and decoded(6) == [4, 5, 6] and decoded(0, 5) == [0, 4, 5]
     assert decoded(9) == [4, 5, 6, 7, 8, 9] == decoded(5, 9), "an open group needs the one before"
     assert decoded(10) == [4, 5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_a_seek_over_every_gap_changes_no_frame(tmp_path, monkeypatch, name):
+    """Where the index does not lead to a key frame, ffmpeg decodes."""
+    monkeypatch.setattr(sparse, "GAP", 0)
+    same_everywhere(film(tmp_path / name, MOVING, *KINDS[name]))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_span_of_a_recording_is_read_from_its_key_frame(tmp_path, no_fallback, monkeypatch, name):
+    path = film(tmp_path / name, "testsrc2=s=64x64:r=25:d=60", "-c:v", "libx264", "-preset", "ultrafast", "-g", "50")
+    came = []
+    pictures = sparse.pictures
+    monkeypatch.setattr(sparse, "pictures", lambda *source: map(lambda one: came.append(one) or one, pictures(*source)))
+    for start in (30.5, 51.0):
+        same(path, start, start + 4)
+    assert len(came) <= 2 * 150, "of 1,500 packets: those of three groups for each span"
 
 
 def test_unreferenced_pictures_are_not_decoded(tmp_path, monkeypatch):

@@ -1,9 +1,13 @@
-"""When a video shows pictures, read from its container packet by packet, without decoding."""
+"""The display times of a video's pictures, read from its container packet by packet, without decoding."""
 
 import math
 import os
 import stat
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +18,7 @@ from rap.frames.libav import capture_errors, open_container, video_stream
 
 INDEXED = ("mov", "matroska")  # containers with an index: seeks are exact and the stated duration is reliable
 SHORT = 0.9  # a file that ends before this share of its stated duration is cut short
+MICROSECONDS = 1_000_000
 GUESSED_RATE = 25  # frames per second of a stream that states neither a rate nor durations
 
 
@@ -26,7 +31,7 @@ class Packet(NamedTuple):
 
 @dataclass(frozen=True)
 class Span:
-    """When the first video stream shows pictures, in seconds from the start of the container."""
+    """The time span of the first video stream's pictures, in seconds from the start of the container."""
 
     start: float
     end: float
@@ -34,7 +39,51 @@ class Span:
     zero: float  # the time stamp of the container's start
     codec: str
     packets: tuple[Packet, ...]  # the pictures in decoding order; empty unless each one states its time
+    tick: Fraction | None = None  # of the stream's clock, in seconds
     clean: bool = True  # whether libav logged no error while reading
+
+    @cached_property
+    def shown(self) -> tuple[list[int], list[int]]:
+        """The pictures in display order: their times in microseconds, and the numbers of their packets."""
+        order = sorted((self.microseconds(packet.pts), n) for n, packet in enumerate(self.packets))
+        return [time for time, _ in order], [n for _, n in order]
+
+    @cached_property
+    def ambiguous(self) -> bool:
+        """Whether two pictures have the same time."""
+        return any(one == other for one, other in pairwise(self.shown[0]))
+
+    @cached_property
+    def groups(self) -> list[int]:
+        """The first packet of each group of pictures.
+
+        An open group, with a picture that is shown before its key frame, refers to the previous group and is merged
+        with it.
+        """
+        starts, earliest = [], math.inf
+        for n in range(len(self.packets) - 1, -1, -1):
+            packet = self.packets[n]
+            earliest = min(earliest, packet.pts)
+            if n == 0 or (packet.key and packet.pts == earliest):
+                starts.append(n)
+        return starts[::-1]
+
+    def microseconds(self, pts: int) -> int:
+        """A presentation time in microseconds, rounded to the nearest."""
+        assert self.tick is not None, "packets that state their times have a clock"
+        return (2 * MICROSECONDS * pts * self.tick.numerator + self.tick.denominator) // (2 * self.tick.denominator)
+
+    def number(self, pts: int | None) -> int | None:
+        """The number of the packet with this presentation time; None: there is none."""
+        if pts is None:
+            return None
+        times, numbers = self.shown
+        place = bisect_left(times, self.microseconds(pts))
+        return numbers[place] if place < len(numbers) and self.packets[numbers[place]].pts == pts else None
+
+    def group(self, n: int) -> int:
+        """The first packet of the group that packet `n` belongs to."""
+        return self.groups[bisect_right(self.groups, n) - 1]
 
 
 def probe(path: Path) -> Span:
@@ -85,8 +134,9 @@ def _span(container: av.container.InputContainer) -> Span:
     kind = container.format.name.split(",")[0]
     indexed = kind in INDEXED
     stated = (container.duration or 0) / av.time_base
-    if kind == "matroska":  # it states when it ends, by a clock that may start late
+    if kind == "matroska":  # it states its end, by a clock that may start late
         stated -= zero
     if indexed and latest < SHORT * stated:
         raise VideoError(f"cut short: it ends after {latest:.2f} s of {stated:.2f} s")
-    return Span(first, last, indexed, zero, video.codec_context.codec.canonical_name, tuple(packets) if timed else ())
+    codec, tick = video.codec_context.codec.canonical_name, video.time_base
+    return Span(first, last, indexed, zero, codec, tuple(packets) if timed and tick else (), tick)

@@ -1,16 +1,18 @@
 """The decoder `sparse`: decodes only what the chosen pictures need, with PyAV, in this process.
 
 It skips groups of pictures (from one key frame to the next) without a chosen picture, everything after the last chosen
-picture of a group, and pictures that no other picture refers to. Both decoders use the same filters. The result counts
-only if it is checked: each chosen picture was decoded, undamaged, with its own time stamp, and libav logged no error.
-Otherwise the ffmpeg program decodes the clip.
+picture of a group, and pictures that no other picture refers to. It seeks over long gaps, so a span of a recording
+costs the same at any position. Both decoders use the same filters. The result is accepted only if each chosen picture
+was decoded, undamaged, with its own time stamp, and libav logged no error. Otherwise the ffmpeg program decodes the
+clip.
 """
 
 import math
 import struct
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from rap.frames.libav import capture_errors, open_container, video_stream
 from rap.frames.pixels import FORMAT, filters
-from rap.frames.probe import Packet, Span
+from rap.frames.probe import MICROSECONDS, Span
 
 # Decoders that output one picture per packet, with the pictures that each can skip without damage to others. A picture
 # of H.264 or VP8 states that no other refers to it; one of HEVC states this for its own temporal layer only. VP9 and
@@ -29,7 +31,7 @@ DECODERS: dict[str, Literal["NONREF", "DEFAULT"]] = {
     "vp8": "NONREF",
     "hevc": "DEFAULT",
 }
-MICROSECONDS = 1_000_000
+GAP = 250  # packets in between, from which on a seek is faster than reading
 LARGEST = 2**31 - 1  # of the numerator and the denominator of a rate in ffmpeg
 # Display matrices of rotated pictures, and ffmpeg's filters for them.
 ROTATIONS: dict[tuple, list[tuple[str, dict]]] = {
@@ -41,7 +43,7 @@ ROTATIONS: dict[tuple, list[tuple[str, dict]]] = {
 
 
 class Fallback(Exception):
-    """Why the ffmpeg program must decode a clip. It also reports what is wrong with the video, if anything."""
+    """Why the ffmpeg program must decode a clip. ffmpeg also reports the error of the video, if any."""
 
 
 def cut(path: Path, span: Span, square: tuple[int, str, str], first: float, step: float, count: int) -> np.ndarray:
@@ -52,14 +54,14 @@ def cut(path: Path, span: Span, square: tuple[int, str, str], first: float, step
     """
     if not (span.indexed and span.packets):
         raise Fallback("its container does not state the time of every picture")
+    if span.ambiguous:
+        raise Fallback("two pictures have the same time")
     found: dict[int, np.ndarray] = {}
     try:
         with capture_errors() as errors, open_container(path) as container:
             stream, graph = video_stream(container), None
-            if stream.time_base is None:
-                raise Fallback("its stream states no time base")
-            chosen = choose(span.packets, stream.time_base, first, step, count)
-            for time, picture in decoded(container, stream, span.packets, set(chosen)):
+            chosen = choose(span, first, step, count)
+            for time, picture in decoded(container, stream, span, set(chosen)):
                 graph = graph or Graph(picture, stream, square)
                 found[time] = graph(picture)
     except av.error.FFmpegError as error:
@@ -70,63 +72,64 @@ def cut(path: Path, span: Span, square: tuple[int, str, str], first: float, step
     return np.stack([found[time] for time in times])
 
 
-def choose(packets: tuple[Packet, ...], tick: Fraction, first: float, step: float, count: int) -> list[int]:
-    """The packet on display in the middle of each step, as ffmpeg's filter `fps` chooses it: [count] indices."""
-    shown = sorted((microseconds(packet.pts, tick), n) for n, packet in enumerate(packets))
-    times = [time for time, _ in shown]
-    if len(set(times)) < len(times):
-        raise Fallback("two pictures have the same time")
+def choose(span: Span, first: float, step: float, count: int) -> list[int]:
+    """The packet on display in the middle of each step, as ffmpeg's filter `fps` chooses it: [count] numbers."""
+    times, numbers = span.shown
     start, rate = int(float(f"{first:.6f}") * MICROSECONDS), Fraction(float(f"{1 / step:.12f}"))
     rate = rate.limit_denominator(LARGEST) if rate < 1 else 1 / (1 / rate).limit_denominator(LARGEST)
     instants = [start + (n + Fraction(1, 2)) * MICROSECONDS / rate for n in range(count)]
-    return [shown[max(0, bisect_left(times, instant) - 1)][1] for instant in instants]
+    return [numbers[max(0, bisect_left(times, instant) - 1)] for instant in instants]
 
 
-def microseconds(pts: int, tick: Fraction) -> int:
-    """A presentation time in microseconds, rounded to the nearest."""
-    return (2 * MICROSECONDS * pts * tick.numerator + tick.denominator) // (2 * tick.denominator)
+def needed(span: Span, chosen: set[int]) -> list[int]:
+    """The packets to decode, in their order: of each group from its start to its last chosen picture."""
+    return sorted(set().union(*(range(span.group(n), n + 1) for n in chosen)))
 
 
-def needed(packets: tuple[Packet, ...], chosen: set[int]) -> np.ndarray:
-    """Which packets to decode, [packets] bool: from a key frame to the last chosen picture of its group.
+def read(
+    container: av.container.InputContainer, stream: av.VideoStream, span: Span, wanted: list[int]
+) -> Iterator[tuple[int, av.Packet]]:
+    """The packets with the numbers `wanted`, in their order. Raises Fallback if they do not match the file's span."""
+    source, at = pictures(container, stream), 0
+    for n in wanted:
+        if n - at > GAP:
+            container.seek(span.packets[n].pts, stream=stream)
+            source = pictures(container, stream)
+            first = next(source, None)
+            found = span.number(first.pts) if first else None
+            if first is None or found is None or found > n:
+                raise Fallback("its index does not lead to the key frame")
+            source, at = chain([first], source), found
+        for packet in source:
+            if packet.pts != span.packets[at].pts:
+                raise Fallback("the file changed during decoding")
+            at += 1
+            if at > n:
+                yield n, packet
+                break
 
-    An open group, with a picture that is shown before its key frame, refers to the group before it: both are one group.
-    """
-    starts: list[int] = []
-    earliest = math.inf
-    for n, packet in reversed(list(enumerate(packets))):
-        earliest = min(earliest, packet.pts)
-        if n == 0 or (packet.key and packet.pts == earliest):
-            starts.insert(0, n)
-    wanted = np.zeros(len(packets), bool)
-    for n in chosen:
-        wanted[starts[bisect_right(starts, n) - 1] : n + 1] = True
-    return wanted
+
+def pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    return (packet for packet in container.demux(stream) if packet.size)
 
 
 def decoded(
-    container: av.container.InputContainer, stream: av.VideoStream, packets: tuple[Packet, ...], chosen: set[int]
+    container: av.container.InputContainer, stream: av.VideoStream, span: Span, chosen: set[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """The chosen pictures with their presentation times, in display order within each run of decoded packets."""
     decoder = stream.codec_context
     decoder.thread_count = 1
-    decoder.flags |= av.codec.context.Flags.unaligned  # crop where the stream says, as ffmpeg does; else it is rounded
+    decoder.flags |= av.codec.context.Flags.unaligned  # exact crop, as in ffmpeg; otherwise it is rounded
     if decoder.name not in DECODERS:
         raise Fallback(f"{decoder.name} is left to ffmpeg")
-    wanted, times = needed(packets, chosen), {packets[n].pts for n in chosen}
-    last = max(chosen)
-    source = (packet for packet in container.demux(stream) if packet.size)
-    for n, packet in enumerate(source):
-        if packet.pts != packets[n].pts:
-            raise Fallback("the file changed during decoding")
-        if wanted[n]:
-            decoder.skip_frame = "DEFAULT" if n in chosen else DECODERS[decoder.name]
-            yield from checked(decoder.decode(packet), times)
-        if wanted[n] and (n == last or not wanted[n + 1]):
-            yield from checked(decoder.decode(None), times)  # pictures that it delayed to put them in order
+    wanted, times = needed(span, chosen), {span.packets[n].pts for n in chosen}
+    ends = {n for n, later in pairwise([*wanted, math.inf]) if later != n + 1}
+    for n, packet in read(container, stream, span, wanted):
+        decoder.skip_frame = "DEFAULT" if n in chosen else DECODERS[decoder.name]
+        yield from checked(decoder.decode(packet), times)
+        if n in ends:
+            yield from checked(decoder.decode(None), times)  # pictures that were delayed for reordering
             decoder.flush_buffers()
-        if n == last:
-            return
 
 
 def checked(frames: list[av.VideoFrame], times: set[int]) -> Iterator[tuple[int, av.VideoFrame]]:

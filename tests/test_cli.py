@@ -49,7 +49,7 @@ def test_each_stage_has_help_of_its_own(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--variant", "rpa", "--seed", "0"), "run: lists no 'rpa'; did you mean 'rap'?"),
+        (("train", "--variant", "rpa", "--seed", "0"), "run: 'rpa' is not in the list; did you mean 'rap'?"),
         (("train", "--variant", "rap", "--seed", "0"), "run `rap backbone` first"),
         (("evaluate", "--variant", "rap", "--seed", "0"), "run `rap backbone` first"),
     ],

@@ -1,15 +1,16 @@
-"""The `rap` command: parse, call one function, print its summary. A user's mistake is one line and exit status 2."""
+"""The `rap` command: parse, call one function, print its summary. A user error gives one line and exit status 2."""
 
 import errno
 import os
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from rap import paths
 from rap.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-CURES = {  # of what the operating system refuses
+CURES = {  # of errors of the operating system
     errno.ENOSPC: "make room on the disk, then run the same command again",
     errno.EDQUOT: "make room in your quota, then run the same command again",
     errno.EROFS: "the file system is read-only; work in a folder that can be written",
@@ -44,10 +45,11 @@ app.add_typer(dataset, name="dataset")
 Shard = Annotated[int, typer.Option(help="A group of videos: an entry of `shards` in params.yaml.")]
 Variant = Annotated[str, typer.Option(help="A name under `variants` or `ablations` in params.yaml.")]
 Searcher = Annotated[
-    str | None, typer.Option("--variant", help="A variant of params.yaml. Default: rap or, if untrained, zero-shot.")
+    str | None, typer.Option("--variant", help="Default: the last trained one of `run`, else zero-shot CLIP.")
 ]
 Approximate = Annotated[
-    bool, typer.Option("--approximate", help="Read only what is near a query, from 100,000 videos on. Needs faiss.")
+    bool,
+    typer.Option("--approximate", help="Read only the cells nearest to a query, from 100,000 videos on. Needs faiss."),
 ]
 Seeds = Annotated[int | None, typer.Option("--seed", help="One seed. Default: all of params.yaml, side by side.")]
 Seed = Annotated[int, typer.Option(help="Seed of the initialisation and of the order of the data.")]
@@ -70,7 +72,9 @@ def download(
 
     Under `download` in params.yaml: `archives` to fetch and unpack, and the address of single `videos` or of their
     `pages` for yt-dlp. After a failure or an interruption, run it again: it continues, and fetches nothing twice.
-    Videos that are gone (404, private, removed) are remembered. See docs/download.md.
+    Videos that are gone (404, private, removed) are recorded. See docs/download.md.
+
+        rap download --retry-dead
     """
     _stage("download", **({"retry_dead": True} if retry_dead else {}))
 
@@ -83,7 +87,10 @@ def backbone() -> None:
 
 @app.command()
 def frames(shard: Shard) -> None:
-    """Decode the videos of a shard and store their frames. Needs: download, backbone."""
+    """Decode the videos of a shard and store their frames. Needs: download, backbone.
+
+    rap frames --shard 0
+    """
     _stage("frames", shard=shard)
 
 
@@ -92,25 +99,37 @@ def features(
     cache: Annotated[str, typer.Option(help="What to compute: an entry of `features.caches`, such as video-0.")],
     shard: Shard,
 ) -> None:
-    """Compute the output of the frozen part of CLIP for a shard, once for all variants. Needs: frames, backbone."""
+    """Compute the output of the frozen part of CLIP for a shard, once for all variants. Needs: frames, backbone.
+
+    rap features --cache video-2 --shard 0
+    """
     _stage("features", cache=cache, shard=shard, parallel=True)
 
 
 @app.command()
 def train(variant: Variant, seed: Seeds = None) -> None:
-    """Train one variant from the cache; a killed training continues. Needs: features."""
+    """Train one variant from the cache; a killed training continues. Needs: features.
+
+    rap train --variant rap --seed 0
+    """
     _stages("train", variant, seed)
 
 
 @app.command()
 def evaluate(variant: Variant, seed: Seeds = None) -> None:
-    """Score the test split with a trained variant: metrics, ranks, similarity matrix. Needs: train."""
+    """Score the test split with a trained variant: metrics, ranks, similarity matrix. Needs: train.
+
+    rap evaluate --variant rap --seed 0
+    """
     _stages("evaluate", variant, seed)
 
 
 @app.command()
 def table(table: Annotated[str, typer.Option(help="A name under `tables` in params.yaml, such as table1.")]) -> None:
-    """Write a table over all its variants and seeds: CSV, Markdown, picture, and costs. Needs: evaluate."""
+    """Write a table over all its variants and seeds: CSV, Markdown, picture, and costs. Needs: evaluate.
+
+    rap table --table table1
+    """
     _stage("table", table=table)
 
 
@@ -123,7 +142,9 @@ def report() -> None:
 @app.command()
 def verify() -> None:
     """Check every result: report each damaged or stale file with the command that mends it."""
-    _call("rap.verify", "run")
+    from rap.verify import run
+
+    _call(run)
 
 
 @app.command()
@@ -131,11 +152,30 @@ def graph(
     write: Annotated[bool, typer.Option("--write", help="Generate dvc.yaml from src/rap/stages.py again.")] = False,
     digests: Annotated[bool, typer.Option("--digests", help="Write data/provenance.json, which DVC compares.")] = False,
 ) -> None:
-    """List all jobs with their state: fresh, or the reason why not. Or write what DVC reads of them."""
+    """List all jobs with their state: fresh, or the reason why not. Or write the DVC files.
+
+    rap graph --write
+    """
     if write or digests:
-        _call("rap.graph", "write" if write else "write_digests")
+        from rap.graph import write as generate
+        from rap.graph import write_digests
+
+        _call(generate if write else write_digests)
     else:
-        _call("rap.verify", "states")
+        from rap.verify import states
+
+        _call(states)
+
+
+@app.command()
+def index() -> None:
+    """Prepare a search: download, backbone, frames and features, one job after another, without an engine.
+
+    Existing results are kept, so a later run computes only added videos. Then run `rap search` or `rap serve`.
+    """
+    from rap.search.prepare import run
+
+    _call(run)
 
 
 @app.command()
@@ -152,7 +192,7 @@ def search(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     picture: Annotated[str | None, typer.Option(help="A PNG file for a contact sheet of their frames.")] = None,
 ) -> None:
-    """Rank the dataset's videos for text queries; new videos are indexed first. Needs: features, and train if trained.
+    """Rank the dataset's videos for text queries. Needs: index, and train to search with an adapter.
 
     Several queries are several searches. Neighbouring spans of one file are one hit.
 
@@ -163,7 +203,9 @@ def search(
     """
     form = "json" if json else "csv" if csv else "table"
     model = (variant, seed, adapter, approximate)
-    _call("rap.search.query", "run", queries or [], like or [], *model, split, top, form, picture)
+    from rap.search.query import run
+
+    _call(run, queries or [], like or [], *model, split, top, form, picture)
 
 
 @app.command()
@@ -176,29 +218,39 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
 ) -> None:
-    """Search in a browser: a local page with playable results. Needs: features, and train if trained.
+    """Search in a browser: a local page with playable results. Needs: index, and train to search with an adapter.
 
-    It serves the videos of the manifest and nothing else. End it with Ctrl-C. See docs/search.md.
+        rap serve --port 8080
+
+    It serves only the videos of the manifest. End it with Ctrl-C. See docs/search.md.
     """
-    _call("rap.search.serve", "run", variant, seed, approximate, host, port)
+    from rap.search.serve import run
+
+    _call(run, variant, seed, approximate, host, port)
 
 
 @app.command()
 def doctor() -> None:
     """Check this machine and folder: Python, packages, ffmpeg, device, disk, inputs, weights, the store; with cures."""
-    _call("rap.doctor", "run")
+    from rap.doctor import run
+
+    _call(run)
 
 
 @app.command()
 def pretrain() -> None:
     """Train the demo's small CLIP again, from nothing (about ten minutes; its weights come with the project)."""
-    _call("rap.demo.pretrain", "run")
+    from rap.demo.pretrain import run
+
+    _call(run)
 
 
 @app.command()
 def adapters() -> None:
     """List the methods, and the variants of params.yaml with their trainable parameters. Needs: backbone."""
-    _call("rap.report.methods", "run")
+    from rap.report.methods import run
+
+    _call(run)
 
 
 @app.command()
@@ -207,13 +259,15 @@ def backbones(
     max_gflops: Annotated[float | None, typer.Option(help="Only models up to this cost of a frame.")] = None,
     level: Annotated[str | None, typer.Option(help="blocks: can be cut at any block; whole: embeddings only.")] = None,
 ) -> None:
-    """List the models that `backbone.name` may name, with sizes, costs, tags, and the weights that this machine has.
+    """List the models for `backbone.name`, with sizes, costs, tags, and the weights on this machine.
 
         rap backbones --tag webli --max-gflops 50
 
-    See docs/backbones.md on how to choose.
+    See docs/backbones.md for how to choose.
     """
-    _call("rap.report.backbones", "run", tag, max_gflops, level)
+    from rap.report.backbones import run
+
+    _call(run, tag, max_gflops, level)
 
 
 @app.command()
@@ -221,25 +275,37 @@ def sweep(
     variant: Annotated[
         list[str] | None, typer.Option(help="A variant to tune; repeat it for more. Default: `run`.")
     ] = None,
+    lr: Annotated[
+        list[float] | None,
+        typer.Option(min=0, help="A learning rate to try; repeat it for as many as sweep.lr has. Default: sweep.lr."),
+    ] = None,
 ) -> None:
-    """Tune variants on validation data: the same learning rates, steps and seeds for each. Needs: features.
+    """Tune variants on validation data, with the same number of learning rates, steps and seeds each. Needs: features.
 
-    The grid stands under `sweep` in params.yaml; results/sweep.csv holds every point. It prints the values that the
-    validation split prefers and changes nothing: put them into params.yaml. No test clip is read.
+        rap sweep --variant full --lr 1e-4 --lr 3e-4 --lr 1e-3
+
+    The grid is under `sweep` in params.yaml; results/sweep.csv holds every point. Prints the best values on the
+    validation split; copy them into params.yaml yourself. No test clips are read.
     """
-    _call("rap.training.sweep", "run", variant or [])
+    from rap.training.sweep import run
+
+    _call(run, variant or [], lr or [])
 
 
 @app.command()
 def track() -> None:
     """Log every finished run under results/runs to MLflow; runs that are logged already are skipped."""
-    _call("rap.report.tracking", "log_all")
+    from rap.report.tracking import log_all
+
+    _call(log_all)
 
 
 @dataset.command()
 def stats() -> None:
     """Report which videos are usable, which failed and why, and the lengths of clips and captions. Needs: download."""
-    _call("rap.report.dataset", "run")
+    from rap.report.dataset import run
+
+    _call(run)
 
 
 @dataset.command()
@@ -250,23 +316,34 @@ def init(
 ) -> None:
     """List the videos of a folder in FOLDER.csv, ready for captions.
 
-    Long videos are best listed in spans, so that a search finds the moment: `rap dataset init recordings --every 10s`,
-    or `rap dataset init films --shots --every 20s`, where the length limits that of a shot.
+    List long videos in spans, so that a search finds the moment: `rap dataset init recordings --every 10s`, or
+    `rap dataset init films --shots --every 20s`, where `--every` limits the length of a shot.
     """
-    _call("rap.data.init_csv", "run", folder, every, shots)
+    from rap.download.init_csv import run
+
+    _call(run, folder, every, shots)
 
 
 @dataset.command()
 def use(
-    name: Annotated[str, typer.Argument(help="A file in workflow/datasets: msrvtt, msvd, didemo, …")],
+    name: Annotated[
+        str, typer.Argument(help="folder for your own videos, or msrvtt, msvd, didemo, activitynet, lsmdc, vatex.")
+    ],
     backbone: Annotated[str | None, typer.Option(help="Another model than ViT-B-32: see `rap backbones`.")] = None,
 ) -> None:
-    """Set what a dataset needs in params.yaml: its name and folders, backbone, frames, words, batch.
+    """Set the keys of a dataset in params.yaml: its name and folders, backbone, frames, words, batch.
 
-    rap dataset use folder --backbone PE-Core-B-16
+        rap dataset use folder --backbone PE-Core-B-16
+
+    A folder without params.yaml gets one. In a checkout, the DVC files are rewritten.
     """
-    _call("rap.params.presets", "run", name, backbone)
-    _call("rap.graph", "write")
+    from rap.graph import write
+    from rap.presets.use import begin, run
+
+    begin()
+    _call(run, name, backbone)
+    if paths.DVC.exists():
+        _call(write)
 
 
 def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
@@ -292,23 +369,25 @@ def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
 
 
 def _stages(name: str, variant: str, seed: int | None) -> None:
-    """The job of one seed, or those of all seeds, each in a process of its own."""
+    """The job of one seed, or the jobs of all seeds, each in its own process."""
     if seed is None:
-        _call("rap.side_by_side", "run", name, variant)
+        from rap.side_by_side import run
+
+        _call(run, name, variant)
     else:
         _stage(name, variant=variant, seed=seed, parallel=True)
 
 
 def _leave_processes() -> None:
-    """Leave the process group, if there is one: its threads abort a process that ends while they run."""
+    """Leave the process group, if there is one: its running threads would abort the process at its end."""
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def _call(module: str, function: str, *arguments: Any) -> None:
-    """Call a function of a module, which is imported only now, with the parameters; print its summary."""
-    summary = _guarded(lambda params: getattr(import_module(module), function)(params, *arguments))
+def _call(function: Callable[..., str | None], *arguments: Any) -> None:
+    """Call a function with the parameters; print its summary. A command imports what it calls: others start fast."""
+    summary = _guarded(lambda params: function(params, *arguments))
     if summary:
         print(summary)
 
@@ -330,13 +409,13 @@ def _is_main() -> bool:
 
 
 def run() -> None:
-    """Do what the command line says. Ends the process with status 2 and one line on stderr after a user's mistake."""
-    if other := int(os.environ.get("LOCAL_RANK", 0)):  # of several processes only the first shows its progress
+    """Run the command line. After a user error, ends the process with status 2 and one line on stderr."""
+    if other := int(os.environ.get("LOCAL_RANK", 0)):  # only the first of several processes shows progress
         os.environ["TQDM_DISABLE"] = "1"
     try:
         app()
     except UserError as error:
-        time.sleep(other and 3)  # and reports a mistake: mostly all find the same one, and end when the first does
+        time.sleep(other and 3)  # all processes find most errors; torchrun ends the others after the first has reported
         print(f"rap: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:

@@ -9,7 +9,7 @@ import tiny
 import yaml
 from jsonschema import Draft202012Validator
 
-from rap.params import presets
+from rap.presets import use as presets
 
 SCRIPT = runpy.run_path(str(tiny.ROOT / "workflow/scripts/schema.py"))
 SHIPPED = yaml.safe_load((tiny.ROOT / "params.yaml").read_text())

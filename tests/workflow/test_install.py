@@ -2,14 +2,16 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import random_clip
 import yaml
-from clones import ROOT, clone
+from clones import ROOT, clone, edit
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -61,8 +63,8 @@ def test_the_package_imports_without_extras():
 
 
 @pytest.mark.slow
-def test_a_built_wheel_works_in_an_empty_environment(tmp_path):
-    """With its data: the demo's weights, the lists of the datasets, the page."""
+def test_a_built_wheel_works_in_an_empty_environment(tmp_path, clips):
+    """Without a checkout: the lines of the README, from a folder of videos to a search, and the data of the page."""
     uv, source, place = (
         Path(sys.executable).with_name("uv"),
         clone(tmp_path / "source", small=False),
@@ -73,6 +75,16 @@ def test_a_built_wheel_works_in_an_empty_environment(tmp_path):
     wheel = f"{next(tmp_path.glob('*.whl'))}[serve]"
     lock = ("--constraint", ROOT / "requirements.lock")
     subprocess.run([uv, "pip", "install", "--quiet", "--python", place / "bin/python", *lock, wheel], check=True)
+    rap, mine = place / "bin/rap", tmp_path / "mine"
+    shutil.copytree(clips, mine / "my-videos")
+    use = ("dataset", "use", "folder", "--backbone", random_clip.SMALL)
+    subprocess.run([rap, *use], cwd=mine, check=True)
+    assert not (mine / "dvc.yaml").exists()
+    edit(mine, lambda params: params["backbone"].update(weights=str(random_clip.weights(tmp_path / "w.safetensors"))))
+    for line in (("dataset", "init", "my-videos"), ("index",)):
+        subprocess.run([rap, *line], cwd=mine, check=True)
+    found = subprocess.check_output([rap, "search", "a dog jumps", "--top", "99"], text=True, cwd=mine)
+    assert found.count("my-videos/") == len(list(clips.iterdir()))
     files = ("demo/demo-vit.safetensors", "demo/demo-vit.json", "search/page.html", "report/page/report.html")
     code = "import rap.search.serve, importlib.resources as r; f = r.files('rap'); "
     code += f"print(*[(f / n).is_file() for n in {files}])"

@@ -1,4 +1,4 @@
-"""params.yaml as typed, validated, frozen objects. Unknown and wrongly typed keys are refused with their path."""
+"""params.yaml as typed, validated, frozen objects. Unknown and wrongly typed keys are rejected with their path."""
 
 from rap.params.params import Ablation, Params, Table, Variant, load
 from rap.params.parsing import Count, Name, Section, hint, parse

@@ -27,7 +27,7 @@ from rap.params.sections import (
 class Variant(BaseModel):
     """One row of a table: a method, its options (one group for each part of the method), its training overrides.
 
-    The method itself defines its groups and their keys: rap.adapters.registry validates them.
+    The method defines its groups and their keys; rap.adapters.registry validates them.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -49,7 +49,7 @@ class Ablation(Variant):
     base: str | None = None
 
     def over(self, base: Variant | None) -> Variant:
-        """The complete variant: the keys of the base, in every group, with this one's own on top."""
+        """The complete variant: in every group, the keys of the base, overridden by this variant's."""
         whole = base.model_dump(exclude={"label"}) if base else {}
         for key, value in self.model_dump(exclude={"base"}, exclude_unset=True).items():
             whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
@@ -64,7 +64,7 @@ class Table(Section):
     model_config = ConfigDict(strict=False)
 
     def only(self, made: Collection[str]) -> "Table":
-        """The table without the rows that are not made."""
+        """The table without the rows of variants that do not run."""
         variants = tuple(name for name in self.variants if name in made)
         baseline = self.baseline if self.baseline in made else next(iter(variants), "")
         return Table(title=self.title, variants=variants, baseline=baseline)
@@ -127,16 +127,16 @@ class Params(Section):
 
     @property
     def tables(self) -> dict[str, Table]:
-        """The tables with the rows that are made: those of `run` and of the ablations. A table without any is left out.
+        """The tables with the rows of `run` and of the ablations. A table without rows is omitted.
 
-        If the baseline is not made, the first row takes its place.
+        If the baseline does not run, the first row replaces it.
         """
         made = {*self.run, *self.ablations}
         return {name: found for name, table in self.listed.items() if (found := table.only(made)).variants}
 
     @property
     def all_variants(self) -> dict[str, Variant]:
-        """All variants, also those that `run` leaves out, then the ablations."""
+        """All variants, including those not in `run`, then the ablations."""
         return {name: self.variant(name) for name in (*self.variants, *self.ablations)}
 
     def variant(self, name: str) -> Variant:
@@ -151,7 +151,7 @@ class Params(Section):
         return f"{'variants' if variant in self.variants else 'ablations'}.{variant}"
 
     def training(self, variant: str) -> Train:
-        """The training parameters of a variant: the common ones with the variant's own on top."""
+        """The training parameters of a variant: the common ones, overridden by the variant's."""
         own = self.variant(variant).train
         return parse(Train, {**self.train.model_dump(), **own}, f"{self.path(variant)}.train")
 

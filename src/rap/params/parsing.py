@@ -1,4 +1,4 @@
-"""Values to typed objects; the first mistake becomes one line that names its path."""
+"""Values to typed objects; the first error becomes one line that names its path."""
 
 import difflib
 import types
@@ -14,21 +14,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a part of paths, never a path
-Count = Annotated[int, Field(gt=0, le=4096)]  # of frames, words, ranks: a larger one is a mistake, and fills the memory
+Count = Annotated[int, Field(gt=0, le=4096)]  # of frames, words, ranks: a larger value would fill the memory
 
 
 class Section(BaseModel):
-    """A group of keys: frozen, nothing unknown, no silent conversion (YAML has types of its own)."""
+    """A group of keys: frozen, without unknown keys and without type conversion (YAML values are typed)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def parse(model: type[Model], values: Any, where: str) -> Model:
-    """Validate `values` against `model`. Raises UserError, which names the path of the first mistake."""
+    """Validate `values` against `model`. Raises UserError, which names the path of the first error."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = error.errors()  # a misspelt key is also a missing one: the first says more
+        problems = error.errors()  # a misspelt key is also a missing key: the first error is more specific
         unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
         raise UserError(_printable(_explain((unknown or problems)[0], model, where))) from None
 
@@ -57,7 +57,7 @@ def _explain(problem: Any, model: type[BaseModel], where: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with line breaks and other control characters written out: a key may hold any."""
+    """The text with line breaks and other control characters escaped: a key may contain any."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""params.yaml as plain values. YAML itself would keep the last of two equal keys, and say nothing."""
+"""params.yaml as plain values. PyYAML silently keeps the last of two equal keys; this loader rejects them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ LARGEST = 1_000_000  # bytes
 
 
 class Loader(yaml.SafeLoader):
-    """Plain values only; a key that stands twice in a group is a mistake. (The loader in C crashes on deep nesting.)"""
+    """Plain values only; a duplicate key in a group is an error. (The loader in C crashes on deep nesting.)"""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = [key.value for key, _ in node.value]
@@ -41,7 +41,7 @@ def read(file: str | Path) -> Any:
 
 
 def _load(text: str, name: str) -> Any:
-    """The values of a YAML text; `name` is what a mistake is placed in."""
+    """The values of a YAML text; error messages name `name`."""
     loader = Loader(text)
     loader.name = name
     try:

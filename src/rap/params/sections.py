@@ -1,4 +1,4 @@
-"""The sections of params.yaml. Values and their comments stand there; no default stands here."""
+"""The sections of params.yaml, which holds the values and their comments; this module has no defaults."""
 
 from string import Formatter
 from typing import Annotated, Literal
@@ -29,7 +29,7 @@ class DiDeMo(Section):
 
 
 class Dataset(Section):
-    name: Name  # checked where the dataset is looked up: adding a dataset changes nothing here
+    name: Name  # checked when the dataset is looked up, so a new dataset needs no change here
     annotations: str | None
     videos: str | None
     max_failed: Fraction
@@ -40,7 +40,7 @@ class Dataset(Section):
 
 
 def _address(text: str) -> str:
-    """Only http and https: no file, no other protocol."""
+    """Accept http and https only: no files, no other protocols."""
     try:
         good = urlsplit(text).scheme in ("http", "https") and urlsplit(text).hostname
     except ValueError:
@@ -73,7 +73,7 @@ class Archive(Section):
 
 
 class Download(Section):
-    archives: Annotated[tuple[Archive, ...], Field(strict=False)]  # YAML knows lists only
+    archives: Annotated[tuple[Archive, ...], Field(strict=False)]  # YAML has lists only
     videos: Template | None
     pages: Template | None
     format: str
@@ -101,7 +101,7 @@ class Backbone(Section):
 
 
 class Sampling(Section):
-    """Which frames stand for a clip, and what decodes them."""
+    """The frames of a clip, and their decoder."""
 
     count: Count
     sampler: Literal["uniform", "fps"]

@@ -13,7 +13,7 @@ from rap.adapters import registry
 from rap.data.datasets import names
 from rap.data.registry import departures
 from rap.errors import UserError
-from rap.params import presets
+from rap.presets import use as presets
 
 SHIPPED = (tiny.ROOT / "params.yaml").read_text()
 
@@ -22,11 +22,22 @@ SHIPPED = (tiny.ROOT / "params.yaml").read_text()
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny.ROOT / "params.yaml", "params.yaml")
-    shutil.copytree(tiny.ROOT / presets.FOLDER, presets.FOLDER)
+    shutil.copytree(presets.FOLDER, "presets")
+    monkeypatch.setattr(presets, "FOLDER", Path("presets").absolute())
 
 
 def use(name: str) -> str:
     return presets.run(params.load(), name)
+
+
+def test_a_folder_without_parameters_gets_those_of_the_project(project):
+    Path("params.yaml").unlink()
+    presets.begin()
+    assert Path("params.yaml").read_text() == SHIPPED and not Path("params.yaml").is_symlink()
+    use("folder")
+    changed = Path("params.yaml").read_text()
+    presets.begin()
+    assert Path("params.yaml").read_text() == changed
 
 
 def leaves(values: dict, path: str = "") -> dict:
@@ -42,7 +53,8 @@ def comments(text: str) -> list[str]:
 
 
 def test_every_dataset_has_a_preset():
-    assert {file.stem for file in presets.FOLDER.iterdir()} == set(names())
+    assert set(presets.known()) == set(names())
+    assert (presets.FOLDER / "params.yaml").read_text() == SHIPPED, "what a folder without params.yaml gets"
 
 
 @pytest.mark.parametrize("name", names())
@@ -88,7 +100,7 @@ def test_a_preset_runs_what_is_left_of_the_variants():
 
 
 def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_nothing():
-    with pytest.raises(UserError, match="nothing for 'msrvt'; did you mean 'msrvtt'"):
+    with pytest.raises(UserError, match="no preset named 'msrvt'; did you mean 'msrvtt'"):
         use("msrvt")
     (presets.FOLDER / "mine.yaml").write_text("frames: {cuont: 3}\n")
     with pytest.raises(UserError, match=r"frames\.cuont: unknown key; did you mean 'count'"):

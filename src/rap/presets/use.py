@@ -1,11 +1,12 @@
-"""`rap dataset use`: what a dataset asks for, from workflow/datasets/NAME.yaml into params.yaml, comments and all kept.
+"""`rap dataset use`: copies the keys of a dataset from NAME.yaml into params.yaml, and keeps comments.
 
-params.yaml stays the one file that the pipeline reads; a preset is a few lines that a user would write by hand.
+The pipeline reads only params.yaml; a preset holds the few lines that a user would write by hand. A folder without
+params.yaml gets that of the project, so an installed package needs no checkout.
 """
 
 from collections.abc import Iterator
+from importlib import resources
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -17,31 +18,38 @@ from rap.files import write_text
 from rap.params import Params, hint, parse
 from rap.paths import PARAMS
 
-FOLDER = Path("workflow/datasets")
+FOLDER = resources.files("rap.presets")
+START = "params"  # the project's own params.yaml; not a preset
 
 
 class Representer(RoundTripRepresenter):
-    """Writes null as `null`: as an empty value it looks forgotten."""
+    """Writes null as `null`: an empty value looks like an omission."""
 
 
 Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-def run(params: Params, name: str, backbone: str | None = None) -> str:
-    """Write the keys of a preset into params.yaml; a line for each that changed. Raises UserError for an unknown name.
+def begin() -> None:
+    """Write the project's params.yaml if the folder has none."""
+    if not PARAMS.exists():
+        write_text(PARAMS, _text(START))
 
-    `backbone`: a model of open_clip in place of the preset's, with what belongs to it.
+
+def run(params: Params, name: str, backbone: str | None = None) -> str:
+    """Write the keys of a preset into params.yaml; return a line per changed key. Raises UserError for an unknown name.
+
+    `backbone`: a model of open_clip instead of the preset's, with the settings that belong to it.
     """
-    names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    names = known()
     if name not in names:
-        raise UserError(f"{FOLDER}: nothing for {name!r}{hint(name, names)}")
+        raise UserError(f"dataset: no preset named {name!r}{hint(name, names)}")
     yaml = YAML()
     yaml.width, yaml.Representer = 1_000, Representer
-    yaml.indent(mapping=2, sequence=4, offset=2)  # as params.yaml has it
+    yaml.indent(mapping=2, sequence=4, offset=2)  # the layout of params.yaml
     values = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    wanted = yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    wanted = yaml.load(_text(name))
     gone = [variant for variant in wanted.get("run", []) if variant not in values["variants"]]
-    for variant in gone:  # a user has removed or renamed it
+    for variant in gone:  # the user removed or renamed it
         wanted["run"].remove(variant)
     if gone and not wanted["run"]:
         del wanted["run"]
@@ -58,11 +66,21 @@ def run(params: Params, name: str, backbone: str | None = None) -> str:
     )
 
 
-def _suit(wanted: dict, backbone: str, params: Params) -> None:
-    """Make a preset, which is written for the 12 blocks of ViT-B-32, one for another backbone.
+def known() -> list[str]:
+    """The names of the presets."""
+    names = (file.name for file in FOLDER.iterdir())
+    return sorted({name.removesuffix(".yaml") for name in names if name.endswith(".yaml")} - {START})
 
-    The weights are those of its first tag. Depths of caches keep their share of the blocks. For a model that is used
-    whole, the embeddings are cached, and the variants that need blocks are not run.
+
+def _text(name: str) -> str:
+    return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _suit(wanted: dict, backbone: str, params: Params) -> None:
+    """Adapt a preset, which is written for the 12 blocks of ViT-B-32, to another backbone.
+
+    The weights are those of the backbone's first tag. Depths of caches keep their share of the blocks. For a model that
+    is used whole, the embeddings are cached, and variants that need blocks do not run.
     """
     import open_clip
 
@@ -90,7 +108,7 @@ def _at_share(cache: str, depth: int) -> str:
 
 
 def _merge(values: dict, wanted: dict, path: str = "") -> Iterator[str]:
-    """Set what differs, group by group; yields each change in words."""
+    """Set the keys that differ, group by group; yield a description of each change."""
     for key, new in wanted.items():
         old: Any = values.get(key)
         if isinstance(new, dict) and isinstance(old, dict):

@@ -15,9 +15,17 @@ from rap.files import digest_file
 from rap.jobs import Job
 from rap.params import Params, Variant
 from rap.provenance import Provenance, Record
+from rap.search.library import Library
 from rap.shards import Item, Shard, build, seal
 
-CACHED = (provenance.code, provenance.closure, provenance._imports, provenance._tree, provenance._syntax)
+CACHED = (
+    provenance.code,
+    provenance.closure,
+    provenance._imports,
+    provenance._tree,
+    provenance._syntax,
+    provenance._data,
+)
 WORK = "@mark\ndef work(value=1):\n    return value + 2\n"
 D, B, RUN = "data/demo", "data/backbones/demo-vit", "results/runs/lorm/seed-0"
 
@@ -66,6 +74,16 @@ def test_comments_docstrings_and_layout_are_not_code(package, text):
 )
 def test_constants_defaults_and_decorators_are_code(package, old, new):
     assert code_of(package, WORK.replace(old, new)) != code_of(package, WORK)
+
+
+def test_a_file_beside_a_module_counts_if_the_module_names_it(package):
+    named = 'from importlib.resources import files\npage = files("toy") / "page.html"\n'
+    package({"toy/page.html": "<p>", "toy/other.html": "<p>"})
+    before = code_of(package, named)
+    package({"toy/other.html": "<h1>"})
+    assert code_of(package, named) == before
+    package({"toy/page.html": "<h1>"})
+    assert code_of(package, named) != before
 
 
 def test_code_is_that_of_the_imported_modules_too(package):
@@ -217,7 +235,7 @@ def test_a_changed_input_is_refused_until_it_is_made_and_then_runs_the_stage_aga
 
 
 def test_a_damaged_adapter_and_a_deleted_output_are_made_again_with_the_same_bytes(project):
-    files = [Path(RUN, name) for name in paths.RUN_FILES]
+    files = [*paths.run("lorm", 0).trained, paths.run("lorm", 0).record]
     before = [digest_file(file) for file in files]
     damage(files[0], count=60)
     assert trains(project) and [digest_file(file) for file in files] == before
@@ -283,6 +301,16 @@ def test_verify_passes_on_fresh_results(project):
     assert verify.run(project) == (
         "verify: 15 results are undamaged, and made with the present parameters, code and inputs"
     )
+
+
+def test_verify_checks_the_index_of_a_search_and_counts_runs_that_nobody_lists(project):
+    Library.open(project, "lorm")
+    shutil.copytree("results/runs/lorm", "results/runs/gone")
+    assert verify.run(project).endswith("; 1 runs that params.yaml does not list were not checked")
+    (index,) = Path(D, "index").glob("*.npy")
+    damage(index, count=3)
+    with pytest.raises(UserError, match=rf"{re.escape(str(index))} .*: damaged; remove it, and the next search makes"):
+        verify.run(project)
 
 
 def test_verify_passes_on_tables_that_git_brought_without_their_runs(project):

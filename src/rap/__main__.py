@@ -1,4 +1,4 @@
-"""The `rap` command from its first moment: a signal ends it in one line, also while Python still imports the rest."""
+"""The entry of the `rap` command: a signal ends it in one line, even while Python imports the rest."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ from rap.runtime.signals import Ended, end_children, obey
 
 
 def main() -> None:
-    """Entry point. Exit status 2: a mistake of the user, one line on stderr. 130, 143, 129: ended by a signal."""
-    worker = "RANK" in os.environ  # of several processes: torchrun ends them, and the one that started them says why
+    """Entry point. Exit status 2: a user error, one line on stderr. 130, 143, 129: ended by a signal."""
+    worker = "RANK" in os.environ  # one of several processes: torchrun ends them, and their parent reports why
     if worker:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     else:
@@ -19,7 +19,7 @@ def main() -> None:
 
         run()
     except Ended as ended:
-        end_children()  # again: a thread may have started one meanwhile
+        end_children()  # again: a thread may have started another one
         print(f"rap: {ended}; run the same command again to continue", file=sys.stderr)
         sys.exit(ended.status)
 

@@ -1,4 +1,4 @@
-"""`rap doctor`: what this machine and folder lack for the pipeline, and what to do about each."""
+"""`rap doctor`: the missing requirements of this machine and folder, each with its remedy."""
 
 import os
 import shutil
@@ -18,11 +18,11 @@ from rap.params import Params
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
 LEAST_PYTHON = (3, 11)
 EXTRAS = {"dvc": "pipeline", "snakemake": "pipeline", "mlflow": "tracking", "yt_dlp": "download", "uvicorn": "serve"}
-LOW = 5.0  # GB that are free: below, it is said
+LOW = 5.0  # GB of free disk; warn below this
 
 
 class Finding(NamedTuple):
-    """What was looked at, what was found, and what to do; `cure` is empty if nothing is wrong."""
+    """The name of a check, its result, and the remedy; `cure` is empty if nothing is wrong."""
 
     what: str
     found: str
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 
 def run(params: Params) -> str:
-    """A table of what was checked. Raises UserError, which lists the cures, if something needed is missing."""
+    """A table of all checks. Raises UserError, which lists the remedies, if a requirement is missing."""
     findings = [finding for check in CHECKS for finding in check(params)]
     rows = [("ok" if not cure else "!!", what, found) for what, found, cure in findings]
     print(tabulate(rows, headers=["", "what", "found"]))
@@ -51,7 +51,7 @@ def _python(params: Params) -> Iterator[Finding]:
 
 
 def _engines(params: Params) -> Iterator[Finding]:
-    """Both engines call `rap` by its name."""
+    """The commands on PATH (both engines call `rap` by name), and the state of dvc.yaml."""
     for name in ("rap", "dvc", "snakemake", "git"):
         path = shutil.which(name)
         yield Finding(f"command {name}", path or "not on PATH", "" if path else "source .venv/bin/activate")
@@ -88,7 +88,7 @@ def _device(params: Params) -> Iterator[Finding]:
 
 
 def _computes_bfloat16() -> bool:
-    """Whether the CPU has instructions for it; only Linux on x86 says so."""
+    """Whether the CPU has bfloat16 instructions; only Linux on x86 reports this."""
     info = Path("/proc/cpuinfo")
     return info.exists() and bool({"avx512_bf16", "amx_bf16"} & set(info.read_text().split()))
 
@@ -110,8 +110,8 @@ def _inputs(params: Params) -> Iterator[Finding]:
 
 
 def _weights(params: Params) -> Finding:
-    """Fetches nothing: of a tag of open_clip it only says what will."""
-    wanted, stored = params.backbone, paths.backbone(params.backbone.name) / "backbone.json"
+    """Downloads nothing; names the command that downloads a tag."""
+    wanted, stored = params.backbone, paths.backbone(params.backbone.name).record
     if stored.exists():
         return Finding("weights", str(stored.parent))
     if wanted.weights:

@@ -1,14 +1,14 @@
-"""The one exception that is the user's to fix: printed as one line, exit status 2."""
+"""The exception for errors that the user can fix: printed as one line, exit status 2."""
 
 from importlib.util import find_spec
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do, in one line."""
+    """The error, its place and its remedy, in one line."""
 
 
 def installed(module: str) -> bool:
-    """Whether a package of an extra can be imported; the package is not imported."""
+    """Whether a package of an extra is installed; does not import it."""
     return find_spec(module) is not None
 
 

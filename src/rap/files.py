@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, flushed, renamed."""
+"""Files that are complete or absent: written under a temporary name, flushed, renamed."""
 
 import errno
 import hashlib
@@ -28,16 +28,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def move(finished: Path, path: Path) -> None:
-    """Flush a finished file and give it its name, on the same disk."""
+    """Flush a finished file and rename it, on the same disk."""
     with finished.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(finished, path)
 
 
 def allocate(file: Path, size: int) -> None:
-    """Take the disk space of a file that is about to be mapped: a full disk would kill the process while it writes.
+    """Reserve the disk space of a file before it is mapped: a full disk would kill the process during a write.
 
-    Raises UserError, and removes the file, if there is too little.
+    Raises UserError, and removes the file, if there is too little space.
     """
     free = shutil.disk_usage(file.parent).free
     try:

@@ -1,8 +1,8 @@
 """The graph as DVC reads it: dvc.yaml and workflow/ablations/dvc.yaml, generated from rap.stages, and the digests.
 
-DVC compares what it can see: files, and values in files. So its first stage writes data/provenance.json, with one
+DVC compares only files and values in files. So its first stage writes data/provenance.json, with one
 digest of parameters and source code for every job, and every other stage depends on its own entry in that file. That
-first stage runs whenever params.yaml or a source file changes; where an entry stays the same, nothing else runs.
+first stage runs whenever params.yaml or a source file changes; if an entry stays the same, its stage does not run.
 """
 
 from pathlib import Path
@@ -16,9 +16,8 @@ from rap.errors import UserError
 from rap.files import digest, write_json, write_text
 from rap.jobs import Job, jobs
 from rap.params import Params
-from rap.stages import STAGES, Stage, axes
+from rap.stages import RUN, STAGES, Stage, axes
 
-DEFAULT, ABLATIONS = Path("dvc.yaml"), Path("workflow/ablations/dvc.yaml")
 NOTE = """\
 # Generated from src/rap/stages.py by `rap graph --write`; edit that file, not this one. See docs/engines.md.
 """
@@ -28,7 +27,7 @@ ABLATIONS_NOTE = """\
 
 
 def write(params: Params) -> str:
-    """Generate both files again; a summary of what changed."""
+    """Generate both files again; return a summary of the changes."""
     changed = [str(file) for file, text in rendered(params).items() if _differs(file, text)]
     for file, text in rendered(params).items():
         write_text(file, text)
@@ -36,7 +35,7 @@ def write(params: Params) -> str:
 
 
 def write_digests(params: Params) -> str:
-    """Write data/provenance.json. Raises UserError if dvc.yaml is not what params.yaml asks for."""
+    """Write data/provenance.json. Raises UserError if dvc.yaml does not match params.yaml."""
     if stale := [str(file) for file, text in rendered(params).items() if file.exists() and _differs(file, text)]:
         raise UserError(f"{stale[0]}: does not fit params.yaml any more; run `rap graph --write`, then go on")
     found = digests(params)
@@ -68,7 +67,7 @@ def rendered(params: Params) -> dict[Path, str]:
             ablations[name] = _stage(params, name, stage, "ablations")
     moved = {"vars": ["../../params.yaml"], "stages": {name: {"wdir": "../..", **s} for name, s in ablations.items()}}
     whole = {"stages": default, "plots": _plots(params), "artifacts": _artifacts(params)}
-    return {DEFAULT: NOTE + _dump(whole), ABLATIONS: NOTE + ABLATIONS_NOTE + _dump(moved)}
+    return {paths.DVC: NOTE + _dump(whole), paths.DVC_ABLATIONS: NOTE + ABLATIONS_NOTE + _dump(moved)}
 
 
 def _provenance() -> dict[str, Any]:
@@ -116,13 +115,26 @@ def _over_runs(job: Job) -> dict[str, Any]:
 
 
 def _plots(params: Params) -> list[dict[str, Any]]:
-    """The loss of every training over its steps, one plot for each seed, for `dvc plots show`."""
-    return [
+    """For `dvc plots show`: recall in the tables of the default run, and the loss of every training, by seed."""
+    tables = [name for name in params.tables if not Job(params, "table", {"table": name}).is_ablation]
+    recall = [
+        {
+            f"recall, {name}": {
+                "template": "bar_horizontal",
+                "x": {str(paths.table(name).csv): "t2v_R@1_mean"},
+                "y": {str(paths.table(name).csv): "label"},
+                "x_label": "R@1, text to video",
+                "y_label": "method",
+            }
+        }
+        for name in tables
+    ]
+    return recall + [
         {
             f"loss, seed {seed}": {
                 "template": "linear",
                 "x": "step",
-                "y": {str(paths.run(name, seed) / "history.csv"): "loss" for name in params.run},
+                "y": {str(paths.run(name, seed).history): "loss" for name in params.run},
                 "x_label": "step",
                 "y_label": "loss",
             }
@@ -135,7 +147,7 @@ def _artifacts(params: Params) -> dict[str, Any]:
     """The adapter of the first seed of every variant, for `dvc artifacts get`. DVC allows no underscore in a name."""
     return {
         name.replace("_", "-"): {
-            "path": str(paths.run(name, params.seeds[0]) / "adapter.safetensors"),
+            "path": str(paths.run(name, params.seeds[0]).adapter),
             "type": "model",
             "desc": params.variant(name).label,
         }
@@ -144,7 +156,7 @@ def _artifacts(params: Params) -> dict[str, Any]:
 
 
 def _filled(pattern: str, names: dict[str, str]) -> str:
-    """A pattern with names; from the first part on that has an unknown one, the whole folder."""
+    """A pattern with names filled in; cut to the folder before the first part with an unknown name."""
     parts: list[str] = []
     for part in pattern.split("/"):
         fields = [name for _, name, _, _ in Formatter().parse(part) if name]
@@ -159,9 +171,9 @@ def _deps(inputs: list[str]) -> dict[str, list[str]]:
 
 
 def _outs(stage: Stage, each: list[dict[str, str]]) -> dict[str, list]:
-    """What DVC keeps, which stages update in place; metrics.json is what `dvc metrics show` shows."""
+    """The outputs that DVC keeps, which stages update in place; `dvc metrics show` reads metrics.json."""
     outputs = [_filled(pattern, names) for names in each for pattern in stage.in_dvc or stage.outputs]
-    metrics = [path for path in outputs if path.endswith("/metrics.json")]
+    metrics = [path for path in outputs if path.endswith(f"/{RUN.metrics.name}")]
     others = [path for path in outputs if path not in metrics]
     options = {"cache": False} if stage.in_git else {"persist": True}
     kept = {"metrics": metrics, "outs": others}

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from rap import provenance
+from rap import paths, provenance
 from rap.errors import UserError
 from rap.files import digest
 from rap.params import Params, hint
@@ -24,7 +24,7 @@ from rap.stages import STAGES, Item, Stage, axes
 
 
 def jobs(params: Params, ablations: bool | None = None) -> Iterator["Job"]:
-    """All jobs in the order of the pipeline; those of the default run, or those of the ablations, if asked for."""
+    """All jobs in the order of the pipeline, or only those of the default run or of the ablations."""
     for name, stage in STAGES.items():
         for values in product(*(axes(params)[axis] for axis in stage.axes)):
             job = Job(params, name, dict(zip(stage.axes, values, strict=True)))
@@ -34,7 +34,7 @@ def jobs(params: Params, ablations: bool | None = None) -> Iterator["Job"]:
 
 @dataclass
 class Job:
-    """One call of a stage. While it runs, it notes what the stage reads, and writes the record of the result."""
+    """One call of a stage. While it runs, it records the inputs read, and writes the record of the result."""
 
     params: Params
     stage: str
@@ -47,7 +47,7 @@ class Job:
         for axis, value in self.item.items():
             if value not in (known := axes(self.params)[axis]):
                 key = {"shard": "shards", "cache": "features.caches", "variant": "run"}.get(axis, f"{axis}s")
-                raise UserError(f"params.yaml: {key}: lists no {value!r}{hint(value, known)}")
+                raise UserError(f"params.yaml: {key}: {value!r} is not in the list{hint(value, known)}")
 
     @property
     def about(self) -> Stage:
@@ -55,21 +55,21 @@ class Job:
 
     @property
     def variants(self) -> list[str]:
-        """Those that it reads or makes: its own, those of its table, or those of the default run."""
+        """The variants that the job reads or writes: its own, those of its table, or those of the default run."""
         if "table" in self.item:
             return list(self.params.tables[self.item["table"]].variants)
         return [self.item["variant"]] if "variant" in self.item else list(self.params.run)
 
     @property
     def tables(self) -> list[str]:
-        """Likewise."""
+        """The tables that the job reads or writes."""
         if "table" in self.item:
             return [self.item["table"]]
         return [name for name in self.params.tables if not Job(self.params, "table", {"table": name}).is_ablation]
 
     @property
     def is_ablation(self) -> bool:
-        """Whether it belongs to the ablations and not to the default run."""
+        """Whether the job belongs to the ablations and not to the default run."""
         return any(name in self.params.ablations for name in self.variants)
 
     @property
@@ -78,7 +78,7 @@ class Job:
 
     @property
     def inputs(self) -> list[str]:
-        """Files, those of the user included."""
+        """The input files, including the user's own."""
         return [*self._files(self.about.inputs), *self.about.external(self.params)]
 
     @property
@@ -87,7 +87,7 @@ class Job:
 
     @property
     def files(self) -> list[str | Path]:
-        """All that it writes, as names or patterns."""
+        """All output files, as names or patterns."""
         about = self.about
         return [*self.outputs, *about.beside(self.params, self.item), *about.parts(self.params, self.item)]
 
@@ -117,22 +117,22 @@ class Job:
 
     @cached_property
     def _inputs(self) -> "Freshness":
-        """One look at the inputs for the whole job: they do not change while it runs, and weights take long to read."""
+        """Freshness of the inputs, computed once per job, because hashing weights is slow."""
         return Freshness(self.params)
 
     @property
     def provenance(self) -> Provenance:
         return Provenance(self.settings, self.code, dict(sorted(self.read.items())))
 
-    def reads(self, path: str | Path, *files: str) -> Record:
+    def reads(self, path: str | Path, *files: str, whole: bool = False) -> Record:
         """Open the record of an input and note its content. Raises UserError if it is absent, damaged or stale.
 
-        `files`: names beside the record whose bytes are verified.
+        `files`: names beside the record whose bytes are verified; `whole`: verify all files of the record.
         """
         if reason := self._inputs.record(str(path)):
             raise UserError(f"{path}: {reason}; run `{_command_for(self.params, str(path))}` first")
         record, folder = Record.read(path), Path(path).parent
-        if damaged := record.damaged(folder, files):
+        if damaged := record.damaged(folder, None if whole else files):
             again = _command_for(self.params, str(path))
             raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
         self.read[str(path)] = record.content
@@ -148,15 +148,15 @@ class Job:
         return Record(self.stage, self.item, self.provenance, content, files, facts)
 
     def stale(self) -> str:
-        """Why the result on disk is not what this job would make, or nothing. Reads records, not data."""
+        """Why the result on disk is stale, or an empty text. Reads records, not data."""
         return Freshness(self.params).record(self.record)
 
     def done(self) -> bool:
-        """Whether there is nothing to do: the result is fresh and undamaged, and the stage need not look outside."""
+        """Whether nothing is to be done: the result is fresh, undamaged and independent of the outside world."""
         return not self.about.looks and not self.stale() and not self.damaged()
 
     def damaged(self) -> list[str]:
-        """Files of the result whose bytes are not those of its record. Reads all of it."""
+        """Files of the result whose bytes differ from its record. Reads all files."""
         try:
             record = Record.read(self.record)
         except FileNotFoundError:
@@ -166,29 +166,30 @@ class Job:
         folder = Path(self.record).parent
         found = [str(folder / name) for name in record.damaged(folder)]
         if self.stage in ("frames", "features") and not found:
-            found += _damaged_rows(self.record.removesuffix(".json"))
+            found += damaged_rows(paths.ShardStem(Path(self.record).with_suffix("")))
         return found
 
 
-def _damaged_rows(stem: str) -> list[str]:
+def damaged_rows(stem: paths.ShardStem) -> list[str]:
+    """The damage of a shard's rows, in one line, or nothing."""
     from rap.shards import Shard
 
     try:
         rows = Shard.read(stem).damaged()
     except UserError:
-        return [f"{stem}.npy"]
-    return [f"{stem}.npy ({len(rows)} rows, such as {rows[0]})"] if rows else []
+        return [str(stem.array)]
+    return [f"{stem.array} ({len(rows)} rows, such as {rows[0]})"] if rows else []
 
 
 class Freshness:
-    """Why results are not what their jobs would make now. An answer holds until a job writes: take a new one then."""
+    """Why results are stale. Answers hold until a job writes; then create a new Freshness."""
 
     def __init__(self, params: Params):
         self.params = params
         self.answers: dict[str, str] = {}
 
     def record(self, path: str) -> str:
-        """Why the result with the record `path` is stale, or nothing. Reads records, not data."""
+        """Why the result with the record `path` is stale, or an empty text. Reads records, not data."""
         if path not in self.answers:
             self.answers[path] = self._record(path)
         return self.answers[path]
@@ -204,7 +205,7 @@ class Freshness:
             job = Job(self.params, record.stage, record.item)
         except (UserError, ValueError):
             return "not a result of the present params.yaml"
-        return self._compare(job, record) if job.record == path else "the record of another result"
+        return self._compare(job, record) if job.record == path else "the record of another job"
 
     def _compare(self, job: Job, record: Record) -> str:
         made = record.provenance
@@ -231,12 +232,12 @@ class Freshness:
 def perform(params: Params, stage: str, **values: Any) -> str:
     """Do one job, unless its result is fresh and undamaged; a summary in one line. Raises UserError.
 
-    `values`: those of the job's axes, and options of the stage.
+    `values`: of the job's axes, and options of the stage.
     """
     from rap.adapters import registry
 
     job = Job(params, stage, {axis: values[axis] for axis in STAGES[stage].axes})
-    if not job.about.inputs:  # the first stages: a mistake in any variant is reported before hours of work
+    if not job.about.inputs:  # the first stages: an error in any variant is reported before hours of work
         registry.check(params)
     if int(os.environ.get("RANK", 0)):  # of the processes that share a job, the first holds the lock
         return _run(job, values)
@@ -251,13 +252,13 @@ def perform(params: Params, stage: str, **values: Any) -> str:
 
 
 def _run(job: Job, values: dict) -> str:
-    if job.done():  # by the process that this one waited for
+    if job.done():  # the process that this one waited for did the job
         return f"{job.record}: up to date"
     return import_module(job.about.module).run(job, **values)
 
 
 def _sweep(job: Job) -> None:
-    """Remove what killed processes left of a job that is now done."""
+    """Remove files that killed processes left of a job that is now done."""
     sweep(job.files)
     for file in job.about.parts(job.params, job.item):
         file.unlink(missing_ok=True)

@@ -7,16 +7,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-EVERY = 30.0  # seconds between two lines, and before the first: short work says nothing
+EVERY = 30.0  # seconds between two lines, and before the first: short work prints nothing
 
 
 class Lines(tqdm):
-    """A bar that is written as lines: what was done, how fast, and how long the rest will take."""
+    """A progress bar written as lines: the work done, its rate, and the remaining time."""
 
     FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} left{postfix}"
 
     def __init__(self, items: Iterable | None = None, **options: Any):
-        self.shown, self.said = time.monotonic(), -1.0  # when the last line was written, and how much was done then
+        self.shown, self.said = time.monotonic(), -1.0  # time of the last line, and the progress at that time
         super().__init__(items, bar_format=self.FORMAT, mininterval=EVERY, delay=EVERY, **options)
 
     @staticmethod
@@ -28,13 +28,13 @@ class Lines(tqdm):
         return show
 
     def refresh(self, nolock: bool = False, lock_args: Any = None) -> None:
-        """tqdm calls this after every message and change of text; a line is due now and then only."""
+        """tqdm calls this after every message and change of text; lines are written less often."""
         if time.monotonic() - self.shown >= EVERY:
             self.shown, self.said = time.monotonic(), self.n
             self.display()
 
     def clear(self, nolock: bool = False) -> None:
-        """Lines stay."""
+        """Do nothing: lines are not erased."""
 
     def moveto(self, n: int) -> None:
         """tqdm moves the cursor for a bar inside another one; lines need no cursor."""
@@ -52,5 +52,5 @@ def progress(items: Iterable | None = None, desc: str = "", **options: Any) -> t
 
 
 def note(line: str) -> None:
-    """A line on stderr that does not break a bar."""
+    """Write a line to stderr without breaking a progress bar."""
     tqdm.write(line, file=sys.stderr)

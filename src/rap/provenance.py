@@ -1,9 +1,10 @@
-"""Provenance: what a result depends on, as one digest, and the record that every result carries.
+"""Provenance: one digest of everything that a result depends on, and the record of every result.
 
 A result depends on the parameters that its stage reads, on the content of its inputs, and on the source code of its
 stage with everything that the stage imports. Code is digested as a syntax tree, so comments, docstrings and layout do
-not count. The record of a result is a small JSON file that is written last. It holds the provenance, a digest of the
-content, and a checksum of every file; it is checksummed itself.
+not count. A file beside a module that the module names, such as the template of a page, counts as its code. The record
+of a result is a small JSON file that is written last. It holds the provenance, a digest of the content, a checksum of
+every file, and its own checksum.
 """
 
 import ast
@@ -21,7 +22,7 @@ from rap.files import digest, digest_file, write_json
 FORMAT = 1
 PACKAGE = Path(__file__).parent
 
-PARSING = Lock()  # two threads that call ast.parse at once make it raise SystemError in Python 3.11
+PARSING = Lock()  # in Python 3.11, concurrent calls of ast.parse raise SystemError
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished job says of its result.
+    """The facts of a finished job's result.
 
-    `content` is the digest of what other stages read of the result: a result that was made anew with the same content
-    changes nothing downstream. `files` holds the SHA-256 of each file, by its name in the record's folder. `facts` is
-    the stage's own.
+    `content` is the digest of the part that other stages read: a new result with the same content changes nothing
+    downstream. `files` holds the SHA-256 of each file, by its name in the record's folder. `facts` is the stage's own.
     """
 
     stage: str
@@ -59,7 +59,7 @@ class Record:
 
     @classmethod
     def read(cls, path: str | Path) -> "Record":
-        """Raises FileNotFoundError if there is none, and UserError if it is damaged or of another format."""
+        """Raises FileNotFoundError if the record is missing, and UserError if it is damaged or of another format."""
         text = Path(path).read_text(encoding="utf-8", errors="replace")
         try:
             values = json.loads(text)
@@ -85,7 +85,7 @@ def _is_intact(file: Path, checksum: str) -> bool:
 def content_of(path: str | Path) -> str:
     """A digest of a file's bytes or, of a folder, of the name, size and time of every file in it; "" if absent.
 
-    Folders hold videos: to read them all takes too long. A changed video has another size or time.
+    Folders hold videos, and reading all of them takes too long. A changed video has another size or time.
     """
     path = Path(path)
     if path.is_dir():
@@ -100,13 +100,13 @@ def _is_hidden(path: Path) -> bool:
 
 @cache
 def code(*modules: str) -> str:
-    """Digest of the source code of modules of this package and of every module of it that they import."""
-    return digest({name: _syntax(file) for name, file in closure(*modules).items()})
+    """Digest of the source code of modules of this package and of all its modules that they import."""
+    return digest({name: [_syntax(file), _data(file)] for name, file in closure(*modules).items()})
 
 
 @cache
 def closure(*modules: str) -> dict[str, Path]:
-    """`modules` and the modules of this package that they import, at any place but under TYPE_CHECKING; with files."""
+    """`modules` and the modules of this package that they import, except under TYPE_CHECKING; with files."""
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
@@ -158,10 +158,19 @@ def _syntax(file: Path) -> str:
     return digest(_plain(_tree(file)))
 
 
+@cache
+def _data(file: Path) -> dict[str, str]:
+    """SHA-256 of the files beside a module whose names are string literals in it."""
+    named = {node.value for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant)}
+    beside = (other for other in sorted(file.parent.iterdir()) if other.suffix != ".py" and other.is_file())
+    return {other.name: digest_file(other) for other in beside if other.name in named}
+
+
 def _plain(node: Any) -> Any:
     """A syntax tree as nested lists, without docstrings, positions and empty fields.
 
-    Versions of Python add fields that are empty in older code; without them the digests agree between versions.
+    New versions of Python add fields that are empty for older code; without empty fields the digests agree between
+    versions.
     """
     if isinstance(node, list):
         return [_plain(item) for item in node]

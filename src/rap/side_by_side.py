@@ -1,4 +1,4 @@
-"""All seeds of a variant by one command: a process for each that is not done, `runtime.jobs` at a time."""
+"""Runs all unfinished seeds of a variant, one process per seed, `runtime.jobs` at a time."""
 
 import os
 import subprocess
@@ -13,10 +13,10 @@ from rap.runtime.signals import end_children, tied
 
 
 def run(params: Params, stage: str, variant: str) -> str:
-    """Do the job of every seed; the summaries of those that were done already.
+    """Run the job of every seed; return the summaries of the seeds that were up to date.
 
-    Seeds that must be computed print theirs when they end. A seed that fails does not stop the others. Raises
-    UserError if a process was killed, and SystemExit with the status of one that failed.
+    Seeds that are computed print their summaries when they end. A seed that fails does not stop the others. Raises
+    UserError if a process was killed, and SystemExit with the exit status of a failed process.
     """
     summaries, waiting = [], []
     for seed in params.seeds:
@@ -42,7 +42,7 @@ def run(params: Params, stage: str, variant: str) -> str:
 
 
 def _end(started: list[Future]) -> None:
-    """Start no further process, and kill those that run; a thread may start one while the others are killed."""
+    """Start no further process, and kill the running ones; a thread may start one during the kill."""
     for process in started:
         process.cancel()
     while not all(process.done() for process in started):
@@ -51,7 +51,7 @@ def _end(started: list[Future]) -> None:
 
 
 def _process(job: Job, several: bool) -> int:
-    """Run the command of a job; its exit status. If `several` run at once, lines take the place of progress bars."""
+    """Run the command of a job; return its exit status. If `several` run at once, lines replace progress bars."""
     command = tied([sys.executable, "-m", "rap", *job.command.split()[1:]])
     if not several:
         return subprocess.run(command).returncode

@@ -11,33 +11,26 @@ from typing import Any
 from rap import paths
 from rap.data import datasets, registry
 from rap.params import Params
-from rap.report import page
 
 Item = dict[str, Any]  # the axes of a job with their values, such as {"variant": "rap", "seed": 0}
 
-D, B = "{dataset}", "{backbone}"
-MANIFEST = tuple(f"{paths.manifest(D)}/{name}" for name in ("videos.parquet", "captions.parquet", "manifest.json"))
-BACKBONE = tuple(f"{paths.backbone(B)}/{name}" for name in ("weights.safetensors", "config.json", "backbone.json"))
-RUN = str(paths.run("{variant}", "{seed}"))
+MANIFEST, BACKBONE = paths.manifest("{dataset}"), paths.backbone("{backbone}")
+FRAMES, FEATURES = paths.frames("{dataset}", "{shard}"), paths.features("{dataset}", "{cache}", "{shard}")
+RUN, TABLE = paths.run("{variant}", "{seed}"), paths.table("{table}")
+SHARDS = (*FRAMES.files, FRAMES.record, *FEATURES.files, FEATURES.record)
+TRAINED, EVALUATED = (*RUN.trained, RUN.record), (*RUN.evaluated, RUN.evaluation)
 
 
-def _shard(stem: Path) -> tuple[str, ...]:
-    return tuple(f"{stem}.{end}" for end in ("npy", "parquet", "json"))
-
-
-FRAMES = _shard(paths.frames(D, "{shard}"))
-FEATURES = _shard(paths.features(D, "{cache}", "{shard}"))
-TRAINED = tuple(f"{RUN}/{name}" for name in paths.RUN_FILES)
-TABLES = str(paths.table("{table}", "json"))
-EVALUATED = tuple(f"{RUN}/{name}" for name in paths.EVALUATION_FILES)
+def _patterns(*files: Path) -> tuple[str, ...]:
+    return tuple(map(str, files))
 
 
 @dataclass(frozen=True)
 class Stage:
     """One row of the table: `rap NAME` with an option for each axis is one job.
 
-    `inputs` and `outputs` are patterns. The last output is the record of the result. An axis in an input that is not an
-    axis of the stage stands for all its values.
+    `inputs` and `outputs` are patterns. The last output is the record of the result. If an input has an axis that the
+    stage lacks, the stage reads all values of it.
     """
 
     about: str
@@ -50,18 +43,18 @@ class Stage:
     plugins: Callable[[Params, Item], list[str]] = lambda params, item: []  # modules that the parameters choose
     beside: Callable[[Params, Item], list[Path]] = lambda params, item: []  # files that are not part of the result
     parts: Callable[[Params, Item], list[Path]] = lambda params, item: []  # of an unfinished result: a run continues it
-    together: str = ""  # an axis whose values one command does side by side, if it names none: DVC's stage does so
-    in_dvc: tuple[str, ...] = ()  # what DVC keeps in place of the outputs
+    together: str = ""  # an axis whose values one command runs in parallel if the option is omitted, as DVC does
+    in_dvc: tuple[str, ...] = ()  # kept by DVC instead of the outputs
     in_git: bool = False  # git keeps the outputs, so DVC does not
-    looks: bool = False  # looks at the outside world: never answers "up to date" by itself
+    looks: bool = False  # depends on the outside world: never "up to date" by itself
     gpu: bool = False
     threads: Callable[[Params], int] = lambda params: 1
     memory: int = 2000  # MB, for a cluster
-    minutes: int = 30  # likewise
+    minutes: int = 30  # for a cluster
 
 
 def _runtime(params: Params) -> dict:
-    """What of the runtime decides the bits of a result."""
+    """The runtime parameters that change the bits of a result."""
     return params.runtime.model_dump(include={"device", "precision", "processes", "threads"})
 
 
@@ -115,7 +108,7 @@ def _table_settings(params: Params, item: Item) -> dict:
 
 
 def _report_settings(params: Params, item: Item) -> dict:
-    """The parameters that the page shows: all on which a figure of the default run may depend."""
+    """The parameters that the page shows: every parameter that a figure of the default run may depend on."""
     others = {"ablations", "download", "listed", "pretrain", "sweep", "tracking"}
     return params.model_dump(mode="json", exclude=others)
 
@@ -152,7 +145,7 @@ STAGES = {
         plugins=lambda params, item: [datasets.module(params.dataset.name)],
         inputs=(),
         external=_users_files,
-        outputs=MANIFEST,
+        outputs=_patterns(*MANIFEST.files, MANIFEST.record),
         looks=True,
         threads=lambda params: params.runtime.workers,
         minutes=720,
@@ -164,7 +157,7 @@ STAGES = {
         settings=lambda params, item: params.backbone.model_dump(),
         inputs=(),
         external=_weights,
-        outputs=BACKBONE,
+        outputs=_patterns(*BACKBONE.files, BACKBONE.record),
         memory=4000,
     ),
     "frames": Stage(
@@ -172,8 +165,8 @@ STAGES = {
         module="rap.frames.stage",
         axes=("shard",),
         settings=_frames_settings,
-        inputs=(*MANIFEST[:2], BACKBONE[1]),
-        outputs=FRAMES,
+        inputs=_patterns(*MANIFEST.files, BACKBONE.config),
+        outputs=_patterns(*FRAMES.files, FRAMES.record),
         parts=lambda params, item: paths.parts(paths.frames(params.dataset.name, **item)),
         threads=lambda params: params.runtime.workers,
         minutes=240,
@@ -183,8 +176,8 @@ STAGES = {
         module="rap.features.stage",
         axes=("cache", "shard"),
         settings=_features_settings,
-        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES),
-        outputs=FEATURES,
+        inputs=_patterns(*MANIFEST.files, *BACKBONE.files, *FRAMES.files, FRAMES.record),
+        outputs=_patterns(*FEATURES.files, FEATURES.record),
         parts=lambda params, item: paths.parts(paths.features(params.dataset.name, **item)),
         gpu=True,
         threads=_processes,
@@ -197,11 +190,11 @@ STAGES = {
         axes=("variant", "seed"),
         settings=_train_settings,
         plugins=_method,
-        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES),
-        outputs=TRAINED,
+        inputs=_patterns(*MANIFEST.files, *BACKBONE.files, *SHARDS),
+        outputs=_patterns(*TRAINED),
         together="seed",
-        beside=lambda params, item: [paths.costs(**item), paths.system(**item)],
-        parts=lambda params, item: [paths.checkpoint(**item)],
+        beside=lambda params, item: [paths.run(**item).costs, paths.run(**item).system],
+        parts=lambda params, item: [paths.run(**item).checkpoint],
         gpu=True,
         threads=_processes,
         memory=4000,
@@ -213,8 +206,8 @@ STAGES = {
         axes=("variant", "seed"),
         settings=_evaluate_settings,
         plugins=_method,
-        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, *FEATURES, TRAINED[0], TRAINED[2]),
-        outputs=EVALUATED,
+        inputs=_patterns(*MANIFEST.files, *BACKBONE.files, *SHARDS, RUN.adapter, RUN.record),
+        outputs=_patterns(*EVALUATED),
         together="seed",
         gpu=True,
         threads=_processes,
@@ -226,9 +219,9 @@ STAGES = {
         module="rap.report.table",
         axes=("table",),
         settings=_table_settings,
-        inputs=(TRAINED[-1], *EVALUATED),
-        outputs=tuple(str(paths.table("{table}", suffix)) for suffix in ("csv", "md", "png", "json")),
-        beside=lambda params, item: [paths.table_costs(item["table"])],
+        inputs=_patterns(RUN.record, *EVALUATED),
+        outputs=_patterns(*TABLE.files, TABLE.record),
+        beside=lambda params, item: [paths.table(item["table"]).costs],
         in_git=True,
     ),
     "report": Stage(
@@ -236,10 +229,12 @@ STAGES = {
         module="rap.report.page.stage",
         axes=(),
         settings=_report_settings,
-        inputs=(*MANIFEST[:2], *BACKBONE[:2], *FRAMES, TABLES, *TRAINED, *EVALUATED),
-        outputs=(str(page.REPORT), str(page.RECORD)),
-        beside=lambda params, item: [page.FIGURES / "*.svg", page.LATEX / "*.tex"],
-        in_dvc=(str(page.FIGURES),),  # the page shows times, which vary: dvc.lock would change with every run
+        inputs=_patterns(
+            *MANIFEST.files, *BACKBONE.files, *FRAMES.files, FRAMES.record, TABLE.record, *TRAINED, *EVALUATED
+        ),
+        outputs=_patterns(paths.REPORT, paths.REPORT_RECORD),
+        beside=lambda params, item: [paths.figure("*"), paths.latex("*")],
+        in_dvc=_patterns(paths.FIGURES),  # the page shows times, which vary: dvc.lock would change with every run
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The rows of a shard that is being made: what was finished survives the end of the process, however it ends."""
+"""The rows of a shard in progress: finished rows survive any end of the process."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 def checksum(row: np.ndarray) -> str:
-    """Of the bytes of one row: xxh3, which costs a thirtieth of SHA-256; it finds damage, not forgery."""
+    """The xxh3 of a row's bytes: it costs a thirtieth of SHA-256, and detects damage but not tampering."""
     return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(row).data)
 
 
@@ -30,7 +30,7 @@ def mapped(file: Path) -> np.memmap:
         array = np.load(file, mmap_mode="r")
     except OSError:
         raise
-    except Exception as error:  # numpy parses a header as Python: a damaged one raises what the parser raises
+    except Exception as error:  # numpy parses a header as Python: a damaged header raises errors of the parser
         raise ValueError(f"{file}: not an array: {error}") from error
     if file.stat().st_size != array.offset + array.nbytes:
         raise ValueError(f"{file}: goes on after its last row")
@@ -41,8 +41,8 @@ def mapped(file: Path) -> np.memmap:
 class Unfinished:
     """Two files beside the shard STEM: the array, and a journal with a line for each finished row.
 
-    `keys`: of all rows, by id, in their order. `rows`: those that are finished, with their bytes verified. A journal
-    for other keys, or for another shape or type, counts for nothing.
+    `keys`: of all rows, by id, in their order. `rows`: the finished rows, with verified bytes. A journal with other
+    keys, shape or dtype is ignored.
     """
 
     stem: Path
@@ -60,7 +60,7 @@ class Unfinished:
 
     def _finished(self) -> dict[str, Row]:
         try:
-            first, *lines = self.journal_file.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be cut
+            first, *lines = self.journal_file.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be partial
             array = mapped(self.array_file)
             if first != self.about or array.shape != (len(self.keys), *self.shape):
                 return {}
@@ -70,7 +70,7 @@ class Unfinished:
             return {}
 
     def open(self) -> None:
-        """Continue where the last process ended, or begin. Raises UserError if the disk has no room for the array."""
+        """Resume the files of the last process, or start anew. Raises UserError if the disk is too full."""
         shape = (len(self.keys), *self.shape)
         if self.rows:
             self.array = np.lib.format.open_memmap(self.array_file, mode="r+")
@@ -79,7 +79,7 @@ class Unfinished:
             self.journal_file.unlink(missing_ok=True)
             self.array = np.lib.format.open_memmap(self.array_file, mode="w+", dtype=self.dtype, shape=shape)
             allocate(self.array_file, self.array_file.stat().st_size)
-        self.journal: IO[str] = self.journal_file.open("w", encoding="utf-8")  # anew, without a line that was cut
+        self.journal: IO[str] = self.journal_file.open("w", encoding="utf-8")  # rewritten, without a truncated line
         self.waiting = [self.about, *(_line(id, row) for id, row in self.rows.items())]
         self.keep()
 
@@ -91,13 +91,13 @@ class Unfinished:
         self.waiting.append(_line(id, self.rows[id]))
 
     def keep(self) -> None:
-        """Note in the journal, all at once, what was put since the last call."""
+        """Write all rows put since the last call to the journal, in one write."""
         self.journal.write("".join(f"{line}\n" for line in self.waiting))
         self.journal.flush()
         self.waiting = []
 
     def checksum(self, id: str) -> str:
-        """Of a row, finished or not: one that failed is zeros."""
+        """The checksum of a row, finished or not: a failed row is zeros."""
         return self.rows[id].checksum if id in self.rows else checksum(self.array[self.places[id]])
 
     def finish(self, path: Path) -> None:
@@ -116,6 +116,6 @@ def _line(id: str, row: Row) -> str:
 
 
 def _read(line: str) -> list | None:
-    """What a line says; None if it is damaged."""
+    """The id and the row of a line; None if it is damaged."""
     sum, _, text = line.partition(" ")
     return json.loads(text) if sum == xxhash.xxh3_64_hexdigest(text.encode()) else None

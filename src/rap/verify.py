@@ -1,21 +1,24 @@
-"""`rap verify` and `rap graph`: the state of every result, with the command that mends it."""
+"""`rap verify` and `rap graph`: the state of every result, with the command that repairs it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tabulate import tabulate
 
+from rap import paths
 from rap.errors import UserError
-from rap.jobs import Freshness, Job, jobs
+from rap.jobs import Freshness, Job, damaged_rows, jobs
 from rap.params import Params
 from rap.provenance import Record
 
 
 def run(params: Params, ablations: bool | None = None) -> str:
-    """Check the bytes and the provenance of every result on disk. Raises UserError that lists what is wrong.
+    """Check the bytes and the provenance of every result on disk. Raises UserError that lists all problems.
 
-    `ablations`: only those of the default run, or only those of the ablations.
+    `ablations`: only results of the default run (False) or of the ablations (True).
 
-    Results that do not exist are not wrong, nor are tables that git brought without their runs. Reads all data.
+    Missing results are no problem, nor are tables from git without their runs. Search indexes are checked with the
+    default run. Runs of variants that params.yaml does not list are counted, not checked. Reads all data.
     """
     fresh, checked, alone, wrong = Freshness(params), 0, 0, []
     for job in jobs(params, ablations):
@@ -29,22 +32,34 @@ def run(params: Params, ablations: bool | None = None) -> str:
             alone += 1
         elif reason:
             wrong.append(f"{job.record}: {reason}; run `{job.command}`")
+    if not ablations:
+        wrong += _damaged_indexes(params)
     if wrong:
         raise UserError("\n".join([f"verify: {len(wrong)} of {checked} results are damaged or stale:", *wrong]))
     said = f"verify: {checked - alone} results are undamaged, and made with the present parameters, code and inputs"
-    return said + (f"; {alone} tables are undamaged, but their runs are not on this machine" if alone else "")
+    said += f"; {alone} tables are undamaged, but their runs are not on this machine" if alone else ""
+    known = {job.record for job in jobs(params)}
+    others = sum(str(run.record) not in known for run in paths.runs())
+    return said + (f"; {others} runs that params.yaml does not list were not checked" if others else "")
+
+
+def _damaged_indexes(params: Params) -> Iterator[str]:
+    """A line for each. A stale index is no problem: the next search updates it."""
+    for stem in paths.indexes(params.dataset.name):
+        yield from (
+            f"{damage}: damaged; remove it, and the next search makes it again" for damage in damaged_rows(stem)
+        )
 
 
 def _lacks_runs(job: Job) -> bool:
-    """Whether git brought the result, made with the present parameters and code, and something it was made from is
-    not here."""
+    """Whether the result comes from git, was made with the present parameters and code, and lacks one of its inputs."""
     made = Record.read(job.record).provenance
     present = (made.params, made.code) == (job.settings, job.code)
     return job.about.in_git and present and not all(Path(path).exists() for path in made.inputs)
 
 
 def states(params: Params) -> str:
-    """A line for each job: its command, and whether its result is fresh or why not. Reads records, not data."""
+    """A line for each job: its command, and `fresh` or the reason why not. Reads records, not data."""
     fresh = Freshness(params)
     rows = [(job.command, fresh.record(job.record) or "fresh") for job in jobs(params)]
     return tabulate(rows, headers=["job", "state"])

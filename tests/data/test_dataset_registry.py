@@ -62,6 +62,6 @@ def test_a_dataset_that_needs_annotations_says_so_in_one_line(project, name):
 
 
 def test_params_and_dataset_init_import_neither_torch_nor_pandas():
-    code = "import sys, rap.params, rap.data.datasets, rap.data.init_csv; print(*sys.modules)"
+    code = "import sys, rap.params, rap.data.datasets, rap.download.init_csv; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pandas", "numpy", "rap.data.datasets.msvd"} & set(loaded)

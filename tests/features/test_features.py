@@ -105,6 +105,13 @@ def test_rows_of_another_number_of_threads_are_not_taken_over(project):
     assert "up to date" in do.features(more, "video-2", 0)
 
 
+def test_rows_of_another_batch_are_not_taken_over(project):
+    """A product of another shape may take another kernel, which moves the last bits."""
+    do.features(project, "video-2", 0)
+    more = project.model_copy(update={"features": project.features.model_copy(update={"batch": 1})})
+    assert " 4 computed" in do.features(more, "video-2", 0)
+
+
 def test_the_deepest_usable_cache_is_chosen(project):
     clip = tiny.clip()
     assert choose(project, "video", clip.visual, 2) == "video-2"

@@ -25,13 +25,15 @@ COSTS = {
 }
 
 
-def train(params: Params, variant: str, seed: int, history: str = "", costs: dict | None = None, **facts: Any) -> Path:
+def train(
+    params: Params, variant: str, seed: int, history: str = "", costs: dict | None = None, **facts: Any
+) -> paths.RunFolder:
     """The folder of a run with an empty adapter; `facts` replace those of the record."""
     folder, train = paths.run(variant, seed), params.training(variant).model_dump(mode="json")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter.safetensors").touch()
-    (folder / "history.csv").write_text(history)
-    write_json(paths.costs(variant, seed), COSTS | (costs or {}))
+    folder.adapter.touch()
+    folder.history.write_text(history)
+    write_json(folder.costs, COSTS | (costs or {}))
     values: dict[str, Any] = {
         "variant": variant,
         "seed": seed,
@@ -53,23 +55,23 @@ def train(params: Params, variant: str, seed: int, history: str = "", costs: dic
     }
     said = Run(**values | facts).model_dump(mode="json")
     job = Job(params, "train", {"variant": variant, "seed": seed})
-    _record(job, folder, paths.RUN_FILES, said)
+    _record(job, folder.record, folder.trained, said)
     return folder
 
 
 def evaluate(params: Params, variant: str, seed: int, figures: dict, ranks: pd.DataFrame, **facts: Any) -> None:
     """An evaluation of the present run; `facts` replace those of the record."""
     folder = paths.run(variant, seed)
-    write_json(folder / "figures.json", figures)
-    write_json(folder / "metrics.json", headlines(figures))
-    ranks.to_parquet(folder / "ranks.parquet")
-    (folder / "similarity.npy").touch()
+    write_json(folder.figures, figures)
+    write_json(folder.metrics, headlines(figures))
+    ranks.to_parquet(folder.ranks)
+    folder.similarity.touch()
     job = Job(params, "evaluate", {"variant": variant, "seed": seed})
-    job.reads(folder / "run.json")
+    job.reads(folder.record)
     values = {"variant": variant, "seed": seed, "split": "test", "test_set": "t"}
-    _record(job, folder, paths.EVALUATION_FILES, values | facts)
+    _record(job, folder.evaluation, folder.evaluated, values | facts)
 
 
-def _record(job: Job, folder: Path, names: tuple[str, ...], facts: dict) -> None:
-    files = {name: digest_file(folder / name) for name in names[:-1]}
-    job.result(digest([files, facts]), files, **facts).write(folder / names[-1])
+def _record(job: Job, record: Path, covered: tuple[Path, ...], facts: dict) -> None:
+    files = {file.name: digest_file(file) for file in covered}
+    job.result(digest([files, facts]), files, **facts).write(record)

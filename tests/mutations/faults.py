@@ -198,8 +198,8 @@ FAULTS = (
     Fault(
         "an evaluation believes the adapter",
         "src/rap/evaluation/stage.py",
-        'job.reads(folder / "run.json", "adapter.safetensors")',
-        'job.reads(folder / "run.json")',
+        "job.reads(folder.record, folder.adapter.name)",
+        "job.reads(folder.record)",
         ("tests/test_hurt_files.py",),
     ),
     Fault(
@@ -310,22 +310,22 @@ FAULTS = (
     Fault(
         "half of a checkpoint stays",
         "src/rap/stages.py",
-        "        parts=lambda params, item: [paths.checkpoint(**item)],",
+        "        parts=lambda params, item: [paths.run(**item).checkpoint],",
         "",
         (SIGNALS,),
     ),
     Fault(
         "an end between two renames loses the rows",
         "src/rap/shards.py",
-        '    begun.finish(Path(f"{stem}.npy"))',
-        '        begun.finish(Path(f"{stem}.npy"))',
+        "    begun.finish(stem.array)",
+        "        begun.finish(stem.array)",
         ("tests/test_shards.py",),
     ),
     Fault("signals are obeyed late", "src/rap/__main__.py", "        obey()\n", "        pass\n", (SIGNALS,)),
     Fault(
         "two searches write one index",
         "src/rap/search/index.py",
-        'with alone(f"{stem}.json", "rap search"):',
+        'with alone(stem.record, "rap search"):',
         "if True:",
         ("tests/search/test_search.py",),
     ),

@@ -1,7 +1,7 @@
 """The report: one file that holds what the tables say, needs no network, and lets no name become code."""
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +16,10 @@ from PIL import Image
 
 from rap import paths
 from rap.data.manifest import Manifest
+from rap.errors import UserError
 from rap.jobs import Job
-from rap.report.page import FIGURES, LATEX, REPORT, gallery, latex, looks
+from rap.paths import FIGURES, LATEX, REPORT
+from rap.report.page import gallery, latex, looks
 
 RUN = ("zero_shot", "lorm", "rap")
 EVIL = "<img src=x onerror=alert(1)> & 100 %"
@@ -70,7 +72,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_says_what_the_table_says(project):
-    rows, shown = pd.read_csv(paths.table("table1", "csv")), [row for row in Page().rows if row]
+    rows, shown = pd.read_csv(paths.table("table1").csv), [row for row in Page().rows if row]
     assert [row[0] for row in shown] == rows.label.tolist()
     assert [row[2] for row in shown] == [f"{mean:.1f}" for mean in rows["t2v_R@1_mean"]]
     assert shown[rows.variant.tolist().index("rap")][-1] == "baseline"
@@ -94,6 +96,23 @@ def test_every_picture_decodes_and_the_ids_of_the_figures_do_not_clash(project):
         Image.open(BytesIO(b64decode(source.partition(",")[2]))).verify()
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids)) and sum(tag == "svg" for tag, _ in page.tags) == 6
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["runs/rap/seed-0/similarity.npy", "runs/rap/seed-0/ranks.parquet", "runs/lorm/seed-1/history.csv", "table1.csv"],
+)
+def test_the_page_is_not_made_from_a_damaged_file(project, file):
+    path = Path("results", file)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    REPORT.unlink()
+    try:
+        with pytest.raises(UserError, match=f"{file}: damaged; run `rap "):
+            do.report(project)
+    finally:
+        path.write_bytes(whole)
+        do.report(project)
 
 
 def test_the_wanted_clip_stands_where_the_ranks_say(project):
@@ -177,17 +196,41 @@ def test_in_a_browser_nothing_fails_sorting_and_filters_work(project, tmp_path):
     const heads = document.querySelectorAll("th button"), first = () => document.querySelector("tbody").rows[0];
     heads[2].click(); const best = first().cells[2].dataset.value;
     heads[2].click(); const least = first().cells[2].dataset.value;
-    right.value = "False"; right.onchange();
-    const seen = [...document.querySelectorAll("article")].filter(card => !card.hidden).map(card => card.dataset.right);
+    const cards = () => [...document.querySelectorAll("article")].filter(card => !card.hidden);
+    kind.value = "move"; kind.onchange();
+    const kinds = [...new Set(cards().map(card => card.dataset.kind))];
+    kind.value = ""; right.value = "False"; right.onchange();
+    const seen = cards().map(card => card.dataset.right);
     const whole = [...document.images].every(image => image.complete && image.naturalWidth > 0);
-    document.title = JSON.stringify([+best, +least, [...new Set(seen)], whole]);
+    document.title = JSON.stringify([+best, +least, kinds, [...new Set(seen)], whole]);
     </script>"""
     page = tmp_path / "page.html"
     page.write_text(
         REPORT.read_text().replace('loading="lazy" decoding="async" ', "").replace("</html>", f"{act}</html>")
     )
     after, said = shown(page.as_uri())
-    rows = pd.read_csv(Path(paths.table("table1", "csv")))["t2v_R@1_mean"]
+    rows = pd.read_csv(Path(paths.table("table1").csv))["t2v_R@1_mean"]
     title = re.search(r"<title>(.*?)</title>", after)[1]
-    assert title == f'[{rows.max():g},{rows.min():g},["False"],true]'
+    assert title == f'[{rows.max():g},{rows.min():g},["move"],["False"],true]'
     assert not said
+
+
+@pytest.mark.slow
+def test_in_a_browser_the_page_fits_a_phone_and_follows_the_theme(project, tmp_path):
+    look = """<script>
+    const page = document.createElement("iframe"), told = [];
+    page.style.cssText = "width: 390px; height: 800px; border: 0";
+    page.srcdoc = atob(document.querySelector("template").dataset.page);
+    page.onload = () => {
+      const inside = page.contentDocument, wide = inside.querySelector("figure svg").getBoundingClientRect().width;
+      const named = [...inside.querySelectorAll("svg[role=img]")].every(one => one.getAttribute("aria-label"));
+      const paper = page.contentWindow.getComputedStyle(inside.body).backgroundColor;
+      document.title = JSON.stringify([inside.documentElement.scrollWidth <= 390, wide > 600, named, paper]);
+    };
+    document.body.append(page);
+    </script>"""
+    page, text = tmp_path / "phone.html", b64encode(REPORT.read_bytes()).decode()
+    page.write_text(f'<title>-</title><body><template data-page="{text}"></template>{look}')
+    for dark, paper in ((0, "rgb(22, 24, 29)"), (1, "rgb(255, 255, 255)")):  # as Chromium numbers the themes
+        after, _ = shown(page.as_uri(), f"--blink-settings=preferredColorScheme={dark}")
+        assert re.search(r"<title>(.*?)</title>", after)[1] == f'[true,true,true,"{paper}"]'

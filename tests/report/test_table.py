@@ -158,7 +158,7 @@ def test_a_missing_or_partial_file_of_a_run_is_named_with_the_command_that_makes
 
 
 def test_costs_that_are_missing_are_unknown_and_damaged_ones_are_named(project):
-    file = paths.costs("ssf", 2)
+    file = paths.run("ssf", 2).costs
     file.write_text('{"train')
     with pytest.raises(UserError, match=r"ssf/seed-2/costs\.json: damaged; remove it"):
         do.table(project, "table1")
@@ -200,7 +200,7 @@ def test_protocols_that_differ_are_told_apart_by_method(project):
 
 
 def test_an_unknown_table_gets_the_nearest_name(project):
-    with pytest.raises(UserError, match="tables: lists no 'tabel1'; did you mean 'table1'"):
+    with pytest.raises(UserError, match="tables: 'tabel1' is not in the list; did you mean 'table1'"):
         do.table(project, "tabel1")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import do
 import finished
@@ -21,7 +22,7 @@ from rap import params, paths
 from rap.errors import UserError
 from rap.files import read_json, write_json
 from rap.provenance import Record
-from rap.report import mlflow_run, tracking
+from rap.report import tracking
 from rap.retrieval.pretrained import from_pretrained
 from rap.runtime.mlflow_settings import SETTINGS
 
@@ -99,7 +100,7 @@ def test_system_metrics_are_measured_on_request_and_shown_with_their_times(tmp_p
     settings = tiny.project(tmp_path, tracking=asked, train={"epochs": 40})
     tiny.cache(settings)
     do.train(settings, "lorm", 0)
-    measured = pd.read_csv(paths.system("lorm", 0))
+    measured = pd.read_csv(paths.run("lorm", 0).system)
     assert len(measured) > 2 and measured.time.is_monotonic_increasing
     tracking.log_all(settings)
     (run,) = runs(settings)
@@ -111,7 +112,7 @@ def test_system_metrics_are_measured_on_request_and_shown_with_their_times(tmp_p
     settings = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"system_metrics": None})})
     assert do.train(settings, "lorm", 0).endswith("up to date")
     do.train(settings, "lorm", 1)
-    assert not paths.system("lorm", 1).exists()
+    assert not paths.run("lorm", 1).system.exists()
 
 
 @pytest.mark.idle
@@ -184,7 +185,7 @@ def test_the_evaluation_of_an_earlier_training_is_not_logged_as_that_of_this_one
     assert not any(name.startswith(("headlines/", "test/")) for name in run.data.metrics)
     assert "provenance.evaluate" not in run.data.tags
     client, _ = store(project)
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == set(mlflow_run.TRAINED)
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"run.json", "history.csv"}
 
 
 def test_what_the_ui_compares_is_there(project):
@@ -206,8 +207,11 @@ def test_what_the_ui_compares_is_there(project):
     client, experiment = store(project)
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 1500
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
-        *mlflow_run.TRAINED,
-        *mlflow_run.EVALUATED,
+        "run.json",
+        "history.csv",
+        "metrics.json",
+        "figures.json",
+        "evaluation.json",
     }
     tags = client.get_experiment(experiment).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development" and "table2" in tags["mlflow.note.content"]
@@ -224,6 +228,19 @@ def test_a_table_is_a_parent_that_lasts_from_its_first_training_to_its_last(proj
     assert (table.info.start_time, table.info.end_time) == (1_700_000_000_000, 1_700_000_210_000)
     assert {run.data.tags["mlflow.parentRunId"] for run in runs(project)} == {table.info.run_id}
     assert tracking.log_all(project).startswith("0 runs logged, 3 already there") and len(parents(project)) == 1
+
+
+def test_every_table_has_a_run_whose_note_leads_to_its_runs(project):
+    second = project.tables["table1"].model_copy(update={"title": "Parts", "variants": ("lorm",), "baseline": "lorm"})
+    project = project.model_copy(update={"tables": {**project.tables, "table2": second}})
+    tracking.log(project, [write_run(project, "lorm", 0), write_run(project, "ssf", 0)])
+    found = parents(project)
+    assert set(found) == {"table1", "table2"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(project)} == {found["table1"].info.run_id}
+    link = re.search(r"\]\(#/experiments/\d+/runs\?(.+?)\)", found["table2"].data.tags["mlflow.note.content"])[1]
+    client, experiment = store(project)
+    listed = client.search_runs([experiment], parse_qs(link)["searchFilter"][0])
+    assert [run.info.run_name for run in listed] == ["lorm seed 0"]
 
 
 def test_the_logged_model_gives_the_embeddings_of_the_run(tmp_path, monkeypatch):

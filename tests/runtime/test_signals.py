@@ -116,7 +116,7 @@ def project(tmp_path, monkeypatch):
 
 def test_the_second_of_two_processes_at_one_job_waits_and_says_so(project, capfd):
     job = Job(project, "features", {"cache": "video-0", "shard": 0})
-    lock = paths.DATA / "locks" / digest(job.record)[:16]
+    lock = paths.lock(digest(job.record)[:16])
     lock.parent.mkdir()
     held = FileLock(lock)
     held.acquire()
@@ -151,7 +151,7 @@ def test_what_a_killed_process_left_beside_a_finished_job_is_swept_too(project):
     tiny.cache(project)
     do.train(project, "lorm", 0)
     stem, folder = paths.features(project.dataset.name, "video-0", 0), paths.run("lorm", 0)
-    left = [paths.checkpoint("lorm", 0), *paths.parts(stem), stem.parent / ".shard-0.json.0a1b2c3d.tmp"]
+    left = [paths.run("lorm", 0).checkpoint, *paths.parts(stem), stem.parent / ".shard-0.json.0a1b2c3d.tmp"]
     left += [folder / f".{name}.0a1b2c3d.tmp" for name in ("checkpoint.pt", "costs.json", "run.json")]
     for file in left:
         file.touch()
@@ -200,7 +200,7 @@ def test_a_signal_to_the_first_of_several_processes_ends_them_all(tmp_path, monk
     tiny.cache(settings)
     command = [Path(sys.executable).with_name("rap"), "train", "--variant", "lorm", "--seed", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not paths.checkpoint("lorm", 0).exists():
+    while not paths.run("lorm", 0).checkpoint.exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     started = children(process.pid)

@@ -62,6 +62,16 @@ def test_an_unknown_variant_is_one_line(project):
         sweep.run(project, ["lrom"])
 
 
+def test_other_rates_are_tried_for_one_method_and_cost_the_same(project):
+    sweep.run(project, ["lorm"])
+    sweep.run(project, ["static"], [0.3, 0.1])
+    points = sweep.read()
+    assert set(points[points.variant == "static"].value) == {0.1, 0.3}
+    assert points.groupby("variant").size().to_dict() == {"lorm": 4, "static": 4}
+    with pytest.raises(UserError, match=r"--lr names 1 rates; every method gets 2, as in sweep\.lr"):
+        sweep.run(project, ["static"], [0.3, 0.3])
+
+
 def test_params_yaml_states_what_the_sweep_chose():
     points = pd.read_csv(tiny.ROOT / "results/sweep.csv")
     params = load(tiny.ROOT / "params.yaml")

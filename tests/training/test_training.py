@@ -61,7 +61,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(project, monkeypatch, va
     with pytest.raises(KeyboardInterrupt):
         do.train(params, variant, 0)
     monkeypatch.setattr(State, "save", step)
-    assert paths.checkpoint(variant, 0).exists()
+    assert paths.run(variant, 0).checkpoint.exists()
     do.train(params, variant, 0)
     assert digests(variant, 0) == whole
 

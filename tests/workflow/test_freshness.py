@@ -75,6 +75,7 @@ CHANGES = {
         rewrite("src/rap/adapters/ssf.py", "clip.text, ssf.sites)", "clip.text, ssf.sites[:1])"),
         {job for job in RUNS if "ssf" in job} | TABLES,
     ),
+    "a file beside a module that reads it": (rewrite("src/rap/report/page/report.html", "lang=", "class="), REPORT),
     "an input under its old name": (replace_weights, {"rap backbone"} | FRAMES | FEATURES | RUNS | TABLES),
     "what no result of these depends on": (
         together(

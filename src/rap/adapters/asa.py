@@ -28,7 +28,7 @@ from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tuner, VideoTower, repeated
 from rap.params import Count, Section
 
-REACH = 8.0  # squared distance between patches beyond which a token gets no farther away
+REACH = 8.0  # upper bound of the squared patch distance in the score
 APART = -4.0  # at step 0, added to the scores between a patch and the [CLS] token of a frame
 
 
@@ -38,8 +38,8 @@ class Options(Section):
     rank: Count = 16
     offsets: tuple[float, ...] = (-1.0, 1.0, -2.0, 2.0)  # of each head at step 0, in frames
     local: bool = True  # whether a head prefers nearby patches
-    top_k: Count | None = None  # the patches of a frame that can be attended to; null: all
-    query: Literal["frame", "text"] = "frame"  # what selects them
+    top_k: Count | None = None  # selected patches per frame; null: all
+    query: Literal["frame", "text"] = "frame"  # the source of the selection
     text: Literal["scale", "none"] = "scale"
 
     model_config = ConfigDict(strict=False)
@@ -78,7 +78,7 @@ class Correlation(nn.Module):
     def forward(self, x: Tensor, index: Tensor | None, length: Tensor) -> Tensor:
         """Tokens [B, T, C + N, D] -> the same; C is 1 if there is a [CLS], else 0.
 
-        `index` [B, T, k]: the patches that can be attended to; None: all.
+        `index` [B, T, k]: the selected patches; None: all.
         """
         h = self.down(self.norm(x))
         found = self.found(h, index, length)
@@ -205,10 +205,10 @@ class ASA(Tuner):
         """S_t: the k most responsive patches of each frame, [B, T, k], or [B n, T, k] for n texts; None: all.
 
         The response to a frame is the attention of its [CLS] in the block's own, frozen attention, the mean over heads.
-        If the tower has no [CLS], it is the attention of the mean query of the patches.
-        The response to a text is what the patch adds through this attention to the [CLS] token in the direction of the
-        text: for each head, the attention times the product of the patch's value with the text, which is taken back
-        through the projections (the values are those of MaskCLIP, Zhou et al. 2022). No gradient passes through.
+        If the tower has no [CLS], it is the attention of the mean query of the patches. The response to a text is what
+        the patch adds through this attention to the [CLS] token in the direction of the text: for each head, the
+        attention times the product of the patch's value with the text, projected back through the output projections
+        (the values are those of MaskCLIP, Zhou et al. 2022). No gradient passes through.
         """
         if self.top_k is None:
             return None

@@ -1,8 +1,8 @@
-"""ASA as we first read it: attention through the frozen projections of a block, and a gate.
+"""First reading of ASA: attention through the frozen projections of a block, and a gate.
 
 The paper's public text: a text-conditioned selection picks the most responsive patches; they are warped by a learnable
 patch offset and a learnable temporal offset, and attention models the correlation between them. This reading learns no
-motion (docs/method.md says why), and its selection finds the background; rap.adapters.asa is the present one.
+motions (see docs/method.md), and its selection picks the background; rap.adapters.asa is the present reading.
 """
 
 from typing import Literal, cast
@@ -109,8 +109,8 @@ class GatedASA(Tuner):
     def select(self, x: Tensor, context: Context) -> Tensor:
         """S_t: the k most responsive patches for each frame and each text, [B, T, n k].
 
-        The response is the cosine with the text in CLIP's joint space or, without texts, with what the tower's head
-        pools of the frame: its own [CLS], if there is one. No gradient passes through the selection.
+        The response is the cosine with the text in CLIP's joint space or, without texts, with the pooled frame: its own
+        [CLS], if there is one. No gradient passes through the selection.
         """
         with torch.no_grad():
             tower = cast(VideoTower, context.tower)

@@ -10,7 +10,7 @@ from rap.clip.towers import Block, Clip, Context, Tuner
 
 
 class Head(nn.Module):
-    """What a method does with the frame embeddings [B, T, E] of clips with `length` [B] valid frames."""
+    """A method's edit of the frame embeddings [B, T, E] of clips with `length` [B] valid frames."""
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
         """Return the new frame embeddings. The base class: the same."""

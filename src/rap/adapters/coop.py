@@ -45,7 +45,7 @@ class Words(Tuner):
 def build(clip: Clip, frames: int, coop: Options) -> Adapter:
     """Learnt context words before every caption (CoOp, Zhou et al. 2022)
 
-    Raises UserError for a text tower that reads all of its positions, as SigLIP's: none is free.
+    Raises UserError for a text tower that reads all of its positions, such as SigLIP's, and so has no free position.
     Parameters: D_t per word.
     """
     if clip.text.words:

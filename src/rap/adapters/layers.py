@@ -11,7 +11,7 @@ from rap.clip.towers import SITES, Clip, Context, Tower, Tuner
 from rap.errors import UserError
 
 Blocks = tuple[int, ...] | Literal["all", "lower half", "upper half", "upper third", "upper quarter"]
-SHARES = {  # of the depth of a tower: the part of its blocks, from and to
+SHARES = {  # where the blocks begin and end, as shares of a tower's depth
     "all": (0, 1),
     "lower half": (0, 1 / 2),
     "upper half": (1 / 2, 1),
@@ -84,7 +84,7 @@ def chosen(blocks: Blocks, tower: Tower) -> list[int]:
 def text_tuner(clip: Clip, kind: str) -> Tuner:
     """The text tower's tuner: a scale and a shift per channel at each block's input (`kind` "scale"), or none.
 
-    A tower that is used whole has them on its embedding.
+    For a tower that is used whole, they apply to its embedding.
     """
     if kind != "scale":
         return Tuner()

@@ -36,9 +36,9 @@ class Options(Section):
 class Modulation(nn.Module):
     """One low-rank tensor M over time, tokens or blocks, and channels: M = sum_r A[t, r] U[u, r] B[r, d].
 
-    time: no U. time_space: U over the tokens of a frame. time_layer: U over the blocks, which share A and B.
-    With `time: content`, A[t, r] + sum_f salience[t, f] G[f, r] replaces A, so it differs from clip to clip.
-    B and G are zero at step 0, so M is zero at step 0.
+    time: no U. time_space: U over the tokens of a frame. time_layer: U over the blocks, which share A and B. With
+    `time: content`, A[t, r] + sum_f salience[t, f] G[f, r] replaces A and depends on the clip. B and G are zero at step
+    0, so M is zero at step 0.
     """
 
     def __init__(self, frames: int, width: int, options: Options, units: int):
@@ -62,8 +62,7 @@ class Modulation(nn.Module):
 class LoRM(Tuner):
     """X' = (1 + S) * X + C at the chosen sites of the chosen blocks, X [B, T, N + 1, D].
 
-    The site `ln_post` occurs once, on what the head pools of each frame, X [B, T, D]. It always has the decomposition
-    `time`.
+    The site `ln_post` occurs once, on the pooled frames X [B, T, D]. It always has the decomposition `time`.
     """
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
@@ -107,7 +106,7 @@ def basis(frames: int, options: Options) -> Tensor:
 
 
 def salience(x: Tensor, length: Tensor) -> Tensor:
-    """How much each frame stands out of its clip, [B, T, 2], from a vector of each, x [B, T, D].
+    """The salience of each frame in its clip, [B, T, 2], from one vector per frame, x [B, T, D].
 
     The squared distances from the mean of the clip and from the previous frame, each divided by its mean over the
     clip, minus 1: of mean zero, and independent of the scale of x. Padded frames get 0.

@@ -29,7 +29,7 @@ class Method:
     groups: dict[str, type[Section]]
     about: str
     identity: bool  # whether the method leaves CLIP unchanged at step 0
-    blocks: Callable[..., bool]  # whether it needs blocks, by its option groups; else any backbone will do
+    blocks: Callable[..., bool]  # whether it needs blocks, from its option groups; if not, any backbone works
 
 
 _methods: dict[str, Method] = {}
@@ -85,7 +85,7 @@ def options(params: Params, variant: str) -> dict[str, Section]:
 def build(clip: "Clip", params: Params, variant: str) -> "Adapter":
     """Build the untrained adapter of a variant for a backbone. Initialisation draws from torch's global generator.
 
-    Raises UserError if the method needs blocks, and the backbone has none.
+    Raises UserError if the method needs blocks and the backbone has none.
     """
     if clip.visual.whole and needs_blocks(params, variant):
         raise UserError(f"params.yaml: {params.path(variant)}: it changes blocks; {clip.visual.whole}")
@@ -93,7 +93,7 @@ def build(clip: "Clip", params: Params, variant: str) -> "Adapter":
 
 
 def needs_blocks(params: Params, variant: str) -> bool:
-    """Whether a variant changes blocks of CLIP; others work on the embeddings of any backbone."""
+    """Whether a variant edits blocks of CLIP; other variants work on the embeddings of any backbone."""
     return method(params.variant(variant).adapter).blocks(**options(params, variant))
 
 

@@ -61,7 +61,7 @@ class Embeddings(Tuner):
 def build(clip: Clip, frames: int, sequential: Options) -> Adapter:
     """An LSTM or a Transformer on the frame embeddings (CLIP4Clip seqLSTM and seqTransf, Luo et al. 2021)
 
-    The paper initialises the Transformer from CLIP's weights; here its initialisation is random.
+    The paper initialises the Transformer from CLIP's weights; this one starts at random.
     Parameters per layer, where E is the width of the joint space: LSTM 8 E^2 + 8 E, Transformer 12 E^2 + 13 E, plus
     once T E for its positions; with `tune: full`, plus those of full fine-tuning.
     """

@@ -14,14 +14,14 @@ class Options(Section):
 
 
 class Window(Head):
-    """Frames that lie in the last part of their clip weigh one, all others nothing."""
+    """The last frames of a clip have weight one, all others zero."""
 
     def __init__(self, share: float):
         super().__init__()
         self.share = share
 
     def weights(self, length: Tensor, frames: int) -> Tensor:
-        left = length[:, None] - torch.arange(frames, device=length.device)  # frames up to the end, this one included
+        left = length[:, None] - torch.arange(frames, device=length.device)  # frames up to the end, including this one
         return (left <= (self.share * length[:, None]).ceil()).float()
 
 

@@ -1,9 +1,9 @@
 """The backbone stage: converts a CLIP of open_clip, by name and tag or from a local file, into two files.
 
-weights.safetensors uses open_clip's parameter names; those of a plain ViT's text tower stand under `text.`. config.json
-describes the towers, the preprocessing of frames and the tokenizer, and holds the digests of the weights and of their
-source file. A plain ViT (rap.clip.plain) needs open_clip later only for its BPE tokenizer. Other transformers can be
-cut too (rap.clip.families). Any other model is used whole (rap.clip.whole).
+weights.safetensors uses open_clip's parameter names; those of a plain ViT's text tower have the prefix `text.`.
+config.json describes the towers, the preprocessing of frames and the tokenizer, and holds the digests of the weights
+and of their source file. A plain ViT (rap.clip.plain) needs open_clip later only for its BPE tokenizer. Other
+transformers can be cut too (rap.clip.families). Any other model is used whole (rap.clip.whole).
 """
 
 import difflib
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rap.jobs import Job
 
 DEMO = "demo-vit"
-FILES = ("weights.safetensors", "config.json")
 CLIPS: dict[str, type] = {"plain": Plain, families.KIND: families.Family, whole.KIND: whole.Whole}
 VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "norm_kwargs"}
 RANDOM = {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"}
@@ -54,13 +53,13 @@ def run(job: "Job") -> str:
             "set backbone.pretrained: openai in addition to backbone.weights"
         )
     clip = build(config, state, str(file))
-    with atomic(folder / "weights.safetensors") as path:
+    with atomic(folder.weights) as path:
         path.write_bytes(save({name: tensor.contiguous() for name, tensor in clip.weights.state_dict().items()}))
-    config["digest"] = digest_file(folder / "weights.safetensors")
+    config["digest"] = digest_file(folder.weights)
     config["source"] = {"file": file.name, "digest": digest_file(file)}
-    write_json(folder / "config.json", config)
-    files = {name: digest_file(folder / name) for name in FILES}
-    job.result(digest(files), files).write(folder / "backbone.json")
+    write_json(folder.config, config)
+    files = {file.name: digest_file(file) for file in folder.files}
+    job.result(digest(files), files).write(folder.record)
     count = sum(tensor.numel() for tensor in clip.weights.state_dict().values())
     gelu = "QuickGELU" if config["model"].get("quick_gelu") else "GELU"
     return (
@@ -82,25 +81,26 @@ def source_file(wanted: Backbone) -> Path:
 
 def load(folder: str | Path) -> tuple[Clip, dict]:
     """Load the frozen backbone of a folder, in float32, and its config. Raises UserError if missing or damaged."""
-    folder = Path(folder)
-    config = _read(folder, "config.json", "weights.safetensors")
-    return build(config, load_file(folder / "weights.safetensors"), str(folder)), config
+    folder = paths.BackboneFolder(folder)
+    config = _read(folder, folder.config.name, folder.weights.name)
+    return build(config, load_file(folder.weights), str(folder)), config
 
 
 def read_config(folder: str | Path) -> dict:
     """Read config.json of a backbone's folder. Raises UserError if it is missing or damaged."""
-    return _read(Path(folder), "config.json")
+    folder = paths.BackboneFolder(folder)
+    return _read(folder, folder.config.name)
 
 
-def _read(folder: Path, *files: str) -> dict:
+def _read(folder: paths.BackboneFolder, *files: str) -> dict:
     """config.json, after a check of `files`."""
     try:
-        record = Record.read(folder / "backbone.json")
+        record = Record.read(folder.record)
     except FileNotFoundError:
-        raise UserError(f"{folder / 'backbone.json'}: missing; run `rap backbone` first") from None
+        raise UserError(f"{folder.record}: missing; run `rap backbone` first") from None
     if damaged := record.damaged(folder, files):
         raise UserError(f"{folder / damaged[0]}: missing or damaged; run `rap backbone` again")
-    return read_json(folder / "config.json")
+    return read_json(folder.config)
 
 
 def build(config: dict, state: dict, source: str) -> Clip:
@@ -127,7 +127,7 @@ def build(config: dict, state: dict, source: str) -> Clip:
 
 
 class Unfilled(TorchFunctionMode):
-    """New weights get no random values, which take longer than reading the file that replaces them."""
+    """Skips random initialisation: the loaded file overwrites it."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function.__name__ in RANDOM:

@@ -1,4 +1,4 @@
-"""The models of open_clip, beyond CLIP's ViTs, whose towers can be cut: which they are, and what runs each tower.
+"""The models of open_clip, beyond CLIP's ViTs, whose towers can be cut, and the classes that run them.
 
 The modules and their weights are open_clip's own, under its parameter names.
 """
@@ -33,7 +33,7 @@ class Family(Clip):
     def __init__(self, config: dict):
         super().__init__()
         model: Any = open_clip_model(config["name"], config["model"])
-        self._model = (model,)  # a tuple, so that no weight is registered twice
+        self._model = (model,)  # a tuple, so that weights are registered once
         self.embed_dim = config["model"]["embed_dim"]
         self.visual = video_tower(config["model"]["vision_cfg"], model.visual, config["preprocess"])
         self.text = VariantText(model)

@@ -1,7 +1,7 @@
 """Video towers that are timm's Eva: EVA01, EVA02 and the Perception Encoder (PE-Core).
 
-Most rotate queries and keys by the place of the patch, [CLS] excepted. EVA02 has gated MLPs and norms inside of
-attention and MLP; its largest model norms after attention and MLP, not before.
+Most rotate queries and keys by the position of the patch, except [CLS]. EVA02 has gated MLPs and norms inside attention
+and MLP; its largest model applies the norm after attention and MLP, not before.
 """
 
 from typing import cast
@@ -22,7 +22,7 @@ class EvaBlock(TimmBlock):
 
     @property
     def post(self) -> bool:
-        """Whether it norms after attention and MLP."""
+        """Whether the norm follows attention and MLP."""
         return isinstance(self.inner, EvaBlockPostNorm)
 
     @property

@@ -19,8 +19,8 @@ def tokenize(captions: list[str], tokenizer: dict, words: int) -> tuple[np.ndarr
     `tokenizer` is the entry `tokenizer` of the backbone's config. {"kind": "bpe"} is CLIP's tokenizer. {"kind":
     "words", "words": [...]} numbers the listed words; the list starts with <pad>, ends with <end>, and contains
     <unknown> and <start>. Captions that are too long are truncated before the end token, as in CLIP. {"kind":
-    "open_clip", "name": model, "end": end} is the model's own: it fixes the number of words, whatever `words` is.
-    Tokens are counted up to `end`: the `last` place, the highest id (`argmax`), or the first token of that id.
+    "open_clip", "name": model, "end": end} is the model's own tokenizer, which fixes the number of words and ignores
+    `words`. Tokens are counted up to `end`: the `last` place, the highest id (`argmax`), or the first token of that id.
     """
     if tokenizer["kind"] == "open_clip":
         ids = _of_model(tokenizer["name"])(captions).numpy().astype(np.int32)
@@ -62,7 +62,7 @@ def _tokenizer():
 
 @cache
 def _of_model(name: str) -> Callable[[list[str]], Tensor]:
-    """Raises UserError if it lives on a hub that is out of reach."""
+    """The model's own tokenizer. Raises UserError if it is on a hub that cannot be reached."""
     import open_clip
 
     text = open_clip.get_model_config(name)["text_cfg"]

@@ -25,7 +25,7 @@ STORAGES |= {"ByteStorage": torch.uint8, "CharStorage": torch.int8}
 
 
 class Module:
-    """Stands for any class of the archive and holds its attributes."""
+    """Replaces any class of the archive and holds its attributes."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.attributes = state
@@ -72,7 +72,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The module's tensors by their names in its state_dict. On a damaged archive, errors of any type pass through."""
+    """The module's tensors by their names in its state_dict. A damaged archive raises errors of any type."""
     with zipfile.ZipFile(path) as archive:
         return dict(_tensors(Reader(archive, _root(archive) or "").load()))
 

@@ -1,7 +1,7 @@
 """The interface of a CLIP whose towers can start and stop at any depth, and which adapters can edit at named sites.
 
-Each family of towers has a file of its own: `plain` (the ViTs of CLIP), `variants` (other ViTs and texts of open_clip),
-`timm_vit` (SigLIP, MobileCLIP), `timm_eva` (EVA, PE-Core), and `whole` for those that cannot be cut.
+Each family of towers has its own file: `plain` (the ViTs of CLIP), `variants` (other ViTs and texts of open_clip),
+`timm_vit` (SigLIP, MobileCLIP), `timm_eva` (EVA, PE-Core), and `whole` for towers that cannot be cut.
 
 Positions in a tower with L blocks: INPUT (-1) is the pixels or token ids; d in 0..L is the tokens after d blocks; L + 1
 (`tower.all`) is the embeddings in the joint space. `tower.run(x, a, b)` goes from position a to position b. Running
@@ -9,7 +9,7 @@ a..d and then d..b performs the same operations as a..b, so a cache at d does no
 
 Most heads read one token after block L: [CLS] of a frame, the end token of a text. Then the last block computes only
 this token, so it costs less than a third of any other block, and position L holds one token. A head that pools all
-tokens of a frame, as SigLIP's does, needs them all there.
+tokens of a frame, such as SigLIP's, needs all of them at position L.
 """
 
 import math
@@ -25,7 +25,7 @@ from rap.errors import UserError
 
 INPUT = -1
 SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
-# ln_1 and ln_2 are what attention and the MLP read: the normed tokens or, if a block norms afterwards, the tokens. out
+# ln_1 and ln_2 are the inputs of attention and MLP: the normed tokens or, if a block norms afterwards, the tokens. out
 # and proj precede a scale or a norm of the branch. fc precedes the activation; a gated MLP has gate and value there.
 # The head has layer number L and two sites: "ln_post" after its norm and pooling, "joint" after its projection.
 
@@ -79,7 +79,7 @@ class Tuner(nn.Module):
 
 
 class Block(nn.Module, ABC):
-    """One residual attention block on tokens [..., N, D]. A family says how it norms, projects and activates."""
+    """One residual attention block on tokens [..., N, D]. A family defines its norms, projections and activation."""
 
     heads: int
     ln_1: Callable[[Tensor], Tensor]
@@ -94,7 +94,7 @@ class Block(nn.Module, ABC):
         mask: Tensor | None,
         pick: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Return the tokens after the block: all, or those that `pick` selects from [..., tokens, width].
+        """Return the tokens after the block: all, or the selection of `pick` from [..., tokens, width].
 
         `mask` has one row for each returned token.
         """
@@ -134,7 +134,7 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def activated(self, h: Tensor) -> Tensor:
-        """What stands between the two linear maps of the MLP."""
+        """The activation between the two linear maps of the MLP."""
 
     @abstractmethod
     def proj(self, h: Tensor) -> Tensor:
@@ -145,15 +145,15 @@ class Block(nn.Module, ABC):
         return q, k
 
     def after_attention(self, x: Tensor) -> Tensor:
-        """A scale or a norm of what attention adds to the tokens."""
+        """A scale or a norm of attention's output before it is added to the tokens."""
         return x
 
     def after_mlp(self, x: Tensor) -> Tensor:
-        """A scale or a norm of what the MLP adds to the tokens."""
+        """A scale or a norm of the MLP's output before it is added to the tokens."""
         return x
 
     def attended(self, x: Tensor, tower: "Tower") -> tuple[Tensor, Tensor, Tensor]:
-        """What the frozen attention computes of tokens x: queries, keys and values [..., heads, N, D / heads]."""
+        """The frozen attention's queries, keys and values of tokens x: [..., heads, N, D / heads]."""
         q, k, v = map(self.split, self.qkv(self.ln_1(x)).chunk(3, -1))
         return *self.placed(q, k, tower), v
 
@@ -193,8 +193,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 class Tower(nn.Module, ABC):
     """`embed` turns the input into tokens, the blocks transform them, `pooled` and `joint` make them an embedding.
 
-    `width`: the channels of a token. `pooled_width`: those of what is pooled. `whole`: why the tower has no blocks to
-    change, if it has none. `reads_one`: whether the head reads one token, which `read` selects.
+    `width`: the channels of a token. `pooled_width`: those of the pooled vector. `whole`: the reason why the tower has
+    no blocks to edit, if it has none. `reads_one`: whether the head reads one token, which `read` selects.
     """
 
     width: int
@@ -258,13 +258,13 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def joint(self, h: Tensor) -> Tensor:
-        """Project what was pooled into the joint space: [..., E]."""
+        """Project the pooled vector into the joint space: [..., E]."""
 
 
 class VideoTower(Tower):
     """Frames [B, T, size, size, 3] uint8 -> tokens [B, T, prefix + patches, D] -> frame embeddings [B, T, E].
 
-    `grid`: patches on one side. `class_tokens`: 1 if [CLS] stands before the patches, else 0.
+    `grid`: patches on one side. `class_tokens`: 1 if [CLS] precedes the patches, else 0.
     """
 
     size: int
@@ -275,7 +275,7 @@ class VideoTower(Tower):
     std: Tensor
 
     def normalised(self, x: Tensor) -> Tensor:
-        """Pixels [B, T, size, size, 3] uint8 as the model was trained on them, [B T, 3, size, size]."""
+        """Pixels [B, T, size, size, 3] uint8, normalised for the model, [B T, 3, size, size]."""
         return x.flatten(0, 1).movedim(-1, 1).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
 
     def set_normalisation(self, preprocess: dict) -> None:
@@ -292,11 +292,11 @@ class VideoTower(Tower):
         return x[..., :1, :]
 
     def project(self, x: Tensor) -> Tensor:
-        """Each of the tokens [..., N, D] in the joint space, as if it were all that the head sees: [..., N, E]."""
+        """Each of the tokens [..., N, D] in the joint space, as if it were the only token: [..., N, E]."""
         return self.joint(self.pooled(x[..., None, :]))
 
     def toward(self, query: Tensor, layer: int) -> Tensor:
-        """What a head of block `layer` must add to [CLS] to move it to the texts [..., E]: [..., D].
+        """The direction in which a head of block `layer` moves [CLS] towards the texts [..., E]: [..., D].
 
         Raises UserError if the head does not read [CLS].
         """
@@ -309,7 +309,7 @@ class VideoTower(Tower):
 class TextTower(Tower):
     """Token ids [B, W] -> tokens [B, W, D] -> text embeddings [B, E], read at position length - 1.
 
-    `words`: the number of words, if the tower attends to padding and so fixes it; None: padding changes nothing.
+    `words`: the fixed number of words of a tower that attends to padding; None: padding changes nothing.
     `class_tokens`: 1 if a [CLS] follows the words, else 0.
     """
 
@@ -338,7 +338,7 @@ class Clip(nn.Module):
         return self
 
     def logits(self, similarity: Tensor) -> Tensor:
-        """Cosines as the pretraining's loss reads them: scaled, and shifted where the model has a bias."""
+        """The logits of the pretraining loss: cosines, scaled, and shifted if the model has a bias."""
         scaled = self.logit_scale.exp() * similarity
         return scaled if self.logit_bias is None else scaled + self.logit_bias
 

@@ -83,13 +83,13 @@ class VariantVideo(VideoTower):
         return h if self.inner.proj is None else h @ self.inner.proj
 
     def project(self, x: Tensor) -> Tensor:
-        if self.inner.pool_type == "avg":  # the average leaves the first token out
+        if self.inner.pool_type == "avg":  # the average excludes the first token
             return self.joint(self.inner.ln_post(x))
         return super().project(x)
 
 
 class VariantText(TextTower):
-    """`model`: open_clip's CLIP, which holds the parts of its text tower itself, or a model that has one as `text`."""
+    """`model`: open_clip's CLIP, which holds the parts of its text tower, or a model with a text tower as `text`."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -123,7 +123,7 @@ class VariantText(TextTower):
             return None
         words = torch.arange(x.shape[1], device=x.device)
         allowed = words <= words[:, None]
-        if self.cls_emb is not None:  # CoCa's padding mask is one place late, and hides [CLS] from itself
+        if self.cls_emb is not None:  # CoCa's padding mask is shifted by one position, and hides [CLS] from itself
             allowed = allowed & (words <= context.length[:, None])[:, None]
         return torch.zeros(allowed.shape, dtype=x.dtype, device=x.device).masked_fill(~allowed, -torch.inf)
 

@@ -22,7 +22,7 @@ EXTRAS = ("input_resolution", "context_length", "vocab_size")  # settings that O
 def read(path: Path) -> dict[str, Tensor]:
     """Read the weights of a safetensors file, a torch checkpoint or a TorchScript archive without executing its code.
 
-    Raises UserError if the file is missing or has another content.
+    Raises UserError if the file is missing or has other contents.
     """
     if not path.is_file():
         raise UserError(f"backbone.weights: {path} is missing; put the weights file there or name another file")
@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Tensor]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         state = checkpoint.get("state_dict", checkpoint)
         return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    except Exception as error:  # each library raises other types on an invalid file
+    except Exception as error:  # each library raises its own types on an invalid file
         raise UserError(f"backbone.weights: {path} cannot be read as weights: {_short(error)}") from None
 
 
@@ -76,7 +76,7 @@ def _cached_or_reachable(model: str) -> None:
 
 @contextmanager
 def reachable_or_offline() -> Iterator[None]:
-    """Without a connection, the hub's clients read their cache alone; they would retry for a minute."""
+    """Without a connection, make the hub's clients read only their cache; they would retry for a minute."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

@@ -20,7 +20,7 @@ KIND = "whole"  # the entry `kind` of a backbone's config
 
 
 class WholeTower(Tower):
-    """`model` is that of open_clip; both towers share it. `whole` says that there are no blocks, and what has some."""
+    """`model`: open_clip's, shared by both towers. `whole`: the message that it has no blocks, and which models do."""
 
     def __init__(self, model: nn.Module, width: int, whole: str):
         super().__init__()
@@ -82,7 +82,7 @@ class Whole(Clip):
 
 
 def open_clip_model(name: str, model: dict) -> nn.Module:
-    """open_clip's model, with random weights. Raises UserError if it needs a package or a file that is not there."""
+    """open_clip's model, with random weights. Raises UserError if it needs a package or a file that is missing."""
     import open_clip
 
     if "hf_model_name" in model["text_cfg"]:
@@ -96,7 +96,7 @@ def open_clip_model(name: str, model: dict) -> nn.Module:
                 force_quick_gelu=model.get("quick_gelu", False),
                 device=torch.get_default_device(),
             )
-    except OSError as error:  # the description of a text tower lives on the hub
+    except OSError as error:  # the config of a text tower is on the hub
         raise UserError(
             f"backbone.name: {name}: its text tower {model['text_cfg'].get('hf_model_name')} is not in the hub's cache "
             f"and the hub is out of reach ({' '.join(str(error).split())[:100]})"
@@ -126,7 +126,7 @@ def converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip logs what it builds, and warns that weights are random, as they are to be."""
+    """Silence open_clip's logs, and its warning that weights are random, which is intended."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

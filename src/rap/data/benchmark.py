@@ -1,6 +1,6 @@
-"""What the public benchmarks share: reading and checking official files, finding videos by name, counting odd rows.
+"""Code shared by the public benchmarks: read and check official files, find videos by name, count irregular rows.
 
-The rules for odd rows are the same for all benchmarks; docs/datasets.md lists them.
+The rules for irregular rows are the same for all benchmarks; docs/datasets.md lists them.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def read_csv(file: Path, dataset: Dataset, *columns: str) -> pd.DataFrame:
 def carve(videos: Iterable[str], size: int) -> dict[str, list[str]]:
     """Split training videos into train and val: val gets the `size` videos whose ids have the smallest SHA-256.
 
-    The choice depends on the ids alone, not on their order, and a larger `size` keeps the videos of a smaller one.
+    The choice depends only on the ids, not on their order, and a larger `size` keeps the videos of a smaller one.
     """
     videos = list(dict.fromkeys(videos))
     if 0 < len(videos) <= size:
@@ -98,7 +98,7 @@ def assemble(
     spellings: Callable[[str], Iterable[str]] = lambda id: (),
     remarks: Mapping[str, int] = MappingProxyType({}),
 ) -> Manifest:
-    """The manifest of a benchmark, with notes on what is odd in its annotations.
+    """The manifest of a benchmark, with notes on irregular rows in its annotations.
 
     `splits`: video ids of train, val and test. `captions`: captions by video id, in the official order, which numbers
     them. `files`: official file names, used for videos that are not found; default ID.mp4. `end`: the second at which
@@ -134,7 +134,7 @@ def assemble(
 
 
 def notes(ids: dict, home: dict, texts: dict, captions: Mapping[str, list[str]], present: dict) -> list[str]:
-    """One sentence for each kind of odd row that occurs."""
+    """One sentence for each kind of irregular row that occurs."""
     unlisted = [id for id in captions if id not in home]
     kept = [[text for text in some if text] for some in texts.values()]
     counts = {
@@ -162,7 +162,7 @@ def by_stem(folder: Path) -> dict[str, list[str]]:
 
 
 def plain(name: str) -> str:
-    """The name, if it is a plain file name. Raises UserError otherwise: it would lead out of the folder."""
+    """The name, if it is a plain file name. Raises UserError if it leads out of the folder."""
     if "/" in name or "\0" in name or name in ("", ".", ".."):
         raise UserError(f"dataset.annotations: {name!r} is not a video's name; download the official files again")
     return name

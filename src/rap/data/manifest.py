@@ -7,12 +7,12 @@ from typing import NamedTuple, get_type_hints
 
 import pandas as pd
 
+from rap import paths
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file
 from rap.provenance import Record
 
 SPLITS = ("train", "val", "test")
-TABLES = ("videos.parquet", "captions.parquet")
 
 
 class Video(NamedTuple):
@@ -49,7 +49,7 @@ VIDEO_COLUMNS, CAPTION_COLUMNS = (
 class Manifest:
     """Videos and captions, one row each, in a fixed order; Video and Caption describe the columns.
 
-    Each of `notes` is a sentence on annotations that were left out or are odd.
+    Each of `notes` is a sentence on skipped or irregular annotations.
     """
 
     videos: pd.DataFrame
@@ -63,15 +63,15 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Manifest":
-        """Raises UserError if there is none, or it is damaged or was written by another version."""
-        folder = Path(folder)
+        """Raises UserError if the manifest is missing, damaged or of another version."""
+        folder = paths.ManifestFolder(folder)
         try:
-            record = Record.read(folder / "manifest.json")
+            record = Record.read(folder.record)
         except FileNotFoundError:
             raise UserError(f"{folder}: no manifest here; run `rap download` first") from None
         if damaged := record.damaged(folder):
             raise UserError(f"{folder / damaged[0]}: damaged; run `rap download` again")
-        videos, captions = (pd.read_parquet(folder / name) for name in TABLES)
+        videos, captions = map(pd.read_parquet, folder.files)
         if [*videos, *captions] != [*VIDEO_COLUMNS, *CAPTION_COLUMNS]:
             raise UserError(f"{folder}: another version wrote this manifest; run `rap download` again")
         return cls(videos, captions, tuple(captions.attrs.pop("notes", ())))
@@ -79,23 +79,24 @@ class Manifest:
     @staticmethod
     def remove(folder: str | Path) -> None:
         """Remove the manifest, its record first."""
-        for name in ("manifest.json", *TABLES):
-            (Path(folder) / name).unlink(missing_ok=True)
+        folder = paths.ManifestFolder(folder)
+        for file in (folder.record, *folder.files):
+            file.unlink(missing_ok=True)
 
     def write(self, folder: str | Path, result: Callable[[str, dict[str, str]], Record]) -> None:
         """Both tables as Parquet, and the record that `result` makes from their content and checksums.
 
-        The notes go along with the captions, in the metadata that pandas keeps (attrs).
+        The notes are stored with the captions, in the metadata of pandas (attrs).
         """
-        folder = Path(folder)
+        folder = paths.ManifestFolder(folder)
         self.remove(folder)
         captions = self.captions.copy(deep=False)
         captions.attrs["notes"] = list(self.notes)
-        for name, table in zip(TABLES, (self.videos, captions), strict=True):
-            with atomic(folder / name) as path:
+        for file, table in zip(folder.files, (self.videos, captions), strict=True):
+            with atomic(file) as path:
                 table.to_parquet(path, index=False)
-        files = {name: digest_file(folder / name) for name in TABLES}
-        result(digest(files), files).write(folder / "manifest.json")
+        files = {file.name: digest_file(file) for file in folder.files}
+        result(digest(files), files).write(folder.record)
 
     def rows(self) -> Iterator[Video]:
         """The videos, one by one."""

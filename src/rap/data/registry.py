@@ -28,14 +28,14 @@ def named_folder(params: Params) -> Path:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the pipeline knows of a dataset without its annotations."""
+    """The facts of a dataset that do not need its annotations."""
 
     videos: Callable[[Params], Path] = named_folder  # the folder that the paths of the manifest are relative to
     frames: int | None = None  # `frames.count` of published results; None: nothing is published
     max_words: int | None = None  # `features.max_words` of published results
     # Groups of the names of videos: `id` of the video at its site; `start` and `end` of the clip in it, in seconds.
     name_pattern: re.Pattern[str] | None = None
-    holds_out: bool = False  # `dataset.validation` of its training videos are val: it has no such split itself
+    holds_out: bool = False  # whether validation videos are taken from the training split
 
 
 def info(name: str) -> DatasetInfo:
@@ -44,7 +44,7 @@ def info(name: str) -> DatasetInfo:
 
 
 def held_out(params: Params) -> int:
-    """How many training videos of published protocols are val here."""
+    """The number of val videos that published protocols train on."""
     return params.dataset.validation if info(params.dataset.name).holds_out else 0
 
 
@@ -56,11 +56,6 @@ def prepare(params: Params) -> Manifest:
 def videos_folder(params: Params) -> Path:
     """The folder that the paths of the manifest are relative to."""
     return info(params.dataset.name).videos(params)
-
-
-def refused(params: Params) -> Path:
-    """The manifest of a download that found too few videos: for `rap dataset stats` alone."""
-    return paths.dataset(params.dataset.name) / "refused"
 
 
 def annotations(params: Params) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from os.path import splitext
 from pathlib import Path
 
-# In order of preference, where a video has several files.
+# In order of preference, if a video has several files.
 SUFFIXES: tuple[str, ...] = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp", ".3g2", ".wmv")
 SUFFIXES += (".mts", ".m2ts", ".ts", ".flv", ".ogv")
 
@@ -13,7 +13,7 @@ SUFFIXES += (".mts", ".m2ts", ".ts", ".flv", ".ogv")
 def video_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
     """Paths relative to the folder, at any depth, without hidden ones; links to folders are not followed.
 
-    macOS puts a hidden file `._NAME` beside every file on a disk of another system.
+    macOS puts a hidden file `._NAME` beside every file on a foreign file system.
     """
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -1,1 +1,1 @@
-"""The embedded demo: procedural clips whose captions need time, really encoded, each with its time-reversed twin."""
+"""The embedded demo: procedural video clips with captions about time, each with its time-reversed twin."""

@@ -9,9 +9,9 @@ from rap.demo.events import Event
 from rap.demo.motions import OPPOSITE, Motion
 from rap.demo.scenes import Scene
 
-CYCLES = (0.9, 1.4)  # how often a motion repeats in a clip; of 8 frames, first and last are about one cycle apart
+CYCLES = (0.9, 1.4)  # repetitions of a motion in a clip; the first and the last of 8 frames are about one cycle apart
 RADIUS = 0.3  # of an orbit and of a hop, in widths of the frame
-AHEAD = 0.22  # of the thing that is chased, in turns
+AHEAD = 0.22  # lead of the chased thing, in turns
 HOPPING = 0.5  # share of a cycle in which a hopping thing is not at rest
 STEPS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 
@@ -28,7 +28,7 @@ def layers(scene: Scene, frames: int, rng: np.random.Generator) -> list[Layer]:
 def tail(motion: Motion, rng: np.random.Generator) -> list[Layer]:
     """The layers of a still that shows a motion: one instant, with 3 or 4 fading ghosts behind each thing.
 
-    Pretraining alone draws it; clips have no tails.
+    Only pretraining draws it; clips have no tails.
     """
     lowest = [layer(motion.bystander, 1, rng)] if motion.bystander else []
     ghosts, apart = int(rng.integers(3, 5)), rng.uniform(0.07, 0.1)

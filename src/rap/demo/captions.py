@@ -1,4 +1,4 @@
-"""Captions of scenes and of stills, in an English of about eighty words."""
+"""Captions of scenes and of stills, with a vocabulary of about eighty words."""
 
 import re
 

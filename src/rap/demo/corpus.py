@@ -16,7 +16,7 @@ from rap.params import Demo, Params
 from rap.progress import progress
 
 DATASET = DatasetInfo(own_folder)
-SPLITS = ("test", "val", "train")  # drawn in this order, so that the number of training scenes changes no test scene
+SPLITS = ("test", "val", "train")  # in this order, so that test scenes do not depend on the number of training scenes
 PARTS: dict[str, Part] = {"test": "held out", "val": "held out", "train": "seen"}
 CAPTIONS = {"test": 1, "val": 1, "train": 2}  # per clip
 DIRECTIONS = ("forwards", "backwards")

@@ -56,7 +56,7 @@ def _reach(centre: np.ndarray, radius: np.ndarray, pixels: int) -> slice:
     """The range of pixels along one axis that a layer or its shadow may cover in any frame."""
     margin = 1.2 * radius + 0.06
     low, high = (centre - margin).min() * pixels, (centre + margin).max() * pixels
-    return slice(max(0, int(low)), min(pixels, max(0, int(high) + 2)))  # nothing of a thing outside the frame
+    return slice(max(0, int(low)), min(pixels, max(0, int(high) + 2)))  # empty for a thing outside the frame
 
 
 def _centres(part: slice, pixels: int) -> np.ndarray:

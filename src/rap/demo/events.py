@@ -1,4 +1,4 @@
-"""Events: scenes that end otherwise than they began, such as a thing that moves to another place."""
+"""Events: scenes whose end differs from their beginning, such as a thing that moves to another place."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -31,7 +31,7 @@ class Event:
 
     @property
     def ends(self) -> tuple[Thing, Thing]:
-        """The things before and after the event; a thing that appears or disappears stands for both."""
+        """The things before and after the event; a thing that appears or disappears is returned as both."""
         before, after = self.before or self.after, self.after or self.before
         assert before and after, "an event needs a thing"
         return before, after
@@ -62,7 +62,7 @@ def draw_event(rng: np.random.Generator, kind: EventKind) -> Event:
 
 
 def _off_path(start: Thing, end: Thing) -> list[str]:
-    """The places off the path between two things."""
+    """The places that are not on the path between two things."""
     return [place for place in PLACES if _distance(place, start.place, end.place) > 0.2]
 
 

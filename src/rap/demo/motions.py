@@ -1,7 +1,7 @@
-"""Motions: scenes that never end. Every single frame looks the same forwards and backwards, on average.
+"""Motions: scenes that repeat. On average, a single frame looks the same forwards and backwards.
 
-A thing repeats its course, from a random phase. So the distribution of a frame at any time is that of the reversed
-clip, and no sum over frames, whatever its weights, tells the direction: only the relation of frames does.
+A thing repeats its course, from a random phase. So the distribution of a frame at any time is the same as in the
+reversed clip, and no weighted sum over frames tells the direction; only the relation between frames does.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ STRAIGHT, ROUND = tuple(LANES), ("clockwise", "anticlockwise")
 
 @dataclass(frozen=True)
 class Motion:
-    """One thing or two on a `course`; playing the scene backwards turns the course round.
+    """One thing or two on a `course`; playing the scene backwards reverses the course.
 
     kind   motion
     drift  a thing drifts along a lane; where it leaves the frame, it enters on the other side

@@ -1,20 +1,20 @@
 """Pretrain the demo's backbone: a small open_clip model, on stills of the demo's scenes.
 
-A contrastive loss alone does not teach so small a model where things are, or which way they go. So there are five
-phases:
+A contrastive loss alone does not teach such a small model where things are or in which direction they move. Training
+has five phases:
 
 warm     Stills of one thing. Linear heads on the image embedding classify place, colour, shape and size; they are
          dropped at the end.
 pair     Stills and captions, with CLIP's loss, in groups of four that differ only in place, or in place and one more
          property. One thing per still in the first half of the phase, two in the second.
-course   Stills of motions with comet tails. One more head classifies the course; the others keep what they know.
+course   Stills of motions with comet tails. One more head classifies the course; the other heads are still trained.
 scene    As pair, plus captions of scenes: events beside a still of how they ended, motions beside a still with comet
          tails. The reversed scene is in the same batch. The head for courses also reads the text embeddings.
-text     The text tower alone, beside embeddings of stills of the phase `scene`. In addition, two wordings of one
-         scene attract each other, and repel all other captions, that of the reversed scene among them.
+text     The text tower alone, beside embeddings of stills of the phase `scene`. In addition, two wordings of one scene
+attract each other, and repel all other captions, including the reversed scene's.
 
-So the text tower has read about events and motions, as CLIP's has, but the vision tower has seen stills only, and no
-two frames of one clip; clips have no tails. Scenes that are held out for validation and test are not among the stills.
+So the text tower has been trained on captions of events and motions, like CLIP's. The vision tower has seen only
+stills, never two frames of one clip; clips have no tails. Stills of held-out validation and test scenes are never used.
 """
 
 import math
@@ -42,8 +42,8 @@ from rap.runtime.device import setup
 
 FOLDER = Path(__file__).parent
 COURSES = tuple(OPPOSITE)
-NAMED: tuple[MotionKind, ...] = ("drift", "orbit")  # kinds of motion whose course one still with a tail shows
-BATCHES = 64  # of stills that the phase `text` uses again and again
+NAMED: tuple[MotionKind, ...] = ("drift", "orbit")  # kinds of motion whose course is visible in one still with a tail
+BATCHES = 64  # batches of stills that the phase `text` reuses
 
 
 def run(params: Params) -> str:
@@ -144,7 +144,7 @@ def pair_loss(model: CLIP, rng: np.random.Generator, batch: int, things: int) ->
 
 
 def both_losses(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """The loss of the phase `scene`, and half of pair_loss on half a batch, so that no word is forgotten."""
+    """The loss of the phase `scene`, and half of pair_loss on half a batch, against forgetting words."""
     return scene_loss(model, heads, rng, batch) + 0.5 * pair_loss(model, rng, batch // 2, 1 + int(rng.random() < 0.5))
 
 

@@ -1,4 +1,4 @@
-"""Scenes of the demo: events, which change something for good, and motions, which never end."""
+"""Scenes of the demo: events, which change something permanently, and motions, which repeat."""
 
 from hashlib import blake2b
 from typing import Literal, cast
@@ -12,18 +12,18 @@ Scene = Event | Motion
 Kind = EventKind | MotionKind
 Part = Literal["seen", "held out"]
 KINDS: tuple[Kind, ...] = (*EVENTS, *MOTIONS)
-HELD_OUT = 4  # one scene in so many is never trained on
+HELD_OUT = 4  # one scene in HELD_OUT is held out
 
 
 def key(scene: Scene) -> str:
-    """Equal for a scene and its reverse, and different for any other scene."""
+    """A key that a scene shares with its reverse and with no other scene."""
     return min(repr(scene), repr(scene.backwards()))
 
 
 def part(scene: Scene) -> Part:
     """Whether a scene may be seen in training and in pretraining, or is held out for validation and test.
 
-    A digest of its key decides, not chance: whatever the seed, no scene changes sides.
+    A digest of its key decides, so a scene is in the same part for every seed.
     """
     return "seen" if blake2b(key(scene).encode()).digest()[0] % HELD_OUT else "held out"
 

@@ -1,4 +1,4 @@
-"""Stills, with captions, that the demo's backbone is pretrained on."""
+"""Captioned stills for the pretraining of the demo's backbone."""
 
 from dataclasses import dataclass, replace
 
@@ -30,8 +30,8 @@ class Still:
 def shown(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A still that goes with the caption of a scene, uint8 [96, 96, 3].
 
-    Of an event it shows the end: after a disappearance only the bystander, if any; of an `order`, the second thing. Of
-    a motion it shows one instant, with comet tails.
+    For an event it shows the end: after a disappearance only the bystander, if any; for an `order`, the second thing.
+    For a motion it shows one instant, with comet tails.
     """
     if isinstance(scene, Motion):
         return paint(scene.background, tail(scene, rng), 1)[0]
@@ -66,12 +66,12 @@ def captions(stills: list[Still], rng: np.random.Generator) -> list[str]:
 
 
 def drawn(stills: list[Still], rng: np.random.Generator) -> Tensor:
-    """Stills as the backbone takes them: float32 [stills, 3, SIZE, SIZE]."""
+    """Stills as inputs of the backbone: float32 [stills, 3, SIZE, SIZE]."""
     return prepared([still(s.background, list(s.things), rng) for s in stills])
 
 
 def prepared(pictures: list[np.ndarray]) -> Tensor:
-    """Pictures of the size of the clips, scaled down and normalised: float32 [pictures, 3, SIZE, SIZE]."""
+    """Clip-sized pictures, scaled down and normalised: float32 [pictures, 3, SIZE, SIZE]."""
     large = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
     small = F.interpolate(large, size=SIZE, mode="bicubic", antialias=True).clamp(0, 255)
     return small / 127.5 - 1

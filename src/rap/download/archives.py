@@ -18,7 +18,7 @@ from rap.progress import progress
 
 
 def bring(settings: Download, folder: Path, work: Path) -> list[str]:
-    """Fetch and unpack the archives whose contents are missing from `folder`; returns a summary of each of them.
+    """Fetch and unpack the archives whose contents are missing from `folder`; return a summary of each.
 
     Raises UserError at the first archive that fails.
     """
@@ -43,7 +43,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 def _bring(archive: Archive, settings: Download, folder: Path, work: Path) -> str:
     name = unquote(urlsplit(archive.url).path).rpartition("/")[2] or "archive"
-    file = work / f"{digest(archive.url)[:16]}.whole"  # kept until it is unpacked, in case that is interrupted
+    file = work / f"{digest(archive.url)[:16]}.whole"  # kept until unpacked, in case of an interruption
     found = digest_file(file) if file.exists() else None
     try:
         if found is None or archive.sha256 not in (None, found):

@@ -23,13 +23,13 @@ from rap.files import digest_file
 from rap.params import Download
 
 CHUNK = 1 << 20
-LEAST_RATE = 1000  # bytes per second, over `download.timeout`: a server that drips is given up
+LEAST_RATE = 1000  # bytes per second over `download.timeout`: abort transfers slower than this
 HEADERS = {"User-Agent": "rap-retrieval", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True)
 class Http:
-    """Fetches files as `settings` say; `work` holds unfinished files; gives up soon after `stop` is set."""
+    """Fetches files with the given `settings`; `work` holds unfinished files; aborts soon after `stop` is set."""
 
     settings: Download
     work: Path
@@ -104,13 +104,13 @@ class Http:
 
 
 class _Slow:
-    """Gives up a transfer that brought less than LEAST_RATE over the last `window` seconds."""
+    """Aborts a transfer that was slower than LEAST_RATE over the last `window` seconds."""
 
     def __init__(self, window: float):
         self.window, self.since, self.had = window, time.monotonic(), 0
 
     def check(self, received: int) -> None:
-        """Raises FetchError; the next attempt goes on where this one ended."""
+        """Raises FetchError for a slow transfer; the next attempt resumes it."""
         taken = time.monotonic() - self.since
         if taken < self.window:
             return
@@ -142,7 +142,7 @@ class _Session(requests.Session):
 
 
 def _get(url: str, headers: dict[str, str], settings: Download) -> requests.Response:
-    """A response whose body is a file and is not read yet. Follows redirects to HTTP(S) only."""
+    """A response whose body is an unread file. Follows redirects to HTTP(S) only."""
     host, timeout = urlsplit(url).hostname, settings.timeout
     try:
         response = _Session(settings.hosts).get(url, headers=HEADERS | headers, stream=True, timeout=timeout)
@@ -162,10 +162,10 @@ def _get(url: str, headers: dict[str, str], settings: Download) -> requests.Resp
 
 
 def refused(before: str, after: str, hosts: tuple[str, ...]) -> str:
-    """Why a redirect from one address to another is not followed, or nothing.
+    """Why a redirect from one address to another is not followed, or an empty text.
 
-    Without https, others can read and change what is sent. Another host than the user named may be any, one inside the
-    user's own network too; a host below the present one is not another one.
+    Without https, others can read and change the data. Another host may be any host, even one in the user's own
+    network; subdomains of the present host are allowed.
     """
     old, new = urlsplit(before), urlsplit(after)
     if old.scheme == "https" and new.scheme != "https":
@@ -190,7 +190,7 @@ def _wait(response: requests.Response) -> float:
 
 
 def _root(error: BaseException) -> str:
-    """The message of the first error in a chain, in one line; the later ones repeat addresses."""
+    """The message of the first error in a chain, in one line; later errors repeat addresses."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

@@ -1,7 +1,7 @@
 """Fetch the videos that are in the manifest but not in the folder, several at once.
 
 A video gets its name only after it has been checked, so every video in the folder is complete. Dead links are recorded
-and are not asked for again, except on request.
+and are requested again only with `--retry-dead`.
 """
 
 import re
@@ -26,7 +26,7 @@ from rap.frames.probe import probe
 from rap.params import Download, Params
 from rap.progress import note, progress
 
-ENOUGH = 20  # failures in a row, none of them a dead link: the network or the site fails, not the videos
+ENOUGH = 20  # failures in a row, without dead links: the cause is the network or the site, not the videos
 
 Fetcher = Callable[[Source, Path], None]
 
@@ -94,7 +94,7 @@ def _missing(template: str, pattern: re.Pattern[str] | None, videos: pd.DataFram
 def _fetched(
     wanted: dict[str, Source], settings: Download, folder: Path, work: Path
 ) -> Iterator[tuple[str, FetchError | None]]:
-    """Each path when it is finished, with its error if it failed."""
+    """Yield each path when it is finished, with its error if it failed."""
     stop = Event()
     fetch, breaker = _fetcher(settings, work, stop), Breaker(stop)
     pool = ThreadPoolExecutor(settings.workers)
@@ -131,7 +131,7 @@ def _one(fetch: Fetcher, found: Source, folder: Path, path: str, breaker: "Break
 
 
 class Breaker:
-    """Sets `stop` after ENOUGH failures in a row, in the worker that sees the last one, before it takes another."""
+    """Sets `stop` after ENOUGH failures in a row, in the worker with the last failure, before its next video."""
 
     def __init__(self, stop: Event):
         self.stop, self.failures, self.lock = stop, 0, Lock()

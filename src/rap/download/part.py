@@ -1,4 +1,4 @@
-"""The unfinished file of a download, with a note of the version of the remote file that its bytes belong to.
+"""The unfinished file of a download, with a note of the version of its remote file.
 
 The version is a strong ETag or the time of the last change. A transfer resumes with Range and If-Range (RFC 9110,
 13.1.5 and 14.2): if the file has changed, or the server does not support ranges, it starts again.
@@ -14,7 +14,7 @@ from rap.files import digest, move, read_json, write_json
 
 
 class Part:
-    """An unfinished file and the version of the remote file that it is a part of."""
+    """An unfinished file and the version of its remote file."""
 
     def __init__(self, work: Path, url: str, target: Path):
         name = digest([url, str(target)])[:16]
@@ -27,11 +27,11 @@ class Part:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are there: an earlier run was stopped after the transfer."""
+        """Whether the file has all bytes: an earlier run was stopped after the transfer."""
         return self.total is not None and self.file.exists() and self.file.stat().st_size == self.total
 
     def have(self, trust: bool) -> int:
-        """The number of bytes to resume from. Bytes of an unknown version count only if `trust`: a digest follows."""
+        """The number of bytes to resume from. Bytes of an unknown version need `trust`: a digest verifies the file."""
         return self.file.stat().st_size if self.file.exists() and (self.version or trust) else 0
 
     def range(self, have: int) -> dict[str, str]:
@@ -40,7 +40,7 @@ class Part:
         return {"Range": f"bytes={have}-", **unless_changed} if have else {}
 
     def begin(self, have: int, response: requests.Response) -> int:
-        """Prepare for the body of a response; returns the number of bytes that are kept.
+        """Prepare for the body of a response; return the number of existing bytes to keep.
 
         Raises FetchError if the response is a part that does not continue at `have`.
         """
@@ -61,7 +61,7 @@ class Part:
         return 0
 
     def growth(self, count: int) -> int:
-        """The bytes by which the file exceeds its greatest length so far; 0 for a transfer that always starts again."""
+        """The bytes beyond the file's greatest length so far; 0 for a transfer that always starts again."""
         before, self.longest = self.longest, max(self.longest, count)
         return self.longest - before
 
@@ -78,6 +78,6 @@ class Part:
 
 
 def _version(response: requests.Response) -> str | None:
-    """What identifies the exact bytes; a weak ETag does not."""
+    """The identifier of the exact bytes; a weak ETag is none."""
     tag = response.headers.get("ETag", "W/")
     return response.headers.get("Last-Modified") if tag.startswith("W/") else tag

@@ -1,7 +1,7 @@
 """Which failures are retried, and when: temporary ones, with growing pauses; permanent ones never.
 
-urllib3's own Retry would not do: it ends with the response headers, while most failures of large files come later, and
-its pauses cannot be interrupted. One policy for HTTP and yt-dlp is simpler than two.
+urllib3's own Retry does not suffice: it ends with the response headers, but most failures of large files come later,
+and its pauses cannot be interrupted. One policy for HTTP and yt-dlp is simpler than two.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,15 @@ from rap.params import Download
 
 TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses
 LONGEST = 120.0  # seconds between two attempts; if a server asks for more, the next run tries again
-PROGRESS = 1_000_000  # bytes: an interrupted transfer that brought as many does not count as a failed attempt
+PROGRESS = 1_000_000  # bytes: an interrupted transfer of at least this many does not count as a failed attempt
 
 
 class FetchError(Exception):
     """Why a file cannot be fetched, in one line.
 
     `again`: another attempt, after at least `wait` seconds, may succeed. `dead`: the failure is permanent, and later
-    runs do not ask. Neither: this run gives up and the next one tries again. `gained`: bytes that the attempt brought.
+    runs make no request. Neither: this run gives up and the next one tries again. `gained`: bytes transferred by the
+    attempt.
     """
 
     def __init__(self, reason: str, *, again: bool = False, dead: bool = False, wait: float = 0.0, gained: int = 0):
@@ -58,7 +59,7 @@ def _after_failures(limit: int) -> Callable[[RetryCallState], bool]:
 
 
 def _error(state: RetryCallState) -> FetchError:
-    """The error of a failed attempt: nothing else is retried."""
+    """The error of a failed attempt: only FetchErrors are retried."""
     error = state.outcome.exception() if state.outcome else None
     assert isinstance(error, FetchError)
     return error

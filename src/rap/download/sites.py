@@ -15,13 +15,13 @@ from rap.files import digest, move
 from rap.frames import ffmpeg
 from rap.params import Download
 
-# Messages of sites to clients that ask too often: the link is not dead.
+# Messages of sites to clients with too many requests: the link is not dead.
 BLOCKED = ("not a bot", "rate-limit", "rate limit", "try again later", "too many requests")
 
 
 @dataclass(frozen=True)
 class Site:
-    """Fetches videos as `settings` say; `work` holds unfinished files; gives up soon after `stop` is set."""
+    """Fetches videos with the given `settings`; `work` holds unfinished files; aborts soon after `stop` is set."""
 
     settings: Download
     work: Path
@@ -83,7 +83,7 @@ class Site:
         }
         if self.cookies:
             options["cookiefile"] = io.StringIO(self.cookies)
-        if source.span:  # cut at these exact times: pictures at the borders are encoded again
+        if source.span:  # exact cuts: pictures at the borders are encoded again
             options |= {"download_ranges": download_range_func(None, [source.span]), "force_keyframes_at_cuts": True}
         return options
 

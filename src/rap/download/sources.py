@@ -18,7 +18,7 @@ class Source:
 def source(template: str, pattern: re.Pattern[str] | None, video_id: str, path: str) -> Source:
     """Fill in {video} (the video's id), {path} (its file) and {id} (its id at the site), escaped for a URL.
 
-    `pattern` is the dataset's `name_pattern`; an id that it does not match is taken as the site's.
+    `pattern` is the dataset's `name_pattern`; an id that does not match is used as the id at the site.
     """
     found = (pattern and pattern.fullmatch(video_id)) or WHOLE.fullmatch(video_id)
     assert found is not None  # WHOLE matches any text

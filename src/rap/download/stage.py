@@ -31,10 +31,10 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     """Fetch what `download` names and the folder lacks; write data/DATASET/manifest/.
 
     A video that is missing or cannot be opened keeps its row, with status failed and the reason, and is reported on
-    stderr in one line. Raises UserError if more than `dataset.max_failed` of them fail. Then there is no manifest, not
-    even an older one, so that no later stage takes an incomplete download for a finished one; what was found is written
-    to data/DATASET/refused/, for `rap dataset stats`. Videos that are present
-    are not touched. Dead links are requested once, and again only with `retry_dead`.
+    stderr in one line. Raises UserError if more than `dataset.max_failed` of them fail, and then removes an older
+    manifest, so that no later stage takes an incomplete download for a finished one; the incomplete manifest goes to
+    data/DATASET/refused/, for `rap dataset stats`. Existing videos are not changed. Dead links are requested once, and
+    again only with `retry_dead`.
     """
     params = job.params
     settings, source = params.download, registry.videos_folder(params)
@@ -51,14 +51,14 @@ def run(job: "Job", retry_dead: bool = False) -> str:
     failed = videos[videos.status == "failed"]
     if len(failed) > params.dataset.max_failed * len(videos):
         Manifest.remove(folder)
-        Manifest(videos, manifest.captions, manifest.notes).write(registry.refused(params), job.result)
+        Manifest(videos, manifest.captions, manifest.notes).write(paths.refused(params.dataset.name), job.result)
         raise UserError(
             f"download: {len(failed)} of {len(videos)} videos failed, more than dataset.max_failed allows "
             f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; the videos "
             f"are searched in {source}{_strangers(source, videos)}; `rap dataset stats` counts the reasons; mend them, "
             "remove their rows, or set dataset.max_failed to 1.0 to work with what is there"
         )
-    Manifest.remove(registry.refused(params))
+    Manifest.remove(paths.refused(params.dataset.name))
     Manifest(videos, manifest.captions, manifest.notes).write(folder, job.result)
     splits = ", ".join(f"{name} {(videos.split == name).sum()}" for name in SPLITS)
     listed = f"{folder}: {len(videos)} videos ({splits}), {len(manifest.captions)} captions, {len(failed)} failed"
@@ -96,8 +96,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _report_changed(known: dict[str, str], videos: pd.DataFrame) -> list[str]:
-    """Name files whose bytes are not those of the last download: damage that leaves a readable video shows in nothing
-    else. At most one sentence for the stage's summary."""
+    """Name files whose bytes changed since the last download, the only sign of damage in a readable video. At most one
+    sentence for the stage's summary."""
     pairs = dict(zip(videos.path, videos.digest, strict=True))
     changed = [path for path, digest in pairs.items() if digest and known.get(path, digest) != digest]
     for path in changed[:SHOWN]:
@@ -106,7 +106,7 @@ def _report_changed(known: dict[str, str], videos: pd.DataFrame) -> list[str]:
 
 
 def _strangers(folder: Path, videos: pd.DataFrame) -> str:
-    """Some files in the folder that no video is read from: perhaps the names differ. Empty if there are none."""
+    """Some files in the folder that belong to no video: perhaps the names differ. Empty if there are none."""
     known = set(videos.path)
     found = [path.as_posix() for path in video_files(folder) if path.as_posix() not in known] if folder.is_dir() else []
     return f", where {len(found)} files match no video, such as {', '.join(sorted(found)[:3])}" if found else ""

@@ -1,12 +1,12 @@
 """Unpack archives (zip; tar, also compressed) into a folder, without trusting them.
 
 Only regular files are unpacked. A name that leads out of the folder rejects the archive; links, devices and hidden
-files are left out; an archive that expands beyond a limit is stopped. Each file is complete or absent.
+files are skipped; unpacking stops at a size limit. Each file is complete or absent.
 
-`zipfile` and `tarfile` read the members, but do not extract them: tried on the archives of the tests, extractall of
-both (tarfile's with the filter `data`) writes "/tmp/x" under another name instead of rejecting the archive, takes
-backslashes and control characters as they are, and expands 0.2 MB to 200 MB; zipfile's also follows links that are in
-the folder. Neither strips leading folders, skips files that exist, or writes to a temporary name.
+`zipfile` and `tarfile` read the members, but do not extract them: on the archives of the tests, extractall of both
+(tarfile's with the filter `data`) writes "/tmp/x" under another name instead of rejecting the archive, accepts
+backslashes and control characters, and expands 0.2 MB to 200 MB; zipfile's also follows links that are in the folder.
+Neither strips leading folders, skips files that exist, or writes to a temporary name.
 """
 
 import lzma
@@ -24,7 +24,7 @@ from typing import IO
 from rap.files import move
 from rap.progress import note, progress
 
-RATIO = 100  # videos hardly compress: an archive that expands by more than this is a bomb
+RATIO = 100  # videos hardly compress: an archive with a larger expansion is a bomb
 FLOOR = 10_000_000  # bytes to which any archive may expand
 CHUNK = 1 << 20
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -50,7 +50,7 @@ def unpack(archive: Path, folder: Path, scratch: Path, *, name: str, strip: int,
     """Unpack into `folder`; a file that is not an archive is copied there as `name`. Returns sizes by path.
 
     Drops `strip` leading folders of the members' names, as --strip-components of tar does. Each member is written to
-    the file `scratch` and then renamed; a file that exists with the right size is not written again. Raises
+    the file `scratch` and then renamed; a file that exists with the right size is skipped. Raises
     ArchiveError if the archive is unsafe, damaged, of an unknown kind, or expands to more than `limit` bytes.
     """
     members = _members(archive, name)

@@ -1,4 +1,4 @@
-"""The hidden folder next to the videos for unfinished files and for notes of what was fetched."""
+"""The hidden folder next to the videos for unfinished files and for notes on fetched files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ NAME = ".download"
 
 @contextmanager
 def workplace(videos: Path) -> Iterator[Path]:
-    """Yield `videos`/.download, locked. Raises UserError if another process has it, or if the disk fails."""
+    """Yield `videos`/.download, locked. Raises UserError if another process holds the lock, or if the disk fails."""
     work = videos / NAME
     try:
         work.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Re-ranking: post-processing of a similarity matrix by the scores of other queries. Off by default.
 
-Each method gets rows of its own in a table. DSL reads all test queries at once: a search engine that answers one query
-at a time does not have them, so its rows use test-set information. QB-norm reads a bank of training queries instead.
+Each method gets its own rows in a table. DSL reads all test queries at once. A search engine that answers one query
+at a time does not have them, so rows of DSL use test-set information. QB-norm reads a bank of training queries instead.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ Bank = tuple[np.ndarray, np.ndarray]
 
 
 def bank(name: Post, model: Retriever, corpus: Corpus, split: Split, params: Params) -> Bank | None:
-    """What a method reads besides the cosines of the split: the bank of QB-norm; nothing for DSL."""
+    """The further inputs of a method besides the cosines of the split: the bank of QB-norm; none for DSL."""
     if name == "dsl":
         return None
     captions, videos = training_queries(corpus, params.evaluation.bank)
@@ -47,8 +47,8 @@ def apply(name: Post, scale: float, similarity: np.ndarray, bank: Bank | None) -
 def dual_softmax(similarity: np.ndarray, scale: float) -> np.ndarray:
     """DSL at inference (Cheng et al., arXiv 2109.04290, section 3.3): logits times their softmax over the queries.
 
-    `similarity`: cosines [queries, gallery]; `scale`: the logit scale. A gallery item loses score if another query
-    prefers it.
+    `similarity`: cosines [queries, gallery]; `scale`: the logit scale. A gallery item that another query prefers loses
+    score.
     """
     logits = scale * torch.from_numpy(similarity.astype(np.float64))
     return _settled((logits * logits.softmax(0)).numpy())
@@ -67,7 +67,7 @@ def querybank_norm(similarity: np.ndarray, bank: np.ndarray) -> np.ndarray:
 
 
 def _settled(scores: np.ndarray) -> np.ndarray:
-    """Rounded to ten significant digits, so that equal cosines give equal scores whatever the order of summation."""
+    """Rounded to ten significant digits, so that equal cosines give equal scores for any order of summation."""
     mantissa, exponent = np.frexp(scores)
     return np.ldexp(mantissa.round(10), exponent)
 

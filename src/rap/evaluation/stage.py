@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rap.jobs import Job
 
 SPLIT = "test"
-WRITTEN = 1 << 24  # cosines that are written at once
+WRITTEN = 1 << 24  # cosines per write
 HEADLINES = (
     "t2v.R@1",
     "t2v.R@5",
@@ -48,16 +48,16 @@ def run(job: "Job", variant: str, seed: int) -> str:
     params, folder = job.params, paths.run(variant, seed)
     device = setup(params.runtime)
     model, config = new_model(params, variant, seed, device)
-    job.reads(folder / "run.json", "adapter.safetensors")
-    job.reads(paths.backbone(params.backbone.name) / "backbone.json")
+    job.reads(folder.record, folder.adapter.name)
+    job.reads(paths.backbone(params.backbone.name).record)
     for record in records(params, model):
         job.reads(record)
     corpus = open_corpus(params, model)
-    load_weights(model, folder / "adapter.safetensors", config)
+    load_weights(model, folder.adapter, config)
     split = corpus.split(SPLIT)
     if distributed.is_main():
-        (folder / "evaluation.json").unlink(missing_ok=True)
-    similarity = fill(model, corpus, split, folder / "similarity.npy", params.features.batch)
+        folder.evaluation.unlink(missing_ok=True)
+    similarity = fill(model, corpus, split, folder.similarity, params.features.batch)
     banks = {name: rerank.bank(name, model, corpus, split, params) for name in params.evaluation.post}
     if not distributed.is_main():
         return ""
@@ -67,14 +67,14 @@ def run(job: "Job", variant: str, seed: int) -> str:
         scores = rerank.apply(name, float(model.clip.logit_scale.exp()), similarity, bank)
         figures["post"][name], ranks = assess(*scores, split, corpus.manifest.videos)
         tables.append(ranks.assign(post=name))
-    with atomic(folder / "ranks.parquet") as path:
+    with atomic(folder.ranks) as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
-    write_json(folder / "figures.json", figures)
-    write_json(folder / "metrics.json", headlines(figures))
+    write_json(folder.figures, figures)
+    write_json(folder.metrics, headlines(figures))
     test_set = digest([split.videos, split.captions[["caption_id", "caption"]].to_dict("list")])
-    files = {name: digest_file(folder / name) for name in paths.EVALUATION_FILES[:-1]}
+    files = {file.name: digest_file(file) for file in folder.evaluated}
     result = job.result(digest(files), files, variant=variant, seed=seed, split=SPLIT, test_set=test_set)
-    result.write(folder / "evaluation.json")
+    result.write(folder.evaluation)
     twin = f", twin accuracy {figures['twin']['all']:.1f} %" if "twin" in figures else ""
     return (
         f"{folder}: {len(split.videos)} of {split.total} videos, {len(split.captions)} queries, "
@@ -129,7 +129,7 @@ def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.D
     """The figures of figures.json, and the rank of every query.
 
     `to_video` and `to_text`: scores [captions, videos] with captions and with videos as queries; one matrix, unless
-    they are post-processed. `videos`: those of the manifest.
+    they are post-processed. `videos`: the manifest's.
     """
     columns = {id: column for column, id in enumerate(split.videos)}
     owner = split.captions.video_id.map(columns).to_numpy(int)
@@ -162,7 +162,7 @@ def headlines(figures: dict) -> dict[str, float]:
 
 
 def table(direction: str, queries: dict[str, np.ndarray], ranks: metrics.Ranks) -> pd.DataFrame:
-    """One row per query: direction, id, unit of dependent queries, kind, twin (of captions), above, ties, expected."""
+    """One row per query: direction, id, cluster of dependent queries, kind, twin of captions, above, ties, expected."""
     facts = pd.DataFrame(queries, columns=["id", "cluster", "kind", "twin"]).iloc[ranks.query].reset_index(drop=True)
     facts.insert(0, "direction", direction)
     return facts.assign(kind=facts.kind.fillna(""), above=ranks.above, ties=ranks.ties, expected=ranks.expected)

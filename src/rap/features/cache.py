@@ -1,7 +1,6 @@
 """The caches: the name of each, its position in the tower, and its rows, verified and read in batches."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,14 +31,14 @@ def position(cache: str, tower: Tower) -> int:
     return tower.all if depth == "all" else int(depth)
 
 
-def stems(params: Params, cache: str) -> list[Path]:
+def stems(params: Params, cache: str) -> list[paths.ShardStem]:
     """The shards of a cache, or of the frames."""
     name = params.dataset.name
     return [paths.frames(name, k) if cache == FRAMES else paths.features(name, cache, k) for k in params.shards]
 
 
 def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
-    """The deepest cache of a tower (`video` or `text`) that lies no deeper than the first block a method touches.
+    """The deepest cache of a tower (`video` or `text`) at or below the first block that a method edits.
 
     Raises UserError if there is none.
     """
@@ -53,7 +52,7 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
 
 def deeper(cache: str, kind: str, tower: Tower, first: float) -> str:
-    """The deepest cache that would serve a method which starts at block `first`, if it is deeper than `cache`."""
+    """The deepest cache at or below block `first`, if it is deeper than `cache`."""
     if tower.whole:
         return ""
     best = "all" if first > tower.layers else str(int(first))
@@ -81,7 +80,7 @@ class Batch:
         return Batch(self.x.pin_memory(), self.length.pin_memory(), self.position)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on the device; tokens in float32, whatever their type in storage."""
+        """The batch on the device; tokens in float32, independent of their stored type."""
         x = self.x.to(device, non_blocking=True)
         x = x.float() if x.is_floating_point() else x
         return Batch(x, self.length.to(device, non_blocking=True), self.position)
@@ -90,7 +89,7 @@ class Batch:
 class Cache:
     """All shards of a cache, memory-mapped. `checksums` of rows and `reasons` of failures, by id.
 
-    `shuffled`: each clip has its frames in a random order of its own, always the same.
+    `shuffled`: the frames of each clip are in a random order that is fixed per clip.
     """
 
     def __init__(self, params: Params, name: str, tower: Tower, shuffled: bool = False):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Decoded:
-    """The clips of a shard. `reasons`: why a clip has no frames, by id; those that are found on the way are added.
+    """The clips of a shard. `reasons`: why a clip has no frames, by id; decoding errors are added.
 
     The frames stage is not imported by name: its code is part of the keys of the frames, not of the features stage.
     """
@@ -34,7 +34,7 @@ class Decoded:
         self.frames_stage = import_module("rap.frames.stage")
 
     def rounds(self, batch: int, ids: list[str]) -> Iterator[tuple[list[str], Batch]]:
-        """The clips that can be decoded, in the order of `ids`, `batch` at a time: as if their frames were stored."""
+        """The clips that can be decoded, in the order of `ids`, `batch` at a time, as with stored frames."""
         good = self._good(ids)
         while items := list(islice(good, batch)):
             frames = np.stack([item.array for item in items if item.array is not None])
@@ -46,10 +46,12 @@ class Decoded:
         waiting = iter(ids)
         pool = ThreadPoolExecutor(workers, "decode")
         try:
-            ahead: deque[Future[Item]] = deque(pool.submit(cut, self.videos[id]) for id in islice(waiting, 2 * workers))
-            while ahead:
-                item = ahead.popleft().result()
-                ahead.extend(pool.submit(cut, self.videos[id]) for id in islice(waiting, 1))
+            started: deque[Future[Item]] = deque(
+                pool.submit(cut, self.videos[id]) for id in islice(waiting, 2 * workers)
+            )
+            while started:
+                item = started.popleft().result()
+                started.extend(pool.submit(cut, self.videos[id]) for id in islice(waiting, 1))
                 if item.reason:
                     note(f"failed: {item.id}: {item.reason}")
                     self.reasons[item.id] = item.reason

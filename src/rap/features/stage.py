@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,25 +36,26 @@ if TYPE_CHECKING:
 def run(job: "Job", cache: str, shard: int) -> str:
     """Write data/DATASET/features/CACHE/shard-K.npy and .parquet.
 
-    The key of a row is the digest of everything that it depends on: the frames of the video (or the caption), the
-    weights, the depth, mixed precision, CPU threads, the storage type and the source code. Rows with an unchanged key
-    are kept.
+    The key of a row is the digest of everything that the row depends on: the frames of the video (or the caption), the
+    weights, the depth, the batch, mixed precision, CPU threads, the storage type and the source code. Rows with an
+    unchanged key are kept.
     """
     params = job.params
     device = setup(params.runtime)
     folder = paths.backbone(params.backbone.name)
-    job.reads(folder / "backbone.json")
+    job.reads(folder.record)
     clip, config = load(folder)
     clip = clip.to(device)
     recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "code": job.code}
+    recipe["batch"] = params.features.batch  # the kernels, and so the last bits, depend on it
     if mixed(params.runtime, device):
         recipe["precision"] = "bfloat16"
     if device.type == "cpu":
-        recipe["threads"] = params.runtime.threads  # which decide the last bits
+        recipe["threads"] = params.runtime.threads  # the last bits depend on them
     work = (_video if cache.startswith("video") else _text)(job, clip, config, cache, shard, recipe)
     stem = paths.features(params.dataset.name, cache, shard)
     ids = shards.missing(stem, work.keys, work.shape, work.dtype)
-    distributed.wait()  # no process writes before all have seen what is missing
+    distributed.wait()  # no process writes before all know the missing rows
     compute = partial(_compute, params, work, f"{cache} shard {shard}")
     if not distributed.is_main():
         list(compute(ids))
@@ -66,18 +66,18 @@ def run(job: "Job", cache: str, shard: int) -> str:
     work.check(made)
     shards.seal(made, job.result)
     failed = int((made.index.reason != "").sum())
-    size = Path(f"{stem}.npy").stat().st_size / 1e6
+    size = stem.array.stat().st_size / 1e6
     return f"{stem}: {len(made.index)} rows, {computed} computed, {failed} failed, {size:.1f} MB"
 
 
-Round = tuple[list[str], Batch]  # a batch for each process: the ids of all, the input of this one
+Round = tuple[list[str], Batch]  # a batch for each process: the ids of all processes, the input of this one
 
 
 @dataclass(frozen=True)
 class Work:
     """A shard of a cache. `rounds` gives the tower's input for some ids, a round at a time.
 
-    `reasons`: why others have none; those that are found on the way are added.
+    `reasons`: why other ids have none; later errors are added.
     """
 
     tower: Tower
@@ -88,12 +88,12 @@ class Work:
     shape: tuple[int, ...]  # of a row
     dtype: str  # of the file
     batch: int
-    check: Callable[[Shard], object] = lambda made: None  # raises UserError if the shard must not count as finished
+    check: Callable[[Shard], object] = lambda made: None  # raises UserError if the shard must not be finished
 
 
 def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
     params, stem = job.params, paths.frames(job.params.dataset.name, shard)
-    job.reads(f"{stem}.json")
+    job.reads(stem.record)
     frames = Shard.read(stem)
     depth, tower = position(cache, clip.visual), clip.visual
     keys = {row.id: digest({**recipe, "frames": row.key}) for row in frames.index.itertuples()}
@@ -116,7 +116,7 @@ def _video(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe:
 
 def _text(job: "Job", clip: Clip, config: dict, cache: str, shard: int, recipe: dict) -> Work:
     params, folder = job.params, paths.manifest(job.params.dataset.name)
-    job.reads(folder / "manifest.json")
+    job.reads(folder.record)
     captions = Manifest.read(folder).shard(shard, len(params.shards)).captions
     text = dict(zip(captions.caption_id, captions.caption, strict=True))
     depth, tower = position(cache, clip.text), clip.text
@@ -147,19 +147,19 @@ def _rounds(read: Callable[[list[str]], Batch], batch: int, ids: list[str]) -> I
 
 
 def at(tower: Tower, depth: int, tokens: int, embed_dim: int) -> tuple[int, ...]:
-    """The shape of a frame or a text of so many tokens at position `depth`."""
+    """The shape of one frame or text with `tokens` tokens at position `depth`."""
     if depth == tower.all:
         return (embed_dim,)
     return (1 if depth == tower.layers and tower.reads_one else tokens, tower.width)
 
 
 def _compute(params: Params, work: Work, title: str, ids: list[str]) -> Iterator[Item]:
-    """A row for each id; the main process receives those of all processes."""
+    """A row for each id; the main process receives the rows of all processes."""
     good = [id for id in ids if not work.reasons[id]]
     inputs = prefetch((together, batch.pinned()) for together, batch in work.rounds(good))
     started = (_start(params, work, together, batch) for together, batch in inputs)
     with progress(total=len(good), desc=title, unit="row", leave=False) as bar:
-        for finish, _ in pairwise(chain(started, [list])):  # the next batch starts before this one is awaited
+        for finish, _ in pairwise(chain(started, [list])):  # the next batch starts before waiting for this one
             items = finish()
             yield from items
             bar.update(len(items))

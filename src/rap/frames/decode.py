@@ -1,7 +1,7 @@
 """Decode a clip to the frames of a backbone, with the ffmpeg program or the decoder `sparse`.
 
 A clip is divided into T segments of equal duration. A frame is the picture that a player shows at the middle of its
-segment, whatever the frame rate. The picture is scaled to the backbone's size on its shortest side and cropped at its
+segment, for any frame rate. The picture is scaled to the backbone's size on its shortest side and cropped at its
 centre, as CLIP's own transform does with PIL. docs/frames.md states how close the two are.
 """
 
@@ -33,7 +33,7 @@ TICK = 2e-6
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines the pixels of a clip, apart from the video."""
+    """The settings that determine the pixels of a clip, apart from the video."""
 
     frames: Sampling
     size: int
@@ -52,7 +52,7 @@ def prepare(frames: Sampling, preprocess: dict, where: str) -> Recipe:
 
 
 class Files:
-    """The video files of a folder. A file is read once for all of its clips, as long as its size and time stay."""
+    """The video files of a folder. A file is read once for all of its clips, unless its size or time changes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -60,7 +60,7 @@ class Files:
         self._span = lru_cache(4)(lambda path, mark: probe(path))  # a span lists every picture
 
     def span(self, video: Video) -> tuple[Path, Span]:
-        """The file of a video and when it shows pictures. Raises VideoError, also if the file is not the manifest's."""
+        """The file of a video and the times of its pictures. Raises VideoError, also if the file has changed."""
         path = self.folder / video.path
         regular(path)
         mark = (path.stat().st_size, path.stat().st_mtime_ns)
@@ -88,8 +88,7 @@ def decode(
 ) -> np.ndarray:
     """The frames from `start` to `end` seconds (NaN: of the whole video), [frames, size, size, 3] uint8 RGB.
 
-    `span`: that of the file, if it is known already. Raises VideoError with ffmpeg's error messages, also for the
-    decoder `sparse`.
+    `span`: the file's, if known. Raises VideoError with ffmpeg's error messages, also for the decoder `sparse`.
     """
     span = span or probe(path)
     begin = span.start if math.isnan(start) else start
@@ -106,7 +105,7 @@ def decode(
         return cut(seek=0.0)
     try:
         return cut(seek=begin)
-    except VideoError:  # a key frame's group may refer to earlier pictures: decode from the start
+    except VideoError:  # the group may refer to earlier pictures: decode from the start
         return cut(seek=0.0)
 
 

@@ -63,7 +63,7 @@ def strict_decoder(codec: str) -> str | None:
 
 
 def url(path: Path) -> str:
-    """A name that ffmpeg reads as a local file, whatever characters it contains."""
+    """A name that ffmpeg reads as a local file, with any characters."""
     return f"file:{path.absolute()}"
 
 

@@ -13,7 +13,7 @@ _lock, _captures = Lock(), 0
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open a local file; it cannot open others. The caller closes it. Raises FFmpegError."""
+    """Open a local file, without access to other files. The caller closes it. Raises FFmpegError."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS}
     return av.open(str(path.absolute()), options=options, metadata_errors="replace")
 

@@ -1,8 +1,7 @@
-"""Frames of single clips, for people to look at, and what is known of the clips that have none."""
+"""Frames of single clips for display, and the reasons why clips have none."""
 
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from rap.shards import Item, Shard
 
 
 class Pictures:
-    """The frames of a dataset: those that are stored or, with `frames.store: false`, decoded when asked for."""
+    """The frames of a dataset, stored or, with `frames.store: false`, decoded on request."""
 
     def __init__(self, params: Params):
         self.params = params
@@ -52,9 +51,9 @@ class Pictures:
 
 
 def reasons(params: Params) -> dict[str, str]:
-    """Why clips cannot be decoded, by id, and "" for those that can, as far as they have been tried.
+    """Why clips cannot be decoded, by id, and "" for decodable clips, for all clips tried so far.
 
-    The shards of the frames say so or, if frames are not stored, those of the first video cache.
+    Read from the shards of the frames or, if frames are not stored, of the first video cache.
     """
     name = params.dataset.name
     stems = [paths.frames(name, shard) for shard in params.shards]
@@ -63,7 +62,7 @@ def reasons(params: Params) -> dict[str, str]:
         stems = [paths.features(name, cache, shard) for shard in params.shards]
     found: dict[str, str] = {}
     for stem in stems:
-        if Path(f"{stem}.parquet").exists():
+        if stem.index.exists():
             index = Shard.read(stem).index
             found |= dict(zip(index.id, index.reason, strict=True))
     return found

@@ -1,7 +1,7 @@
 """The filters from a decoded picture to the backbone's input, in RGB, shared by both decoders.
 
 The picture is scaled to the backbone's size on its shortest side and cropped at its centre, as CLIP's own transform
-does with PIL; or, for backbones that were trained so, squashed to a square.
+does with PIL; or, for backbones trained that way, squashed to a square.
 """
 
 # PIL's bicubic kernel is Keys' with a = -0.5: B = 0, C = 0.5. The default of swscale is C = 0.6.

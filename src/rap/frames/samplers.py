@@ -1,4 +1,4 @@
-"""Samplers: into how many equal segments a clip is divided. One frame is taken at the middle of each segment.
+"""Samplers: the number of equal segments of a clip. One frame is taken at the middle of each segment.
 
 To add a sampler, add a function to SAMPLERS and its name to `rap.params.Sampling.sampler`.
 """
@@ -9,7 +9,7 @@ from rap.params import Sampling
 
 
 def uniform(frames: Sampling, seconds: float) -> int:
-    """`frames.count` segments, whatever the duration."""
+    """`frames.count` segments, for any duration."""
     return frames.count
 
 

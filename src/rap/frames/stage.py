@@ -1,14 +1,13 @@
 """The frames stage: each video of a shard to T pictures of the backbone's size.
 
-With `frames.store: false` the features stage decodes, and this one only states what the pictures of each clip are: the
-shard holds, in place of pictures, the digest of what they depend on.
+With `frames.store: false` the features stage decodes. This stage then writes only the key of each clip, the digest of
+everything that its pictures depend on.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +33,14 @@ def run(job: "Job", shard: int) -> str:
 
     If frames are not stored, a row is the 32 bytes of the clip's key, and only videos without a file have failed.
 
-    A video that fails keeps a row with the reason. Raises UserError if the videos that failed here and at the download
-    are more than `dataset.max_failed` of all; the rows are kept, but the shard is not finished.
+    A video that fails keeps a row with the reason. Raises UserError if more than `dataset.max_failed` of all videos
+    failed here and at the download; the rows are kept, but the shard is not finished.
     """
     params = job.params
-    job.reads(paths.manifest(params.dataset.name) / "manifest.json")
+    job.reads(paths.manifest(params.dataset.name).record)
     manifest = Manifest.read(paths.manifest(params.dataset.name))
     folder = paths.backbone(params.backbone.name)
-    job.reads(folder / "backbone.json")
+    job.reads(folder.record, folder.config.name)
     recipe = read_recipe(params.frames.sampling, folder)
     videos = {video.video_id: video for video in manifest.shard(shard, len(params.shards)).rows()}
     keys = {name: row_key(recipe, video, job.code) for name, video in videos.items()}
@@ -67,7 +66,7 @@ def cutter(params: Params) -> Callable[[Video], shards.Item]:
 
 
 def row_key(recipe: Recipe, video: Video, code: str) -> str:
-    """The digest of what the frames of a clip depend on; `code` is that of the stage's source."""
+    """The digest of everything that the frames of a clip depend on; `code`: the digest of the stage's source."""
     sampler: dict[str, Any] = {"name": recipe.frames.sampler, "count": recipe.frames.count}
     if recipe.frames.sampler == "fps":
         sampler["fps"] = recipe.frames.fps
@@ -78,9 +77,9 @@ def row_key(recipe: Recipe, video: Video, code: str) -> str:
     return digest([video.digest, span, sampler, picture, decoder, code])
 
 
-def read_recipe(frames: Sampling, backbone: Path) -> Recipe:
+def read_recipe(frames: Sampling, backbone: paths.BackboneFolder) -> Recipe:
     """The recipe for the backbone of a folder."""
-    return prepare(frames, read_json(backbone / "config.json")["preprocess"], str(backbone / "config.json"))
+    return prepare(frames, read_json(backbone.config)["preprocess"], str(backbone.config))
 
 
 def _cut_all(
@@ -107,7 +106,7 @@ def _named(videos: dict[str, Video], keys: dict[str, str], ids: list[str]) -> It
 
 
 def count_failed(params: Params, manifest: Manifest, shard: shards.Shard) -> int:
-    """How many videos of a shard failed. Raises UserError if they are too many, with those that other shards lack."""
+    """How many videos of a shard failed. Raises UserError if too many failed, missing ones of other shards included."""
     failed, videos = shard.index[shard.index.reason != ""], manifest.videos
     elsewhere = ((videos.status != "ok") & ~videos.video_id.isin(shard.index.id)).sum()
     total, stem = len(videos), shard.stem
@@ -117,6 +116,6 @@ def count_failed(params: Params, manifest: Manifest, shard: shards.Shard) -> int
     first = f"{failed.id.iloc[0]}: {failed.reason.iloc[0]}" if len(failed) else "see the manifest"
     raise UserError(
         f"{stem}: {count} of {total} videos failed, more than dataset.max_failed allows "
-        f"({params.dataset.max_failed:g}); the first here is {first}; {stem}.parquet has the reasons: replace those "
+        f"({params.dataset.max_failed:g}); the first here is {first}; {stem.index} has the reasons: replace those "
         "videos, or raise the limit"
     )

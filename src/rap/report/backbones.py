@@ -1,4 +1,4 @@
-"""`rap backbones`: the models of open_clip, what each costs, and which weights are on this machine."""
+"""`rap backbones`: the models of open_clip, their costs, and the weights on this machine."""
 
 from tabulate import tabulate
 

@@ -22,8 +22,8 @@ SHOWN = 3  # failed videos named per reason
 def run(params: Params) -> str:
     """Return tables about the manifest as text, and write data/DATASET/stats/durations.png.
 
-    After a download that was refused because too many videos are missing, it reports what was found. Raises UserError
-    if there was no download.
+    After a download that failed because too many videos are missing, reports the videos found. Raises UserError if
+    there was no download.
     """
     manifest, incomplete = _manifest(params)
     videos = manifest.videos.assign(seconds=clip_seconds(manifest.videos), why=reasons(params, manifest.videos))
@@ -39,9 +39,9 @@ def run(params: Params) -> str:
 
 
 def _manifest(params: Params) -> tuple[Manifest, bool]:
-    """The manifest, or that of the last download that was refused; and whether it is the latter."""
-    folder, refused = paths.manifest(params.dataset.name), registry.refused(params)
-    incomplete = not (folder / "manifest.json").exists() and (refused / "manifest.json").exists()
+    """The manifest, or that of the last download if it was rejected, and whether it was rejected."""
+    folder, refused = paths.manifest(params.dataset.name), paths.refused(params.dataset.name)
+    incomplete = not folder.record.exists() and refused.record.exists()
     return Manifest.read(refused if incomplete else folder), incomplete
 
 

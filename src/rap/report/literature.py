@@ -16,9 +16,9 @@ def read() -> pd.DataFrame:
 
 
 def beside(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The published figures for the dataset of a table's `rows`, each with ours and the difference ours - theirs.
+    """The published figures for the dataset of a table's `rows`, each with our figure and the difference ours - theirs.
 
-    Ours is the first row of the table with the same adapter; without such a row the cells stay empty. Returns None if
+    Our figure is from the first row with the same adapter; without such a row the cells stay empty. Returns None if
     literature.csv has no figure for the dataset.
     """
     known = read()

@@ -1,4 +1,4 @@
-"""A table as Markdown: what it rests on, both directions, twins, intervals and tests, figures from the literature."""
+"""A table as Markdown: its protocol, both directions, twins, intervals and tests, figures from the literature."""
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,9 @@ LOWER_IS_BETTER = {"MdR", "MnR"}
 
 
 def markdown(rows: pd.DataFrame, layout: Table, digests: dict[str, str], held_out: int = 0) -> str:
-    """The whole document, from the rows of the CSV, and the digests of what they were made from, by name.
+    """The whole document, from the rows of the CSV and the digests of their inputs, by name.
 
-    `held_out`: how many training videos of the published protocol are val.
+    `held_out`: the number of val videos that the published protocol trains on.
     """
     parts = [f"# {layout.title}", _caption(rows, held_out)]
     facts = {"Method": rows.label, "Trainable": rows.parameters.map("{:,}".format)}
@@ -115,7 +115,7 @@ def _tabulate(columns: dict) -> str:
 
 
 def _cells(rows: pd.DataFrame, metric: str) -> list[str]:
-    """`mean ± std` at one decimal; the best mean is bold, and all that print the same, unless all rows do."""
+    """`mean ± std` at one decimal. The best mean and equal prints are bold, unless all rows print the same."""
     means = rows[f"{metric}_mean"].round(1)
     best = means.min() if metric.split("_", 1)[1] in LOWER_IS_BETTER else means.max()
     winners = (means == best) & (means.nunique() > 1)

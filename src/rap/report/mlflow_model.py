@@ -3,7 +3,7 @@
 model = mlflow.pyfunc.load_model("models:/m-…")
 model.predict(pandas.DataFrame({"query": ["a dog jumps"]}))
 
-The backbone is not part of the model. Its folder is the one that it was trained with, or the one named at loading:
+The backbone is not part of the model. Its folder is that of the training, or the one named at loading:
 load_model(uri, model_config={"backbone_folder": "data/backbones/ViT-B-32"}).
 """
 

@@ -1,4 +1,4 @@
-"""What an MLflow run holds of a finished run: parameters, tags, metrics, the data sets, the files and the adapter."""
+"""The contents of a run in MLflow: parameters, tags, metrics, the data sets, the files and the adapter."""
 
 import subprocess
 import time
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rap import paths
+from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.params import Params
 from rap.provenance import Record
@@ -22,8 +23,7 @@ from rap.training.run import Run, read_run
 if TYPE_CHECKING:  # importing mlflow takes seconds
     from mlflow import MlflowClient
 
-TRAINED, EVALUATED = ("run.json", "history.csv"), ("metrics.json", "figures.json", "evaluation.json")  # what is logged
-HEADLINES = {  # the names in metrics.json, and those in MLflow, whose UI shows this group first
+HEADLINES = {  # names in metrics.json, and in MLflow, whose UI shows this group first
     "t2v_R@1": "headlines/R_at_1",
     "t2v_R@5": "headlines/R_at_5",
     "t2v_R@10": "headlines/R_at_10",
@@ -46,17 +46,21 @@ class Logged:
     contents: str
     evaluated: bool
     times: tuple[int, int]  # start and end of the training, in milliseconds since 1970
-    folder: Path
+    folder: paths.RunFolder
     run: Run
     backbone: Path
-    data: str  # digest of the manifest that was trained on
+    data: str  # digest of the manifest used in training
 
 
-def read(params: Params, folder: Path) -> Logged:
-    """A run from its files; one that is not evaluated yet has no metrics of the test set."""
+def read(params: Params, folder: paths.RunFolder) -> Logged:
+    """A run from its files; before its evaluation, a run has no metrics of the test set."""
     run, trained = read_run(folder)
     evaluated = _evaluation(folder, trained)
     facts = run.model_dump(include={"dataset", "variant", "adapter", "seed", "backbone", "frames", "caches", "train"})
+    for stage, record in (("train", trained), ("evaluate", evaluated)):
+        if record and (damaged := record.damaged(folder)):
+            again = f"rap {stage} --variant {run.variant} --seed {run.seed}"
+            raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
     tables = [name for name, table in params.tables.items() if run.variant in table.variants]
     tags = {"variant": run.variant, "adapter": run.adapter, "seed": str(run.seed)} | dict.fromkeys(tables, "yes")
     tags |= {"digest.weights": run.weights, "mlflow.source.name": "rap"}
@@ -66,7 +70,7 @@ def read(params: Params, folder: Path) -> Logged:
             tags |= {f"provenance.{stage}": made.digest, f"code.{stage}": made.code, f"params.{stage}": made.params}
     values = dict(_flat(facts | run.options))
     files = [trained.files, evaluated.files if evaluated else {}]
-    manifest = str(paths.manifest(run.dataset) / "manifest.json")
+    manifest = str(paths.manifest(run.dataset).record)
     return Logged(
         key=f"{run.variant}/{run.seed}",
         name=f"{run.variant} seed {run.seed}",
@@ -83,10 +87,10 @@ def read(params: Params, folder: Path) -> Logged:
     )
 
 
-def _evaluation(folder: Path, trained: Record) -> Record | None:
-    """The evaluation of this training, or None: an evaluation of an earlier training does not count."""
+def _evaluation(folder: paths.RunFolder, trained: Record) -> Record | None:
+    """The evaluation of this training, or None; evaluations of earlier trainings are ignored."""
     try:
-        found = Record.read(folder / "evaluation.json")
+        found = Record.read(folder.evaluation)
     except FileNotFoundError:
         return None
     return found if trained.content in found.provenance.inputs.values() else None
@@ -105,9 +109,11 @@ def write(client: "MlflowClient", experiment: str, logged: Logged, tags: dict[st
     for start in range(0, len(entries), BATCH):
         client.log_batch(id, metrics=entries[start : start + BATCH])
     _log_data(client, id, logged)
-    for name in TRAINED + EVALUATED * logged.evaluated:
-        client.log_artifact(id, str(logged.folder / name))
-    if logged.run.parameters and (logged.folder / "adapter.safetensors").stat().st_size:
+    folder = logged.folder
+    evaluated = (folder.metrics, folder.figures, folder.evaluation) if logged.evaluated else ()
+    for file in (folder.record, folder.history, *evaluated):
+        client.log_artifact(id, str(file))
+    if logged.run.parameters and folder.adapter.stat().st_size:
         _log_model(id, logged)
     client.set_tag(id, "rap.contents", logged.contents)
     client.set_terminated(id, end_time=ended)
@@ -138,7 +144,7 @@ def _log_model(id: str, logged: Logged) -> None:
             mlflow.pyfunc.log_model(
                 name=logged.run.variant,
                 python_model=str(code),
-                artifacts={"adapter": str(logged.folder / "adapter.safetensors")},
+                artifacts={"adapter": str(logged.folder.adapter)},
                 signature=signature,
                 model_config={"backbone_folder": str(logged.backbone.resolve())},
                 pip_requirements=["rap-retrieval"],
@@ -152,9 +158,9 @@ def _metrics(logged: Logged) -> Iterator[tuple[str, float, int]]:
     """
     run, folder = logged.run, logged.folder
     if logged.evaluated:
-        for name, value in read_json(folder / "metrics.json").items():
+        for name, value in read_json(folder.metrics).items():
             yield HEADLINES[name], value, 0
-        figures = read_json(folder / "figures.json")
+        figures = read_json(folder.figures)
         chosen = ("t2v", "v2t", "twin", "by_kind", "post", "videos", "queries")
         for name, value in _flat({name: figures[name] for name in chosen if name in figures}, "/"):
             yield f"test/{name.replace('@', '_at_')}", float(value), 0
@@ -162,25 +168,25 @@ def _metrics(logged: Logged) -> Iterator[tuple[str, float, int]]:
     for name, value in read_costs(run.variant, run.seed).items():
         if name not in ("began", "ended", "device") and value is not None:
             yield f"resources/{name}", value, 0
-    for row in pd.read_csv(folder / "history.csv").to_dict("records"):
+    for row in pd.read_csv(folder.history).to_dict("records"):
         for name in ("loss", "lr", "grad_norm"):
             yield f"train/{name}", row[name], int(row["step"])
 
 
 def _system(logged: Logged) -> Iterator[tuple[str, float, int, int]]:
     """Name, value, time and number of every measurement of the machine, if there are any: the tab "System metrics"."""
-    file = paths.system(logged.run.variant, logged.run.seed)
+    file = paths.run(logged.run.variant, logged.run.seed).system
     rows = pd.read_csv(file).to_dict("records") if file.exists() and file.stat().st_size > 1 else []
     for step, row in enumerate(rows):
         yield from ((name, value, int(row["time"]), step) for name, value in row.items() if name != "time")
 
 
-def _times(run: Run, folder: Path) -> tuple[int, int]:
+def _times(run: Run, folder: paths.RunFolder) -> tuple[int, int]:
     """Start and end of the training. In a checkout, which lacks the costs, the time at which the file was written."""
     costs = read_costs(run.variant, run.seed)
-    written = (folder / "run.json").stat().st_mtime
+    written = folder.record.stat().st_mtime
     begun, ended = costs.get("began") or written, costs.get("ended") or written
-    ended = min(ended, time.time())  # the clock may have been set back meanwhile
+    ended = min(ended, time.time())  # the clock may have been set back
     return int(1000 * min(begun, ended)), int(1000 * ended)
 
 

@@ -54,8 +54,8 @@ def table(rows: pd.DataFrame, title: str, baseline: str) -> Figure:
     """Draw text-to-video R@1 against trainable parameters, twin accuracy, and their differences from the baseline.
 
     `rows` come from `rap.report.table.uncertain`; `baseline` is a variant among them. Thick bars are ± one sample
-    standard deviation over seeds, thin bars the interval. Without twins, video-to-text R@1 is in their place; without
-    intervals, there are no differences.
+    standard deviation over seeds, thin bars the interval. Without twins, video-to-text R@1 replaces twin accuracy;
+    without intervals, there are no differences.
     """
     means = [str(name).removesuffix("_mean") for name in rows if str(name).endswith("_mean")]
     kinds = [name for name in means if name.startswith("twin_") and name != "twin_all"]
@@ -179,7 +179,7 @@ def _spread(row: dict, metric: str) -> Spread:
 
 
 def _about(rows: pd.DataFrame, compared: bool) -> str:
-    """What the bars and the shade mean, for the foot of the figure."""
+    """The meaning of the bars and the shade, for the foot of the figure."""
     several = rows.seeds.iloc[0] > 1
     thick = "thick bars: ± one standard deviation over seeds; " if several else ""
     shade = f"; shaded: the margin of ± {MARGIN:g} points" if compared else ""

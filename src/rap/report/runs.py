@@ -1,4 +1,4 @@
-"""Finished runs as rows of a data frame: what each rests on, and its figures."""
+"""Finished runs as rows of a data frame: the facts and the figures of each."""
 
 from collections.abc import Callable
 
@@ -34,12 +34,12 @@ COSTS = (
 def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record]) -> pd.DataFrame:
     """One run as a flat row, and one more for each of `evaluation.post`, named VARIANT+POST.
 
-    `reads` opens a record, verifies files beside it, and refuses what is stale or damaged (rap.jobs.Job.reads).
+    `reads` opens a record, verifies files beside it, and rejects stale or damaged ones (rap.jobs.Job.reads).
     """
     folder = paths.run(variant, seed)
-    run = Run(**reads(folder / "run.json").facts)
-    evaluation = reads(folder / "evaluation.json", "figures.json", "ranks.parquet")
-    figures = read_json(folder / "figures.json")
+    run = Run(**reads(folder.record).facts)
+    evaluation = reads(folder.evaluation, folder.figures.name, folder.ranks.name)
+    figures = read_json(folder.figures)
     facts = {
         "adapter": run.adapter,
         "parameters": run.parameters,
@@ -60,11 +60,11 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record
 
 
 def read_costs(variant: str, seed: int) -> dict:
-    """Times and memory of a training, or nothing known: no engine keeps this file, so a checkout lacks it.
+    """Times and memory of a training, unknown in a checkout, because no engine keeps this file.
 
     Raises UserError if the file is damaged.
     """
-    file = paths.costs(variant, seed)
+    file = paths.run(variant, seed).costs
     try:
         return read_json(file)
     except FileNotFoundError:

@@ -1,14 +1,14 @@
 """Uncertainty of a mean over queries and seeds: intervals, and paired tests against a baseline.
 
-A figure is a mean over training seeds and over queries, and both could have been others. Queries of one cluster are
-dependent: the captions of a video, and the captions of a clip and of its reversal, succeed or fail together. The
-design is therefore seeds x clusters, crossed, both random. The variance of the mean has a component of the seeds and
-one of the clusters, which contains that of their interaction.
+A figure is a mean over training seeds and over queries, and both are samples. Queries of one cluster are dependent: the
+captions of a video, and the captions of a clip and of its reversal, succeed or fail together. The design is therefore
+seeds x clusters, crossed, both random. The variance of the mean has a component of the seeds and one of the clusters,
+which contains their interaction.
 
-The reach of an interval adds the two components after each is multiplied by its own quantile of Student's t:
-reach^2 = t(S - 1)^2 x seeds + t(C - 1)^2 x clusters, for S seeds and C clusters (Howe, Journal of the American
-Statistical Association 69, 1974; Burdick and Graybill, Confidence Intervals on Variance Components, 1992). With three
-seeds it holds its level where Satterthwaite's one t and the bootstrap do not: docs/protocols.md has the simulation.
+The reach of an interval adds the two components after each is multiplied by its own quantile of Student's t: reach^2 =
+t(S - 1)^2 x seeds + t(C - 1)^2 x clusters, for S seeds and C clusters (Howe, Journal of the American Statistical
+Association 69, 1974; Burdick and Graybill, Confidence Intervals on Variance Components, 1992). With three seeds it
+holds its level, and Satterthwaite's single t and the bootstrap do not: docs/protocols.md has the simulation.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 LEVEL = 95  # percent
-RESOLUTION = 1e-4  # the smallest p: the normal tail of a mean of 0s and 1s is not to be trusted beyond
-MARGIN = 3.0  # percent points: a difference is "level" if its whole interval is nearer to zero
+RESOLUTION = 1e-4  # the smallest p: below it, the normal tail of a mean of 0s and 1s is unreliable
+MARGIN = 3.0  # percent points: a difference is "level" if its whole interval is closer to zero
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Estimate:
 
 
 def estimate(scores: np.ndarray, clusters: np.ndarray, baseline: np.ndarray | None = None) -> Estimate:
-    """The mean of `scores`, float [seeds, N], one column per query; or its difference from `baseline`, likewise.
+    """The mean of `scores`, float [seeds, N], one column per query; or its difference from `baseline`, of the same
+    form.
 
     `clusters` [N] is the cluster of each query, at least two. The difference is paired by query. The seeds of the two
-    are independent draws, also where they are the same numbers: the variances over seeds add up, with the degrees of
+    are independent draws, even if they are the same numbers: the variances over seeds add up, with the degrees of
     freedom of Welch (1947). A baseline that is the same for all seeds adds nothing.
     """
     arms = [_effects(arm, clusters) for arm in (scores, baseline) if arm is not None]
@@ -88,7 +89,7 @@ def holm(p: list[float]) -> list[float]:
 
 
 def _effects(scores: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """What each cluster contributes to the mean of each seed, float64 [seeds, clusters].
+    """The contribution of each cluster to the mean of each seed, float64 [seeds, clusters].
 
     The mean of a row is the mean of the seed's scores. With clusters of one size, an effect is the mean of a cluster;
     with others, it is the linear term of the ratio of sums and counts.

@@ -1,4 +1,4 @@
-"""The table stage: finished runs become one row per variant, as CSV, Markdown and a picture; costs in a file apart.
+"""The table stage: finished runs become one row per variant, as CSV, Markdown and a picture, and a file of costs.
 
 The table and its picture are deterministic. Wall times and memory are not, so no engine tracks their file.
 """
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rap.jobs import Job
 
 TEST_SET = ("split", "test_set", "videos", "videos_total", "queries", "weights")  # the same for all rows of a table
-SUFFIXES = ("csv", "md", "png")
 
 
 def run(job: "Job", table: str) -> str:
@@ -38,18 +37,17 @@ def run(job: "Job", table: str) -> str:
     runs = pd.concat([rows_of(params, variant, seed, job.reads) for variant, seed in chosen])
     _refuse_unequal(runs)
     rows = uncertain(aggregate(runs), params, layout)
-    csv, md, png = (paths.table(table, suffix) for suffix in SUFFIXES)
-    write_text(csv, rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    made = paths.table(table)
+    write_text(made.csv, rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     digests = _digests(runs, job)
-    write_text(md, markdown(rows, layout, digests, registry.held_out(params)))
-    with atomic(png) as path:
+    write_text(made.md, markdown(rows, layout, digests, registry.held_out(params)))
+    with atomic(made.png) as path:
         plots.save(plots.table(rows, layout.title, layout.baseline), path)
-    costs = paths.table_costs(table)
-    write_text(costs, _costs(runs).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
-    files = {file.name: digest_file(file) for file in (csv, md, png)}
-    job.result(digest(files), files, **digests).write(paths.table(table, "json"))
+    write_text(made.costs, _costs(runs).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
+    files = {file.name: digest_file(file) for file in made.files}
+    job.result(digest(files), files, **digests).write(made.record)
     tracking.log(params, [paths.run(variant, seed) for variant, seed in chosen])
-    return f"{csv}, .md, .png and {costs}: {len(layout.variants)} variants x {len(params.seeds)} seeds"
+    return f"{made.csv}, .md, .png and {made.costs}: {len(layout.variants)} variants x {len(params.seeds)} seeds"
 
 
 def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +89,7 @@ def uncertain(rows: pd.DataFrame, params: Params, layout: Table) -> pd.DataFrame
 def _compared(scores: dict[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
     """One row per variant: its interval, its difference from the baseline with an interval, and the p of that.
 
-    `scores`: by variant, the tables of `_queries`. The p are corrected for the number of differences.
+    `scores`: by variant, the tables of `_queries`. The p-values are corrected for the number of differences.
     """
     arrays = {name: table.to_numpy().T for name, table in scores.items()}
     clusters = scores[baseline].index.get_level_values("cluster")
@@ -113,7 +111,7 @@ def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
     Queries are in the order of their ids, which is the same for all rows of a table.
     """
     folders = {seed: paths.run(name.removesuffix(f"+{post}"), seed) for seed in params.seeds}
-    ranks = pd.concat([pd.read_parquet(folder / "ranks.parquet").assign(seed=s) for s, folder in folders.items()])
+    ranks = pd.concat([pd.read_parquet(folder.ranks).assign(seed=s) for s, folder in folders.items()])
     ranks = ranks[ranks.post == post]
     above, ties = ranks.above.to_numpy(), ranks.ties.to_numpy()
     ranks = ranks.assign(score=100 * metrics.Ranks(above, above, ties).within(1))
@@ -127,10 +125,10 @@ def _queries(params: Params, name: str, post: str) -> dict[str, pd.DataFrame]:
 
 
 def _digests(runs: pd.DataFrame, job: "Job") -> dict[str, str]:
-    """What the table was made from. If one of these changes, the table is stale, and `rap verify` says so.
+    """Digests of the table's inputs. If one of them changes, the table is stale, and `rap verify` reports it.
 
-    `code` is that of the table stage; `runs` is the content of all runs: adapters, settings and figures. The code
-    that trained and evaluated them is in their own records.
+    `code`: the table stage; `runs`: the content of all runs, that is adapters, settings and figures. The records of the
+    runs cover the code that trained and evaluated them.
     """
     first = runs.iloc[0]
     return {"code": job.code, "runs": digest(job.read), "test set": first.test_set, "weights": first.weights}

@@ -1,13 +1,14 @@
 """Logs finished runs to MLflow. The files are the results; MLflow is a view of them.
 
-A variant with a seed is one MLflow run, found again by its key VARIANT/SEED, with the times of its training. It is the
-child of a run that stands for the first table that lists the variant; the tag TABLE = 'yes' finds the runs of every
-table, because MLflow allows one parent. The same result is never logged twice; another result supersedes the old MLflow
-run, which is deleted (MLflow can restore it). The table stage logs all runs of its table at once, because opening a
-store takes seconds.
+A variant with a seed is one MLflow run, found again by its key VARIANT/SEED, with the times of its training. Each table
+has a run, too. MLflow allows one parent, so a run is the child of the first table that lists its variant; the tag TABLE
+= 'yes' finds the runs of every table, and the note of each table links to them. The same result is never logged twice;
+a new result replaces the old MLflow run, which is deleted (MLflow can restore it). The table stage logs all runs of its
+table at once, because opening a store takes seconds.
 
-This stays our own code: MLflow has no call that finds a run by a key, skips it if its content is the same, supersedes
-it if not, and holds a lock while a new database is set up. What a run holds is in rap.report.mlflow_run.
+This is our own code, because MLflow has no call that finds a run by a key, skips it if its content is the same,
+replaces it if not, and holds a lock while a new database is set up. rap.report.mlflow_run defines the contents of a
+run.
 """
 
 import os
@@ -32,11 +33,11 @@ if TYPE_CHECKING:  # importing mlflow takes seconds
     from mlflow import MlflowClient
 
 PATIENCE = 120  # seconds to wait for other jobs that are logging
-TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI opens it as the training of models
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the UI then shows the view for model training
 
 
-def log(params: Params, folders: Iterable[Path]) -> None:
-    """Log finished runs, from their files. A store that fails is a warning on stderr, no more.
+def log(params: Params, folders: Iterable[paths.RunFolder]) -> None:
+    """Log finished runs, from their files. If the store fails, prints a warning.
 
     Without MLflow, which is an extra, nothing is logged.
     """
@@ -50,22 +51,22 @@ def log(params: Params, folders: Iterable[Path]) -> None:
 
 
 def log_all(params: Params) -> str:
-    """Log every finished run under results/, as after a checkout, which restores files and logs nothing.
+    """Log every finished run under results/, for example after a checkout, which logs nothing.
 
     Raises UserError if the store cannot be used.
     """
     require("mlflow", "tracking")
     try:
-        new, known = _log(params, sorted(file.parent for file in paths.RESULTS.glob("runs/*/seed-*/run.json")))
+        new, known = _log(params, paths.runs())
     except _failures() as error:
         raise UserError(f"tracking.uri: {uri(params)}: {_line(error)}") from None
     return f"{new} runs logged, {known} already there; see them with `{ui(params)}`"
 
 
-def _log(params: Params, folders: Iterable[Path]) -> tuple[int, int]:
-    """How many runs were logged, and how many were there already."""
+def _log(params: Params, folders: Iterable[paths.RunFolder]) -> tuple[int, int]:
+    """The numbers of runs logged now and logged before."""
     store = _Store(params)
-    finished = [mlflow_run.read(params, folder) for folder in folders if (folder / "run.json").exists()]
+    finished = [mlflow_run.read(params, folder) for folder in folders if folder.record.exists()]
     finished.sort(key=lambda run: run.times)  # a table begins with its first run
     new = sum(store.log(params, run) for run in finished)
     return new, len(finished) - new
@@ -84,7 +85,7 @@ def ui(params: Params) -> str:
 
 
 class _Store:
-    """A client; every data set is an experiment of its own, `rap-DATASET`. One lock for all jobs of a machine.
+    """A client; every data set has its own experiment, `rap-DATASET`. One lock for all jobs of a machine.
 
     MLflow fails when several processes set up one new database, and has no atomic search-then-create.
     """
@@ -111,27 +112,29 @@ class _Store:
                 client.delete_run(other.info.run_id)
             tags = dict(run.tags)
             if run.tables:
-                tags["mlflow.parentRunId"] = self._parent(client, experiment, params, run)
+                tables = [self._table(client, experiment, params, run, name) for name in run.tables]
+                tags["mlflow.parentRunId"] = tables[0]
             mlflow_run.write(client, experiment, run, tags)
         return True
 
     def _cut_off(self, client: "MlflowClient", experiment: str) -> list:
-        """Runs whose process was killed while it logged them: nobody else writes while this one holds the lock.
+        """Runs whose process was killed while logging: no other process writes while this one holds the lock.
 
-        A store on a server has other writers, which no lock of this machine holds off; there they are left.
+        A server may have writers on other machines, so their runs are not deleted.
         """
         if not self.database:
             return []
         return client.search_runs([experiment], "attributes.status = 'RUNNING' and tags.`rap.key` LIKE '%'")
 
-    def _parent(self, client: "MlflowClient", experiment: str, params: Params, run: Logged) -> str:
-        """The run of the first table that lists a variant; it ends with its last child."""
-        table, (began, ended) = run.tables[0], run.times
+    def _table(self, client: "MlflowClient", experiment: str, params: Params, run: Logged, table: str) -> str:
+        """The run of a table, which ends with the last run that it lists."""
+        began, ended = run.times
         found = client.search_runs([experiment], f"tags.`rap.table` = '{table}'")
         if found:
             id, ended = found[0].info.run_id, max(ended, found[0].info.end_time or 0)
         else:
-            tags = {"rap.table": table, "mlflow.source.name": "rap", "mlflow.note.content": params.tables[table].title}
+            about = f"{params.tables[table].title}: [its runs, by R@1]({_link(experiment, table)})"
+            tags = {"rap.table": table, "mlflow.source.name": "rap", "mlflow.note.content": about}
             id = client.create_run(experiment, began, tags, run_name=table).info.run_id
         client.set_terminated(id, end_time=ended)
         return id
@@ -149,16 +152,21 @@ class _Store:
         return client, id
 
 
-def _note(experiment: str) -> str:
-    """A link to the charts of table 2, and how to see another table."""
+def _link(experiment: str, table: str) -> str:
+    """The charts of a table's runs, ordered by R@1, as an address in MLflow's UI."""
     shown = {
-        "searchFilter": "tags.table2 = 'yes'",
+        "searchFilter": f"tags.{table} = 'yes'",
         "orderByKey": "metrics.`headlines/R_at_1`",
         "orderByAsc": "false",
         "compareRunsMode": "CHART",
         "workflowType": "machine_learning",
     }
-    link = f"#/experiments/{experiment}/runs?{urlencode(shown)}"
+    return f"#/experiments/{experiment}/runs?{urlencode(shown)}"
+
+
+def _note(experiment: str) -> str:
+    """A link to the charts of table 2, and how to see another table."""
+    link = _link(experiment, "table2")
     return f"[Compare table 2 by R@1]({link}). Another table: the filter `tags.table1 = 'yes'`, then group by variant."
 
 
@@ -167,7 +175,7 @@ def _database(uri: str) -> Path | None:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a store may raise when it cannot be reached, locked, written or read; connection errors are OSErrors."""
+    """The exceptions of a store that cannot be reached, locked, written or read; connection errors are OSErrors."""
     prepare()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

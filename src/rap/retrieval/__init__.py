@@ -1,1 +1,1 @@
-"""What a similarity matrix is worth: ranks, recalls, twin accuracy."""
+"""Retrieval: models, similarity matrices, ranks, recalls, twin accuracy."""

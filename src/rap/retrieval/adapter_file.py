@@ -1,7 +1,7 @@
 """A trained adapter as one safetensors file: its weights and, in a header, everything needed to build it again.
 
-The backbone stays behind: the header holds the digest of its weights, and another backbone is refused. The header holds
-a checksum of itself and the weights, because the file travels without a record.
+The file does not contain the backbone: the header holds the digest of its weights, and other backbones are rejected.
+The header holds a checksum of itself and the weights, because the file is shared without a record.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Trained(Section):
 
 
 class Header(Section):
-    """Bounds of what a stranger's file may ask for. The options of the method are checked when it is built."""
+    """Limits for untrusted files. The options of the method are checked when it is built."""
 
     format: int
     rap: str
@@ -50,7 +50,7 @@ class Header(Section):
 
 
 def header(params: Params, variant: str, seed: int, config: dict) -> dict:
-    """How to build a variant's adapter, what to feed it, and where it comes from. `config`: that of the backbone."""
+    """The construction, inputs and origin of a variant's adapter. `config`: the backbone's."""
     options = registry.options(params, variant)
     return {
         "format": FORMAT,

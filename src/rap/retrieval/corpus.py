@@ -1,4 +1,4 @@
-"""What a model reads of a dataset: a cache for each tower, and the splits of the manifest."""
+"""The inputs of a model from a dataset: a cache for each tower, and the splits of the manifest."""
 
 from dataclasses import dataclass
 
@@ -49,8 +49,8 @@ def open_corpus(params: Params, model: Retriever) -> Corpus:
 
 def records(params: Params, model: Retriever) -> list[str]:
     """The records of everything that `open_corpus` opens."""
-    shards = [f"{stem}.json" for cache in _caches(params, model) for stem in stems(params, cache)]
-    return [str(paths.manifest(params.dataset.name) / "manifest.json"), *shards]
+    shards = [str(stem.record) for cache in _caches(params, model) for stem in stems(params, cache)]
+    return [str(paths.manifest(params.dataset.name).record), *shards]
 
 
 def _caches(params: Params, model: Retriever) -> tuple[str, str]:

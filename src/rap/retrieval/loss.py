@@ -20,7 +20,7 @@ def info_nce(logits: Tensor, positives: Tensor) -> Tensor:
 
 
 def sigmoid(logits: Tensor, positives: Tensor) -> Tensor:
-    """Each caption and clip are a pair or not, whatever the others are (Zhai et al. 2023, SigLIP, algorithm 1)."""
+    """Classify each caption and clip as a pair or not, independently (Zhai et al. 2023, SigLIP, algorithm 1)."""
     sign = 2 * torch.eye(len(logits), device=logits.device) - 1
     return -F.logsigmoid(sign * logits).masked_fill(_others(positives), 0).sum() / len(logits)
 
@@ -33,7 +33,7 @@ LOSSES = {"infonce": info_nce, "sigmoid": sigmoid}
 
 
 def refuse_unfit(loss: str, clip: Clip) -> None:
-    """Raises UserError for the sigmoid loss of a backbone without a logit bias: it sets how rare a pair is."""
+    """Raises UserError for the sigmoid loss of a backbone without a logit bias, which models the rarity of pairs."""
     if loss == "sigmoid" and clip.logit_bias is None:
         raise UserError(
             "train.loss: sigmoid needs a backbone with a logit_bias, such as SigLIP's; set it to infonce, or name "

@@ -60,7 +60,7 @@ def text_to_video(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
 def video_to_text(similarity: np.ndarray, owner: np.ndarray) -> Ranks:
     """Each video is a query; a gallery item is the caption set of one video, scored by its best caption.
 
-    So a video is ranked among videos, not among captions: CLIP4Clip's convention for several captions per video
+    A video is ranked among videos, not among captions: CLIP4Clip's convention for several captions per video
     (`tensor_video_to_text_sim`). With one caption per video, this is ordinary caption retrieval. A video without
     captions is neither a query nor in the gallery. Shapes and errors as in `text_to_video`. Holds the scores of one
     video's captions in memory at a time.

@@ -25,7 +25,7 @@ from rap.params import Params, Sampling
 from rap.retrieval import adapter_file
 from rap.retrieval.model import Retriever
 
-if TYPE_CHECKING:  # what decodes videos is imported where it is used: captions need none of it
+if TYPE_CHECKING:  # video decoders are imported on use: captions do not need them
     from rap.frames.decode import Recipe
 
 
@@ -102,7 +102,7 @@ def from_pretrained(file: str | Path, folder: str | Path) -> Pretrained:
 
 
 def untrained(params: Params, variant: str) -> Pretrained:
-    """A variant before any training, on the backbone of params.yaml: zero-shot CLIP, for example."""
+    """An untrained variant on the backbone of params.yaml, such as zero-shot CLIP."""
     clip, config = backbone.load(paths.backbone(params.backbone.name))
     about = adapter_file.header(params, variant, 0, config)
     return _assemble(clip, config, registry.build(clip, params, variant), digest(about), about)

@@ -23,7 +23,7 @@ def score(
 def blocks(
     model: Retriever, video: Cache, text: Cache, videos: list[str], captions: list[str], batch: int
 ) -> Iterator[np.ndarray]:
-    """Yield the columns of the matrix of `score` in order, some at a time.
+    """Yield the columns of the matrix of `score` in order, in blocks.
 
     Batches are dealt round-robin to the processes and are the same as with one process. Every process receives the
     full result.

@@ -1,7 +1,7 @@
 """Twin accuracy: how often a caption scores its clip above the same scene in reversed time. Chance level is 50 %.
 
 This is a two-alternative forced choice between clips that differ only in temporal order, so a time-blind method scores
-at chance level whatever its recall. A tie counts one half.
+at chance level, independent of its recall. A tie counts one half.
 """
 
 from collections.abc import Sequence

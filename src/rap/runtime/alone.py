@@ -1,4 +1,4 @@
-"""One process at a time makes a result; the next one sweeps what a killed one left half-written."""
+"""Locks a result while one process writes it, and removes temporary files of killed processes."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,10 @@ from rap.files import digest
 
 @contextmanager
 def alone(record: str | Path, command: str) -> Iterator[None]:
-    """Wait until no other process makes the result with this record. `command`: what that process runs, for a line."""
-    paths.DATA.joinpath("locks").mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.DATA / "locks" / digest(str(record))[:16])
+    """Wait until no other process writes the result with this record. `command`: that process's, for the message."""
+    file = paths.lock(digest(str(record))[:16])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -26,7 +26,7 @@ def setup(runtime: Runtime) -> torch.device:
     """
     torch.set_num_threads(runtime.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode("warn")  # on a CPU too: otherwise indexed sums are atomic
+    torch.set_deterministic_debug_mode("warn")  # also on a CPU: otherwise indexed sums are atomic
     # torch replaces this module at import by an object with this property; type checkers see the module
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if runtime.device == "cuda" and not torch.cuda.is_available():

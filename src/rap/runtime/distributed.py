@@ -45,7 +45,7 @@ def launch(processes: int, arguments: list[str]) -> int:
     for name in (
         "torch.distributed",
         "torch.distributed.elastic.agent.server.api",
-    ):  # they report their own errors
+    ):  # the processes report their own errors
         logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -69,7 +69,7 @@ def launch(processes: int, arguments: list[str]) -> int:
 def begin(processes: int, gpu: bool) -> None:
     """Join the process group, if torchrun started this process and it has not joined yet.
 
-    Raises UserError if the number of processes is not that of params.yaml: results depend on it.
+    Raises UserError if the number of processes differs from params.yaml, because results depend on it.
     """
     if not launched():
         return

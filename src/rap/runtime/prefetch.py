@@ -15,7 +15,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     An error in an item is raised at that item's turn. Closing the iterator early waits only for the item in progress.
     """
     source = iter(items)
-    with ThreadPoolExecutor(1, "ahead") as maker:
+    with ThreadPoolExecutor(1, "prefetch") as maker:
         made = deque(maker.submit(next, source, END) for _ in range(depth))
         try:
             while (item := made.popleft().result()) is not END:

@@ -11,7 +11,7 @@ NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGH
 
 
 class Ended(BaseException):
-    """A signal arrived. It passes every `except Exception`, and what a library does on KeyboardInterrupt."""
+    """A signal arrived. Not caught by `except Exception`, nor by a library's handling of KeyboardInterrupt."""
 
     def __init__(self, number: int):
         super().__init__(NAMES[signal.Signals(number)])
@@ -19,7 +19,7 @@ class Ended(BaseException):
 
 
 def obey() -> None:
-    """Raise Ended on each of the signals, except those that the parent process set to be ignored, as `nohup` does."""
+    """Raise Ended on each of the signals, except signals that the parent process ignores, as `nohup` does."""
     for number in NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
@@ -31,13 +31,13 @@ def _end(number: int, frame: Any) -> None:
 
 
 def tied(command: list[str]) -> list[str]:
-    """The command of a process that the kernel kills when the thread that starts it ends; only Linux has this."""
+    """The command, such that the kernel kills its process when the starting thread ends; Linux only."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
 
 
 def end_children() -> None:
-    """Kill the processes that this one started, such as ffmpeg: a thread would wait for them to finish."""
+    """Kill the child processes, such as ffmpeg, because threads would wait for them to finish."""
     for task in Path(f"/proc/{os.getpid()}/task").glob("*/children"):  # only Linux has this folder
         with suppress(OSError):
             for child in task.read_text().split():

@@ -1,7 +1,7 @@
-"""Cells: embeddings grouped round centres, so that a query reads a few groups instead of all embeddings.
+"""Cells: embeddings grouped around centres, so that a query reads a few groups instead of all embeddings.
 
-It chooses rows, and their cosines are then exact: what it may miss is a row of a cell that it did not read. The centres
-are those of k-means by faiss (the extra `faiss`).
+Cosines are exact; rows outside the cells that are read are missed. The centres come from faiss's k-means (the extra
+`faiss`).
 """
 
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from rap import paths
 from rap.errors import UserError, require
 from rap.files import atomic, digest_file
 from rap.provenance import Record
 from rap.runtime.alone import alone, sweep
 from rap.shards import untracked
 
-LEAST = 100_000  # below so many embeddings all are read: a few milliseconds
+LEAST = 100_000  # below this number of embeddings, search reads all: a few milliseconds
 READ = 16  # cells that a query reads
-SAMPLES = 40  # embeddings per centre that k-means sees
+SAMPLES = 40  # embeddings per centre in k-means
 PARTS = ("centres", "order", "starts")
 
 
@@ -30,7 +31,7 @@ class Cells:
     starts: np.ndarray
 
     def near(self, query: np.ndarray, usable: np.ndarray, least: int, read: int = READ) -> np.ndarray:
-        """The `usable` [V] rows of the `read` cells nearest to a query [E]; of more cells, until there are `least`."""
+        """The `usable` [V] rows of the `read` cells nearest to a query [E]; of more cells, to reach `least` rows."""
         nearest, count = np.argsort(-(self.centres @ query), kind="stable"), read
         while True:
             cells = nearest[:count]
@@ -41,22 +42,22 @@ class Cells:
             count *= 4
 
 
-def refresh(stem: Path, embeddings: np.ndarray) -> Cells | None:
-    """The cells of the index `stem`, made anew if it has changed; None if it is too small to need them.
+def refresh(stem: paths.ShardStem, embeddings: np.ndarray) -> Cells | None:
+    """The cells of the index `stem`, rebuilt if it has changed; None if it is too small to need cells.
 
     Raises UserError if faiss is not installed.
     """
     if len(embeddings) < LEAST:
         return None
-    content, name, record = Record.read(f"{stem}.json").content, f"{stem.name}.cells.npz", f"{stem}.cells.json"
+    content, file, record = Record.read(stem.record).content, stem.cells, stem.cells_record
     with alone(record, "rap search"):
         if not _is_of(record, content):
-            sweep([f"{stem}.cells.npz", record])
+            sweep([file, record])
             made = build(embeddings)
-            with atomic(stem.parent / name) as path, path.open("wb") as file:
-                np.savez(file, **{part: getattr(made, part) for part in PARTS})
-            untracked(content, {name: digest_file(stem.parent / name)}).write(record)
-    with np.load(stem.parent / name) as found:
+            with atomic(file) as path, path.open("wb") as opened:
+                np.savez(opened, **{part: getattr(made, part) for part in PARTS})
+            untracked(content, {file.name: digest_file(file)}).write(record)
+    with np.load(file) as found:
         return Cells(*(found[part] for part in PARTS))
 
 
@@ -78,10 +79,10 @@ def parts(embeddings: np.ndarray, size: int = 50_000) -> list[np.ndarray]:
     return [embeddings[start : start + size] for start in range(0, len(embeddings), size)]
 
 
-def _is_of(record: str, content: str) -> bool:
+def _is_of(record: Path, content: str) -> bool:
     """Whether finished cells belong to an index with this content, and are undamaged."""
     try:
         found = Record.read(record)
     except (FileNotFoundError, UserError):
         return False
-    return found.content == content and not found.damaged(Path(record).parent)
+    return found.content == content and not found.damaged(record.parent)

@@ -1,4 +1,4 @@
-"""A contact sheet: a strip of frames for each video that a search found, best first."""
+"""A contact sheet: a strip of frames for each hit of a search, best first."""
 
 from matplotlib.figure import Figure
 
@@ -15,7 +15,7 @@ LARGE, SMALL = 8, 11  # characters per inch, in the query and in the names
 
 
 def sheet(params: Params, query: str, hits: list[Hit]) -> Figure:
-    """Draw frames of what a query found; of a wider hit, those of its best span. Raises UserError if there are none."""
+    """Draw frames of a query's hits; for a merged hit, of its best span. Raises UserError if there are none."""
     pictures = Pictures(params)
     strips = [pictures.strip(hit.id, MOST) for hit in hits]
     width = max(LEAST, *map(len, strips)) * (SIDE + GAP) + 0.3

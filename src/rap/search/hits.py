@@ -1,4 +1,4 @@
-"""Hits: what a search found. Neighbouring spans of one file are one hit."""
+"""Hits: the results of a search. Neighbouring spans of one file are one hit."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +17,7 @@ NEAR = 0.05  # seconds between two spans that count as neighbours
 class Hit:
     """A video, or a span of one.
 
-    `id` and `cosine` are those of the best span in it. `start` and `end` are in seconds; None: the start or the end of
+    `id` and `cosine` are those of its best span. `start` and `end` are in seconds; None: the start or the end of
     the file.
     """
 
@@ -30,7 +30,7 @@ class Hit:
 
     @property
     def span(self) -> str:
-        """ "3.0–7.5 s", or nothing for a whole file."""
+        """ "3.0–7.5 s", or an empty text for a whole file."""
         if self.start is None and self.end is None:
             return ""
         return f"{self.start or 0:.1f}–" + ("end" if self.end is None else f"{self.end:.1f} s")
@@ -47,15 +47,15 @@ class Hit:
 def merged(videos: pd.DataFrame, cosines: np.ndarray, usable: np.ndarray, top: int, folder: Path) -> list[Hit]:
     """The hits among the `top` best rows, best first, from rows of the manifest and their cosines, float [V].
 
-    `usable` [V] says which rows may be found. Among the best rows, those that touch in one file are one hit, so there
-    may be fewer hits than `top`.
+    `usable` [V] marks the rows to search. Adjacent spans of one file among the best rows are one hit, so there may be
+    fewer hits than `top`.
     """
     hits: list[Hit] = []
     rows = np.flatnonzero(usable)
     for row in rows[best(cosines[rows], top)]:
         new = _hit(videos.iloc[row], float(cosines[row]), folder)
         near = [hit for hit in hits if _touches(hit, new)]
-        if near:  # the row may close the gap between two hits: the better one takes both
+        if near:  # the row may join two hits: the better one absorbs the other
             hits[hits.index(near[0])] = _union([*near, new])
             hits = [hit for hit in hits if hit not in near[1:]]
         else:
@@ -76,7 +76,7 @@ def _touches(one: Hit, other: Hit) -> bool:
 
 
 def _union(hits: list[Hit]) -> Hit:
-    """The first of the hits, which is the best, widened to cover all."""
+    """The first and best of the hits, widened to cover all."""
     end = max(_end(hit) for hit in hits)
     return replace(hits[0], start=min(hit.start or 0.0 for hit in hits), end=None if end == math.inf else end)
 

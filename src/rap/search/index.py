@@ -1,13 +1,12 @@
 """The index: one embedding per video, computed by an adapter from the feature cache.
 
-An index belongs to one adapter, named by its digest, and every row to the cached content of its video. Rows that are
-still right are kept: a new video costs one row, and another adapter never answers for this one.
+An index belongs to one adapter, named by its digest, and every row to the cached content of its video. Unchanged rows
+are kept, so a new video costs one row, and an index never serves another adapter.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -35,7 +34,7 @@ class Index:
 
     videos: pd.DataFrame
     embeddings: np.ndarray
-    stem: Path
+    stem: paths.ShardStem
 
     @cached_property
     def names(self) -> dict[str, int]:
@@ -74,8 +73,8 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
                 bar.update(len(part))
 
     stem = paths.index(params.dataset.name, model.digest)
-    with alone(f"{stem}.json", "rap search"):
-        sweep([f"{stem}.parquet", f"{stem}.json"])
+    with alone(stem.record, "rap search"):
+        sweep([stem.index, stem.record])
         shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute, params.features.batch)
         seal(shard, untracked)
     return Index(videos, shard.array, stem), made
@@ -90,7 +89,7 @@ def best(cosines: np.ndarray, top: int) -> np.ndarray:
 
 
 def other_frames(params: Params, header: dict) -> list[str]:
-    """The keys of `frames` in which params.yaml differs from what the adapter with this header was trained on."""
+    """The keys of `frames` in which params.yaml differs from the training of the adapter with this header."""
     cached, wanted = params.frames.sampling.model_dump(mode="json"), header["frames"]
     read = [key for key in wanted if key != "fps" or wanted["sampler"] == "fps"]
     return [key for key in read if cached.get(key) != wanted[key]]
@@ -100,5 +99,5 @@ def _refuse_other_frames(params: Params, model: Pretrained) -> None:
     for key in other_frames(params, model.header):
         raise UserError(
             f"params.yaml: frames.{key} is {getattr(params.frames, key)}, and the adapter was trained with "
-            f"{model.header['frames'][key]}; set it to that and run `dvc repro features` first"
+            f"{model.header['frames'][key]}; set it to that and run `rap index` first"
         )

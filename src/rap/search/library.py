@@ -27,20 +27,19 @@ from rap.search.hits import Hit, merged
 from rap.search.index import Index, other_frames, refresh
 
 SPLITS = ("all", "train", "val", "test")
-DEFAULT = "rap"  # the variant that searches if none is named and it is trained
 
 
 @dataclass(frozen=True)
 class Library:
     """An index of the dataset's videos and the model that made it.
 
-    `made`: how many videos were indexed just now. `note`: what was chosen for the user, or nothing. `cells`: what a
-    query reads instead of all embeddings, if that was asked for.
+    `made`: the number of newly indexed videos. `note`: a message about the default model, or empty. `cells`: for
+    approximate search, or None.
     """
 
     model: Pretrained
     index: Index
-    folder: Path  # that the paths of the videos are relative to
+    folder: Path  # of the videos; their paths are relative to it
     made: int
     note: str
     cells: Cells | None = None
@@ -54,11 +53,11 @@ class Library:
         adapter: str | Path | None = None,
         approximate: bool = False,
     ) -> "Library":
-        """Load a trained variant, or an adapter file, and index what is new.
+        """Load a trained variant, or an adapter file, and index new videos.
 
-        Without either: RAP if it is trained on the present backbone and frames, else zero-shot CLIP. `approximate`: a
-        query reads only what is near it (rap.search.cells). Raises UserError if a named variant is not trained, or
-        nothing is cached yet.
+        Without either: the last variant of `run` that is trained on the present backbone and frames, else zero-shot
+        CLIP. `approximate`: a query reads only the nearest cells (rap.search.cells). Raises UserError if a named
+        variant is not trained, or nothing is cached yet.
         """
         model, note = _model(params, variant, seed, adapter)
         index, made = refresh(params, model.to(setup(params.runtime)))
@@ -118,28 +117,39 @@ class Library:
 
 
 def _model(params: Params, variant: str | None, seed: int, adapter: str | Path | None) -> tuple[Pretrained, str]:
-    """The model to search with, and a sentence if it was chosen for the user."""
+    """The model to search with, and a message if the user may expect another one."""
     folder = paths.backbone(params.backbone.name)
     if adapter:
         return from_pretrained(adapter, folder), ""
     known = params.all_variants
-    plain = next((name for name, one in known.items() if one.adapter == "none"), None)
-    if variant is None and plain and (reason := unfit(params, DEFAULT, seed)):
-        return untrained(params, plain), f"{DEFAULT} is {reason}, so zero-shot CLIP searched"
-    variant = variant or DEFAULT
+    if variant is None:
+        return _default(params, seed)
     if variant not in known:
         raise UserError(f"params.yaml: variants: there is no {variant!r}{hint(variant, known)}")
     if known[variant].adapter == "none":
         return untrained(params, variant), ""
-    file = paths.run(variant, seed) / "adapter.safetensors"
+    file = paths.run(variant, seed).adapter
     if not file.exists():
         raise UserError(f"{file}: not trained yet; run `rap train --variant {variant} --seed {seed}`, or `dvc repro`")
     return from_pretrained(file, folder), ""
 
 
+def _default(params: Params, seed: int) -> tuple[Pretrained, str]:
+    """The last variant of `run` that can search the present caches, else zero-shot CLIP; and why later ones cannot."""
+    trained = [name for name in reversed(params.run) if params.variant(name).adapter != "none"]
+    why = {name: unfit(params, name, seed) for name in trained}
+    name = next((name for name in trained if not why[name]), None)
+    note = f"{trained[0]} is {why[trained[0]]}, so {name or 'zero-shot CLIP'} searched" if trained else ""
+    if name is None:
+        plain = (other for other, one in params.all_variants.items() if one.adapter == "none")
+        return untrained(params, next(plain)), note
+    file = paths.run(name, seed).adapter
+    return from_pretrained(file, paths.backbone(params.backbone.name)), "" if name == trained[0] else note
+
+
 def unfit(params: Params, variant: str, seed: int) -> str:
-    """Why a variant cannot search the present caches, or nothing."""
-    file = paths.run(variant, seed) / "adapter.safetensors"
+    """Why a variant cannot search the present caches, or an empty text."""
+    file = paths.run(variant, seed).adapter
     if not file.exists():
         return "not trained yet"
     header, _ = adapter_file.read(file)

@@ -22,7 +22,7 @@ def is_picture(file: str | Path) -> bool:
 
 
 def batch(file: str | Path, recipe: "Recipe") -> Batch:
-    """A clip of one valid frame, [1, T, size, size, 3] uint8, padded with zeros. Raises UserError if it is no picture.
+    """A clip of one valid frame, [1, T, size, size, 3] uint8, padded with zeros. Raises UserError if not a picture.
 
     Scaled to the backbone's size on the shortest side and cropped at the centre, as CLIP's own transform does.
     """

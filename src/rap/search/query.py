@@ -1,4 +1,4 @@
-"""`rap search`: what was found, as a table for people, as JSON or as CSV."""
+"""`rap search`: the hits, as a table, as JSON or as CSV."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def run(
 ) -> str:
     """The best videos for each query and each example in the `form` table, json or csv; `picture` gets their frames.
 
-    Raises UserError if nothing is asked, a query is empty, or nothing is cached yet.
+    Raises UserError if there is no query, a query is empty, or nothing is cached yet.
     """
     asked = [*queries, *like]
     if not asked:
@@ -50,7 +50,7 @@ def run(
 
 
 def table(found: Found, library: Library, picture: str | None) -> str:
-    """A table for each query, and a line on what was searched."""
+    """A table for each query, and a line on the searched videos."""
     parts = []
     for query, hits in found.items():
         rows = [(rank, f"{hit.cosine:.3f}", hit.name) for rank, hit in enumerate(hits, start=1)]
@@ -70,7 +70,7 @@ def as_json(found: Found, library: Library, picture: str | None) -> str:
 
 
 def as_csv(found: Found, library: Library, picture: str | None) -> str:
-    """A row for each hit; an empty start or end is that of the file."""
+    """A row for each hit; an empty start or end means that of the file."""
     text = StringIO()
     rows = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     rows.writeheader()
@@ -82,7 +82,7 @@ def as_csv(found: Found, library: Library, picture: str | None) -> str:
 
 
 def inert(value: object) -> object:
-    """A text that a spreadsheet would run as a formula gets an apostrophe in front, which it takes as: this is text."""
+    """Put an apostrophe before a text that a spreadsheet would run as a formula; it then stays text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 

@@ -1,8 +1,8 @@
-"""`rap serve`: a page on this machine that searches the library and plays what it found.
+"""`rap serve`: a local web page that searches the library and plays the hits.
 
 Four addresses: the page, /search (JSON), /video/ID and /poster/ID. An id is looked up in the manifest, so no path from
-outside reaches the disk. Requests that name another host are refused, so that no web page can reach this one through a
-name of its own.
+outside reaches the disk. Requests with another Host header are rejected, so that no other web page can reach this one
+through its own name.
 """
 
 import socket
@@ -54,7 +54,7 @@ def run(params: Params, variant: str | None, seed: int, approximate: bool, host:
 def application(
     params: Params, variant: str | None, seed: int, approximate: bool = False, host: str = LOOPBACK[0]
 ) -> Starlette:
-    """The web application. The first model is loaded now, others when they are asked for."""
+    """The web application. The first model is loaded now, others on request."""
     lock = Lock()
     loaded = cache(partial(Library.open, params, seed=seed, approximate=approximate))
     first = loaded(variant)
@@ -88,7 +88,7 @@ def application(
         file = folder / known(request)
         if not file.is_file():
             raise HTTPException(404, "this video is not there any more")
-        return FileResponse(file)  # which answers Range requests, as players make them
+        return FileResponse(file)  # which supports the Range requests of players
 
     def poster(request: Request) -> Response:
         known(request)
@@ -117,12 +117,12 @@ def application(
 
 
 def usable(params: Params, first: str, seed: int) -> list[str]:
-    """The variants that can search: the first one, those that are trained on these caches, and untrained ones."""
+    """The variants that can search: the first one, variants trained on these caches, and untrained ones."""
 
     def ready(name: str) -> bool:
         try:
             return params.all_variants[name].adapter == "none" or not unfit(params, name, seed)
-        except UserError:  # a damaged adapter: the other variants still search
+        except UserError:  # a damaged adapter: the other variants remain usable
             return False
 
     return list(dict.fromkeys([first, *filter(ready, params.all_variants)]))

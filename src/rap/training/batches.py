@@ -1,4 +1,4 @@
-"""Batches of pairs: a caption and its clip, in an order that depends on the seed and the epoch alone."""
+"""Batches of pairs: a caption and its clip, in an order that depends only on the seed and the epoch."""
 
 import math
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ class Pairs:
 
 
 def neighbours(captions: pd.DataFrame, videos: pd.DataFrame, twins: bool) -> list[list[int]]:
-    """Rows of `captions` that stay together in every epoch: each alone or, with `twins`, the n-th caption of a clip
+    """Rows of `captions` that stay together in every epoch: single rows or, with `twins`, the n-th caption of a clip
     and the n-th of its twin. A clip and its reversal in one batch are hard negatives for each other."""
     if not twins:
         return [[row] for row in range(len(captions))]

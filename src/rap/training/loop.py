@@ -20,7 +20,7 @@ from rap.training.batches import Pairs
 from rap.training.state import State
 
 COLUMNS = ["step", "epoch", "lr", "loss", "grad_norm"]  # of history.csv
-SETTLE = 10  # steps between two looks at the losses: a look waits for the GPU
+SETTLE = 10  # steps between two reads of the losses: a read waits for the GPU
 
 
 def fit(

@@ -16,9 +16,9 @@ from rap.runtime.mlflow_settings import prepare
 
 @contextmanager
 def watched(every: float | None, file: Path) -> Iterator[None]:
-    """Measure the machine every so many seconds while the block runs, and write `file`; None: do nothing.
+    """Sample system metrics every `every` seconds while the block runs, and write `file`; None: do nothing.
 
-    The CSV has a row for each measurement: `time` in milliseconds since 1970, and MLflow's names of what was measured.
+    The CSV has a row for each sample: `time` in milliseconds since 1970, and a column for each metric of MLflow.
     Raises UserError if MLflow, which is an extra, is not installed.
     """
     if every is None:
@@ -48,7 +48,7 @@ def _collectors() -> list[Any]:
 
     try:
         return [CPUMonitor(), GPUMonitor()]
-    except Exception:  # no NVIDIA GPU, or no package that asks its driver: MLflow raises several types
+    except Exception:  # no NVIDIA GPU, or no package that queries its driver: MLflow raises several types
         return [CPUMonitor()]
 
 

@@ -1,6 +1,5 @@
 """A run is a variant trained with one seed: its model before training, and the facts of the finished training."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,7 +14,7 @@ from rap.retrieval.model import Retriever
 
 
 class Run(Section):
-    """The facts of a finished training, kept in its record run.json; every reader of a run takes them from here."""
+    """The facts of a finished training, kept in its record run.json; every reader of a run uses this class."""
 
     variant: str
     seed: int
@@ -36,12 +35,12 @@ class Run(Section):
     pairs: int
 
 
-def read_run(folder: Path) -> tuple[Run, Record]:
+def read_run(folder: paths.RunFolder) -> tuple[Run, Record]:
     """The facts and the record of a finished training. Raises UserError if there is none, or it is damaged."""
     try:
-        record = Record.read(folder / "run.json")
+        record = Record.read(folder.record)
     except FileNotFoundError:
-        raise UserError(f"{folder / 'run.json'}: not there; run `rap train` first") from None
+        raise UserError(f"{folder.record}: not there; run `rap train` first") from None
     return Run(**record.facts), record
 
 

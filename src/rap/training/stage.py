@@ -37,7 +37,7 @@ def run(job: "Job", variant: str, seed: int) -> str:
     began, params, settings = time.time(), job.params, job.params.training(variant)
     device = setup(params.runtime)
     model, config = new_model(params, variant, seed, device)
-    job.reads(paths.backbone(params.backbone.name) / "backbone.json")
+    job.reads(paths.backbone(params.backbone.name).record)
     for record in records(params, model):
         job.reads(record)
     refuse_unfit(settings.loss, model.clip)
@@ -47,7 +47,7 @@ def run(job: "Job", variant: str, seed: int) -> str:
     pairs = Pairs(corpus, settings, seed)
     weights = [p for p in model.adapter.parameters() if p.requires_grad]
     state = State(model.adapter, *optimiser(weights, pairs.steps, settings))
-    checkpoint, provenance = paths.checkpoint(variant, seed), job.provenance.digest
+    checkpoint, provenance = paths.run(variant, seed).checkpoint, job.provenance.digest
     state.resume(checkpoint, provenance, device)
 
     def save() -> None:
@@ -55,7 +55,7 @@ def run(job: "Job", variant: str, seed: int) -> str:
             state.save(checkpoint, provenance)
 
     every = params.tracking.system_metrics if distributed.is_main() else None
-    with watched(every, paths.system(variant, seed)):
+    with watched(every, paths.run(variant, seed).system):
         fit(model, pairs, state, settings, params.runtime, f"{variant} seed {seed}", save)
     if not distributed.is_main():
         return ""
@@ -100,14 +100,14 @@ def _facts(params: Params, variant: str, seed: int, model: Retriever, config: di
 def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: State, facts: Run, began: float) -> None:
     """Write the files of a finished training, its record last."""
     params, folder = job.params, paths.run(facts.variant, facts.seed)
-    (folder / "run.json").unlink(missing_ok=True)
+    folder.record.unlink(missing_ok=True)
     about = adapter_file.header(params, facts.variant, facts.seed, config)
-    adapter_file.save_pretrained(model.adapter, about, folder / "adapter.safetensors")
-    with atomic(folder / "history.csv") as path:
+    adapter_file.save_pretrained(model.adapter, about, folder.adapter)
+    with atomic(folder.history) as path:
         pd.DataFrame(state.history, columns=COLUMNS).to_csv(path, index=False, lineterminator="\n")
     device = model.clip.logit_scale.device
     write_json(
-        paths.costs(facts.variant, facts.seed),
+        folder.costs,
         {
             "began": round(began, 3),  # of this process, in seconds since 1970; MLflow shows them
             "ended": round(time.time(), 3),
@@ -119,6 +119,6 @@ def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: St
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         },
     )
-    files = {name: digest_file(folder / name) for name in paths.RUN_FILES[:-1]}
+    files = {file.name: digest_file(file) for file in folder.trained}
     said = facts.model_dump(mode="json")
-    job.result(digest([files, said]), files, **said).write(folder / "run.json")
+    job.result(digest([files, said]), files, **said).write(folder.record)

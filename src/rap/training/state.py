@@ -21,7 +21,7 @@ SUM = 16  # bytes of a checksum
 
 @dataclass
 class State:
-    """Everything that the next step depends on, and what was measured so far."""
+    """Everything that the next step depends on, and the measurements so far."""
 
     adapter: Adapter
     optimiser: AdamW
@@ -47,7 +47,7 @@ class State:
                 file.write(written)
 
     def resume(self, path: Path, provenance: str, device: torch.device) -> None:
-        """Continue from a checkpoint, if there is an undamaged one of the same provenance."""
+        """Resume from a checkpoint, if there is an undamaged one of the same provenance."""
         if not path.exists():
             return
         if not _is_intact(path):
@@ -64,7 +64,7 @@ class State:
 
 
 def _save(values: dict, path: Path) -> None:
-    """Raises the OSError of a full disk; torch hides it behind a RuntimeError."""
+    """Raises the OSError of a full disk, which torch hides behind a RuntimeError."""
     with path.open("wb") as file:
         try:
             torch.save(values, file)
@@ -73,7 +73,7 @@ def _save(values: dict, path: Path) -> None:
 
 
 def _checksum(path: Path, size: int) -> bytes:
-    """Of the first bytes of a file; a checkpoint ends with it. The zip format's own checksums leave its lists out."""
+    """The checksum of a file's first bytes, stored at its end. The zip's own checksums do not cover its directory."""
     return checksum(np.memmap(path, np.uint8, "r", shape=size)).encode()
 
 

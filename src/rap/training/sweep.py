@@ -1,11 +1,12 @@
-"""`rap sweep`: the same tuning budget for every method, spent on validation data alone.
+"""`rap sweep`: the same tuning budget for every method, on validation data only.
 
-Each variant is trained with the same list of learning rates, as many steps and the same seeds, and scored on the split
-`val`. Options of a method that have no gradient, such as the window of a control, are swept in the same way. No test
-clip is read. results/sweep.csv holds every point; params.yaml states what it chose.
+Each variant is trained with the same number of learning rates, the same steps and the same seeds, and scored on the
+split `val`. The rates are those of `sweep.lr`; a method that trains the backbone itself needs lower ones, given with
+`--lr`. Options without a gradient, such as the window of a control, are swept in the same way. No test clips are read.
+results/sweep.csv holds every point; params.yaml states the chosen values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -35,12 +36,14 @@ COLUMNS = ["variant", "key", "value", "seed", "steps", "R@1", "twin", "provenanc
 DIGITS = 5  # of a cosine, as in the evaluate stage
 
 
-def run(params: Params, names: list[str]) -> str:
-    """Train and score every point of the variants `names` that results/sweep.csv does not hold yet; what to choose.
+def run(params: Params, names: list[str], rates: Sequence[float] = ()) -> str:
+    """Train and score all points of the variants `names` that results/sweep.csv lacks; return the best values.
 
-    The file is written after every point, so a killed sweep continues. Raises UserError for an unknown variant, or if
-    a cache is missing or stale.
+    `rates` replaces `sweep.lr`. The file is written after every point, so a killed sweep continues. Raises UserError
+    for an unknown variant, for more or fewer rates than `sweep.lr` has, or if a cache is missing or stale.
     """
+    if rates:
+        params = with_rates(params, rates)
     for name in names:
         if name not in params.all_variants:
             raise UserError(f"sweep: no variant named {name!r}{hint(name, params.all_variants)}")
@@ -59,6 +62,14 @@ def run(params: Params, names: list[str]) -> str:
     best = chosen(found[found.variant.isin({name for name, *_ in wanted})])
     lines = [f"{name}: {key}: {value:g}" for name, (key, value) in best.items()]
     return "\n".join([*lines, f"{paths.sweep()}: {len(found)} points; put these values into params.yaml"])
+
+
+def with_rates(params: Params, rates: Sequence[float]) -> Params:
+    """The parameters with other rates; UserError if their number changes, because it is the budget of a method."""
+    budget = len(params.sweep.lr)
+    if len(set(rates)) != budget:
+        raise UserError(f"sweep: --lr names {len(set(rates))} rates; every method gets {budget}, as in sweep.lr")
+    return params.model_copy(update={"sweep": params.sweep.model_copy(update={"lr": tuple(rates)})})
 
 
 def grid(params: Params, name: str) -> Iterator[tuple[str, float, int]]:
@@ -88,7 +99,7 @@ class Point:
     def __init__(self, job: Job, seed: int, device: torch.device):
         self.job, self.seed, self.name = job, seed, job.item["variant"]
         self.model, _ = new_model(job.params, self.name, seed, device)
-        job.reads(paths.backbone(job.params.backbone.name) / "backbone.json")
+        job.reads(paths.backbone(job.params.backbone.name).record)
         for record in records(job.params, self.model):
             job.reads(record)
 
@@ -140,7 +151,7 @@ def chosen(points: pd.DataFrame) -> dict[str, tuple[str, float]]:
 
 
 def differences(params: Params, points: pd.DataFrame) -> list[str]:
-    """Where params.yaml does not state what the sweep chose: a line for each."""
+    """One line for each value in params.yaml that differs from the sweep's choice."""
     found = []
     for name, (key, value) in chosen(points).items():
         part, option = key.split(".")

@@ -3,8 +3,7 @@
 The file NAME.py defines two names that `rap.data.registry` reads:
 
 - `prepare(params, videos) -> Manifest` lists the videos under the folder `videos`, which it may fill. It leaves
-  `digest` empty: the download stage computes it.
-- `DATASET`, a `rap.data.registry.DatasetInfo`.
+`digest` empty, since the download stage computes it. - `DATASET`, a `rap.data.registry.DatasetInfo`.
 
 Importing this package imports no dataset, so that params.yaml is checked without pandas.
 """
@@ -14,7 +13,7 @@ from pkgutil import iter_modules
 from rap.errors import UserError
 from rap.params import hint
 
-ELSEWHERE = {"demo": "rap.demo.corpus"}  # the demo comes with its generator, in a package of its own
+ELSEWHERE = {"demo": "rap.demo.corpus"}  # the demo and its generator are in their own package
 
 
 def names() -> list[str]:

@@ -2,7 +2,7 @@
 
 Krishna et al., "Dense-Captioning Events in Videos" (ICCV 2017). The sentences are joined in the order of the file, as
 in published work; in nearly all videos this is the order in which the events begin. The files may be named v_ID.mp4, as
-the annotations have it, or ID.mp4.
+in the annotations, or ID.mp4.
 """
 
 import re

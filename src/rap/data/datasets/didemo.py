@@ -32,8 +32,9 @@ def prepare(params: Params, videos: Path) -> Manifest:
     """Read train_data.json, val_data.json and test_data.json, which list moments.
 
     Some videos are listed under two names that differ only in the suffix, such as .mov and .mp4: they are one video,
-    whose paragraph has the descriptions of both. With `paragraph: listed` it has those of the names in train_list.txt,
-    val_list.txt and test_list.txt (of Collaborative Experts) alone, and other videos are left out, as in CLIP4Clip.
+    whose paragraph has the descriptions of both. With `paragraph: listed`, it has only the descriptions of the names in
+    train_list.txt, val_list.txt and test_list.txt (of Collaborative Experts), and other videos are left out, as in
+    CLIP4Clip.
     """
     dataset, folder, unlisted = params.dataset, annotations(params), 0
     files: dict[str, str] = {}
@@ -60,5 +61,5 @@ def prepare(params: Params, videos: Path) -> Manifest:
 
 
 def _listed(folder: Path, name: str, dataset: Dataset) -> set[str]:
-    """The names of videos in a list, one a line."""
+    """The names of videos in a list, one per line."""
     return {line.strip() for line in read_text(folder / f"{name}_list.txt", dataset).splitlines()}

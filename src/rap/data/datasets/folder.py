@@ -83,7 +83,7 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def _clip(row: dict, videos: Path) -> dict:
-    """A row of the manifest's videos. Raises ValueError with what is wrong in the row and what to do."""
+    """A row of the manifest's videos. Raises ValueError with the error in the row and its remedy."""
     path = _inside(row["path"], videos)
     if row["split"] not in SPLITS:
         raise ValueError(f"unknown split {row['split']!r}; use one of {', '.join(SPLITS)}")

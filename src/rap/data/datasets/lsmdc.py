@@ -1,8 +1,8 @@
 """LSMDC: short clips of movies with one sentence each; the public test of the challenge has 1,000 clips.
 
-Rohrbach et al., "Movie Description" (IJCV 2017), with the files of the challenge of 2016. They are tables without a
-head, separated by tabs: clip, start and end aligned, start and end extracted, sentence. The clips come as
-MOVIE/CLIP.avi; they are found in any folder.
+Rohrbach et al., "Movie Description" (IJCV 2017), with the files of the challenge of 2016. They are tab-separated tables
+without a header: clip, start and end aligned, start and end extracted, sentence. The clips are named MOVIE/CLIP.avi;
+they are found in any folder.
 """
 
 import csv
@@ -39,7 +39,7 @@ def prepare(params: Params, videos: Path) -> Manifest:
 
 
 def _rows(file: Path, params: Params) -> pd.DataFrame:
-    """The clips and sentences of a file; quotes are letters like any other."""
+    """The clips and sentences of a file; quotes are ordinary characters."""
     text = read_text(file, params.dataset)
     try:
         rows = pd.read_csv(

@@ -2,7 +2,7 @@
 
 Wang et al., "VaTeX: A Large-Scale, High-Quality Multilingual Dataset for Video-and-Language Research" (ICCV 2019). The
 split of published retrieval results is that of HGR (Chen et al., CVPR 2020): 25,991 training clips, and the official
-validation clips in two halves. The files may be named ID_START_END.mp4, as the annotations have it, or ID.mp4.
+validation clips in two halves. The files may be named ID_START_END.mp4, as in the annotations, or ID.mp4.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The figures of the page, as SVG. On the page their ink takes the colours of the reader's theme."""
+"""The figures of the page, as SVG. On the page, lines and text have the colours of the reader's theme."""
 
 import io
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -31,16 +31,16 @@ def save(figure: Figure, path: Path) -> None:
     write_text(path, text_of(figure))
 
 
-def inline(figure: Figure) -> Markup:
-    """A figure as an element of a page: no fixed size, colours of the page, and ids of its own.
+def inline(figure: Figure, name: str) -> Markup:
+    """A figure as an element of a page: without a fixed size, with the page's colours and a name for screen readers.
 
-    The ids of several figures on a page would clash, so each gets a name of its figure.
+    Ids of several figures on a page would clash, so each id gets the name of its figure.
     """
     svg = text_of(figure)
     svg = re.sub(r' id="image[0-9a-f]+"', "", svg[svg.index("<svg") :])  # equal pictures have equal ids
     own = f"f{digest(svg)[:8]}"
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{own}-", svg)
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', svg, count=1)
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{escape(name)}"', svg, count=1)
     for colour, themed in THEMED.items():
         svg = re.sub(re.escape(colour), themed, svg, flags=re.IGNORECASE)
     return Markup(svg)
@@ -92,7 +92,7 @@ def losses(params: Params) -> Figure | None:
 
 
 def _loss(axes: Axes, params: Params, variant: str, place: int) -> bool:
-    curves = [pd.read_csv(paths.run(variant, seed) / "history.csv") for seed in params.seeds]
+    curves = [pd.read_csv(paths.run(variant, seed).history) for seed in params.seeds]
     label = params.variant(variant).label or variant
     for number, curve in enumerate(curves):
         if len(curve):

@@ -1,4 +1,4 @@
-"""Queries of the test split with the clips that a model finds: of each kind the first right and the first wrong one."""
+"""Queries of the test split with their hits: the first right and the first wrong query of each kind."""
 
 import base64
 import io
@@ -27,12 +27,13 @@ def chosen_variant(params: Params) -> str:
 def examples(params: Params, variant: str) -> list[dict]:
     """For each kind of caption, the first query in the test set whose own clip is first, and the first where it is not.
 
-    So they are not hand-picked. The clips are those of the first seed, best first; each has its strip as a data URL.
+    The queries are not hand-picked. The clips are those of the first seed, best first; each has its strip as a data
+    URL.
     """
     folder = paths.run(variant, params.seeds[0])
-    ranks = pd.read_parquet(folder / "ranks.parquet")
+    ranks = pd.read_parquet(folder.ranks)
     ranks = ranks[(ranks.direction == "t2v") & (ranks.post == "")].reset_index(drop=True)
-    similarity = np.load(folder / "similarity.npy", mmap_mode="r")
+    similarity = np.load(folder.similarity, mmap_mode="r")
     manifest = Manifest.read(paths.manifest(params.dataset.name))
     captions = manifest.captions.set_index("caption_id")
     videos = _columns(params, manifest)
@@ -64,7 +65,7 @@ def examples(params: Params, variant: str) -> list[dict]:
 
 
 def _columns(params: Params, manifest: Manifest) -> list[str]:
-    """The videos of the columns of similarity.npy: those of the test split that were decoded, with captions or not."""
+    """The videos of the columns of similarity.npy: the decoded videos of the test split, with or without captions."""
     why = reasons(params)
     return [id for id in manifest.split("test").videos.video_id if why.get(id) == ""]
 

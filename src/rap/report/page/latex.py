@@ -28,7 +28,7 @@ def table(rows: pd.DataFrame, layout: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Text with every special letter of LaTeX made harmless."""
+    """Text with every special character of LaTeX escaped."""
     return re.sub(r"[\\~^&%$#_{}]", lambda found: SPECIAL[found[0]], text)
 
 

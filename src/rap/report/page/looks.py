@@ -1,4 +1,4 @@
-"""What RAP learnt: LoRM's modulation of each frame in each block, and where ASA writes and from where it reads."""
+"""The trained RAP: LoRM's modulation of each frame in each block, and the places that ASA reads and writes."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ MARKED = 3  # patches per frame that ASA changes most
 
 
 def modulation(params: Params) -> Figure | None:
-    """For each place that LoRM modulates, the norm of its scale and of its shift over frames; the mean over seeds."""
+    """For each site of LoRM, the norm of its scale and of its shift over frames; the mean over seeds."""
     found = [part for seed in params.seeds if (part := _part(params, seed, LoRM)) is not None]
     if not found:
         return None
@@ -53,9 +53,9 @@ def _norms(parts: nn.ModuleDict, names: list[str], count: int) -> Tensor:
 
 
 def where_asa_writes(params: Params) -> Figure | None:
-    """Clips with the patches that ASA changes most in its last block; below each, where its heads read, as learnt.
+    """Clips with the patches that ASA changes most in its last block; below each, the places that its heads read.
 
-    The clips are the first of the test split. The size of a change is the norm of what ASA adds to a patch.
+    The clips are the first of the test split. The size of a change is the norm of ASA's addition to a patch.
     """
     model = _model(params, params.seeds[0])
     asa = _find(model.adapter.video, ASA) if model else None
@@ -112,7 +112,7 @@ def _offsets(axes, asa: ASA, layer: int) -> None:
 
 
 def _changes(model: Retriever, asa: ASA, layer: int, clip: np.ndarray) -> np.ndarray:
-    """The norm of what ASA adds to each patch of each frame, [T, N]."""
+    """The norm of ASA's addition to each patch of each frame, [T, N]."""
     taken: list[Tensor] = []
     part = asa.correlations[str(layer)]
     hook = part.register_forward_hook(lambda _, inputs, output: taken.append((output - inputs[0]).norm(dim=-1)))
@@ -129,7 +129,7 @@ def _model(params: Params, seed: int) -> Retriever | None:
     if "rap" not in params.run:
         return None
     model, _ = new_model(params, "rap", seed, torch.device("cpu"))
-    _, weights = adapter_file.read(paths.run("rap", seed) / "adapter.safetensors")
+    _, weights = adapter_file.read(paths.run("rap", seed).adapter)
     model.adapter.load_state_dict(weights)
     return None if model.conditioned else model.eval()
 

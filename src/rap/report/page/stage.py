@@ -13,54 +13,63 @@ from rap.files import digest, digest_file, write_text
 from rap.params import Params
 from rap.provenance import Record
 from rap.report import dataset
-from rap.report.page import FIGURES, LATEX, RECORD, REPORT, figures, gallery, latex, looks, tables
+from rap.report.page import figures, gallery, latex, looks, tables
 from rap.report.runs import read_costs
 
 if TYPE_CHECKING:
     from rap.jobs import Job
+
+ABOUT = {
+    "accuracy": "R@1 against trainable parameters",
+    "time": "R@1 against the time of a training",
+    "losses": "The loss of every training",
+    "twins": "Twin accuracy by kind of caption",
+    "modulation": "LoRM's scale and shift of each frame and block",
+    "attention": "The patches that ASA changes most, and its offsets",
+}
 
 
 def run(job: "Job") -> str:
     """Write results/report.html, its record, results/figures/NAME.svg and results/latex/TABLE.tex.
 
     The page holds every table of the default run with its intervals; accuracy against parameters and training time;
-    losses; twin accuracy by kind; what LoRM and ASA learnt; queries with the clips that they found; the state of the
-    data; and the record of each table. Times of training vary, so they are on the page and in no other file. Raises
-    UserError if a table, a run or the frames are missing, stale or damaged.
+    losses; twin accuracy by kind; the trained LoRM and ASA; queries with their hits; the state of the data; and the
+    record of each table. Times of training vary, so only the page shows them. Raises UserError if a table, a run or the
+    frames are missing, stale or damaged.
     """
     params = job.params
     named = job.tables
-    records = {name: job.reads(paths.table(name, "json")) for name in named}
+    records = {name: job.reads(paths.table(name).record, whole=True) for name in named}
     for variant in params.run:
         for seed in params.seeds:
-            job.reads(paths.run(variant, seed) / "run.json")
-            job.reads(paths.run(variant, seed) / "evaluation.json")
+            job.reads(paths.run(variant, seed).record, whole=True)
+            job.reads(paths.run(variant, seed).evaluation, whole=True)
     for shard in params.shards:
-        job.reads(f"{paths.frames(params.dataset.name, shard)}.json")
-    rows = {name: pd.read_csv(paths.table(name, "csv"), keep_default_na=False, na_values=[""]) for name in named}
+        job.reads(paths.frames(params.dataset.name, shard).record)
+    rows = {name: pd.read_csv(paths.table(name).csv, keep_default_na=False, na_values=[""]) for name in named}
     drawn = _draw(params, rows)
     found = gallery.examples(params, gallery.chosen_variant(params))
     values = {
         "dataset": params.dataset.name,
         "facts": _facts(rows[named[0]]),
         "tables": [tables.view(name, rows[name], params.tables[name]) for name in named],
-        "figures": {name: figures.inline(figure) for name, figure in drawn.items()},
-        "time": figures.inline(figures.against_time(rows[named[0]], _seconds(params))),
+        "figures": {name: figures.inline(figure, ABOUT[name]) for name, figure in drawn.items()},
+        "time": figures.inline(figures.against_time(rows[named[0]], _seconds(params)), ABOUT["time"]),
         "gallery": found,
         "health": _health(params),
         "records": _records(records),
         "params": yaml.safe_dump(job.about.settings(params, {}), sort_keys=False, allow_unicode=True),
     }
-    write_text(REPORT, _template().render(values))
+    write_text(paths.REPORT, _template().render(values))
     for name, figure in drawn.items():
-        figures.save(figure, FIGURES / f"{name}.svg")
+        figures.save(figure, paths.figure(name))
     for name in named:
-        write_text(LATEX / f"{name}.tex", latex.table(rows[name], params.tables[name]))
-    written = [REPORT, *(FIGURES / f"{name}.svg" for name in drawn), *(LATEX / f"{name}.tex" for name in named)]
-    files = {str(file.relative_to(RECORD.parent)): digest_file(file) for file in written}
-    job.result(digest(files), files).write(RECORD)
-    size = REPORT.stat().st_size / 1e6
-    return f"{REPORT}: {len(named)} tables, {len(drawn) + 1} figures, {len(found)} queries, {size:.1f} MB"
+        write_text(paths.latex(name), latex.table(rows[name], params.tables[name]))
+    written = [paths.REPORT, *map(paths.figure, drawn), *map(paths.latex, named)]
+    files = {str(file.relative_to(paths.RESULTS)): digest_file(file) for file in written}
+    job.result(digest(files), files).write(paths.REPORT_RECORD)
+    size = paths.REPORT.stat().st_size / 1e6
+    return f"{paths.REPORT}: {len(named)} tables, {len(drawn) + 1} figures, {len(found)} queries, {size:.1f} MB"
 
 
 def _template() -> jinja2.Template:
@@ -69,7 +78,7 @@ def _template() -> jinja2.Template:
 
 
 def _draw(params: Params, rows: dict[str, pd.DataFrame]) -> dict:
-    """The figures by name; each is left out where the run has nothing to draw."""
+    """The figures by name, without those for which the run has no data."""
     first = next(iter(rows.values()))
     drawn = {
         "accuracy": figures.against_parameters(first),
@@ -82,7 +91,7 @@ def _draw(params: Params, rows: dict[str, pd.DataFrame]) -> dict:
 
 
 def _seconds(params: Params) -> pd.Series:
-    """The mean time of training, in seconds by variant; NaN where it is not known."""
+    """The mean time of training, in seconds by variant; NaN if unknown."""
     taken = {v: [read_costs(v, seed).get("train_seconds") for seed in params.seeds] for v in params.run}
     return pd.DataFrame(taken).astype(float).mean()
 

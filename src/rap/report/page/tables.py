@@ -22,7 +22,7 @@ LOWER_IS_BETTER = {"t2v_MnR"}
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, what stands below it in small print, its sorting value, and whether it is the best."""
+    """The text of a cell, its small print, its sorting value, and whether it is the best."""
 
     text: str
     small: str = ""
@@ -31,7 +31,7 @@ class Cell:
 
 
 def view(name: str, rows: pd.DataFrame, layout: Table) -> dict:
-    """A table as the template takes it: title, heads, and rows of cells."""
+    """A table as input of the template: title, heads, and rows of cells."""
     metrics = [metric for metric in COLUMNS if f"{metric}_mean" in rows]
     compared = [metric for metric in TESTED if f"{metric}_diff" in rows]
     body = [
@@ -62,7 +62,7 @@ def _figure(rows: pd.DataFrame, row: dict, metric: str) -> Cell:
 
 
 def _difference(row: dict, metric: str, baseline: str) -> Cell:
-    """The difference from the baseline with a mark: it is larger, smaller or level, or this is not known."""
+    """The difference from the baseline with a mark: larger, smaller, level, or unknown."""
     mean, low, high, p = (row[f"{metric}_{part}"] for part in ("diff", "diff_low", "diff_high", "p"))
     if row["variant"] == baseline or np.isnan(mean):
         return Cell("baseline")

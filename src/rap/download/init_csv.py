@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
-from rap.data.shots import shots
 from rap.data.videos import SUFFIXES, video_files
+from rap.download.shots import shots
 from rap.errors import UserError
 from rap.files import write_text
 from rap.frames.ffmpeg import VideoError
@@ -21,9 +21,9 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 def run(params: Params, folder: str, every: str | None = None, by_shots: bool = False) -> str:
     """Write FOLDER.csv beside the folder: a row for each video at any depth, in split test, without a caption.
 
-    With `every`, such as 10s or 1m, a row for each span of that length. With `by_shots`, a row for each shot; one that
-    is longer than `every` becomes several. Raises UserError if the folder has no videos, or if the CSV exists: it may
-    contain captions.
+    With `every`, such as 10s or 1m, a row for each span of that length. With `by_shots`, a row for each shot; shots
+    longer than `every` are divided. Raises UserError if the folder has no videos, or if the CSV exists: it may contain
+    captions.
     """
     videos = Path(folder)
     target = videos.parent / f"{videos.resolve().name}.csv"
@@ -54,7 +54,7 @@ def run(params: Params, folder: str, every: str | None = None, by_shots: bool = 
 
 
 def _is_one_line(path: Path) -> bool:
-    """Whether a row of a table can hold the name; if not, the video is left out with a note."""
+    """Whether the name fits into one row of a table; if not, the video is skipped with a note."""
     if str(path).isprintable():
         return True
     note(f"{str(path)!r}: left out: a line break or control character in the name; rename it")
@@ -70,7 +70,7 @@ def seconds(text: str) -> float:
 
 
 def spans(end: float, length: float) -> list[tuple[float, float]]:
-    """Spans of `length` seconds from 0 to `end`. A rest shorter than half a span goes to the last one."""
+    """Spans of `length` seconds from 0 to `end`. A remainder shorter than half a span is added to the last one."""
     count = max(1, int(end / length + 0.5))
     starts = [number * length for number in range(count)]
     return list(zip(starts, [*starts[1:], end], strict=True))
@@ -81,7 +81,7 @@ def _rows(folder: Path, path: Path, length: float | None, by_shots: bool) -> Ite
     try:
         end = probe(folder / path).end
         parts = shots(folder / path, end) if by_shots else [(0.0, end)]
-    except VideoError as error:  # `rap download` counts it among the failed
+    except VideoError as error:  # `rap download` counts it as failed
         note(f"{folder / path}: {error}; listed as a whole")
         yield (*row, "", "")
         return

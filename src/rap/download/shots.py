@@ -8,7 +8,7 @@ from rap.frames import ffmpeg
 
 THRESHOLD = 10  # of 100: how much a picture must differ from the one before; ffmpeg's default
 SHORTEST = 1.0  # seconds: quick cuts stay within one shot
-WIDTH = 160  # pixels: enough to see a cut, and cheap
+WIDTH = 160  # pixels: enough to detect a cut, and cheap
 
 
 def shots(path: Path, end: float) -> list[tuple[float, float]]:
@@ -24,7 +24,7 @@ def shots(path: Path, end: float) -> list[tuple[float, float]]:
 
 
 def cuts(path: Path, timeout: float) -> list[float]:
-    """The seconds at which the picture changes at once."""
+    """The seconds of the cuts."""
     filters = f"scale={WIDTH}:-2:flags=bilinear,scdet=threshold={THRESHOLD},metadata=print:key=lavfi.scd.time:file=-"
     whitelists = ("-format_whitelist", ffmpeg.FORMATS, "-protocol_whitelist", ffmpeg.PROTOCOLS)
     command = [ffmpeg.binary(), "-nostdin", "-v", "error", *whitelists, "-i", ffmpeg.url(path)]

@@ -68,7 +68,7 @@ def test_a_config_that_nothing_reads_is_refused(project):
 
 def test_snakefiles_are_linted_and_formatted(project):
     assert "good condition" in run(project, "snakemake", "--lint")
-    run(project, "snakefmt", "--check", "Snakefile", "workflow/rules")
+    run(project, "snakefmt", "--check", "Snakefile", "workflow/Snakefile", "workflow/rules")
 
 
 def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(tmp_path):
@@ -89,5 +89,5 @@ def test_a_typo_in_any_variant_stops_the_first_job(tmp_path):
 
 def test_a_job_for_an_unknown_value_is_refused(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(Exception, match="run: lists no 'rpa'; did you mean 'rap'"):
+    with pytest.raises(Exception, match="run: 'rpa' is not in the list; did you mean 'rap'"):
         Job(load(), "train", {"variant": "rpa", "seed": 0})

@@ -1,8 +1,8 @@
-"""What the rules take from src/rap/stages.py: files, commands, resources, and which results are stale.
+"""The rules' access to src/rap/stages.py: files, commands, resources, and the freshness of results.
 
-Snakemake goes by times, and a checkout or the other engine changes times. So inputs count as `ancient` here, and the
-records of the results decide: a job whose result is stale is forced, as `--forcerun` does it. Nothing is written while
-this file is parsed.
+Snakemake compares file times, but a checkout or the other engine changes them. So all inputs are `ancient` here, and
+the records of the results decide: jobs with stale results are forced, as with `--forcerun`. Parsing this file writes
+nothing.
 """
 
 import shlex
@@ -16,7 +16,7 @@ from rap.stages import STAGES, axes
 
 try:
     PARAMS = params.load()
-    next(jobs(PARAMS)).code  # an unknown dataset is refused here
+    next(jobs(PARAMS)).code  # rejects an unknown dataset
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -31,7 +31,7 @@ NAMES = {"dataset": PARAMS.dataset.name, "backbone": PARAMS.backbone.name}
 AXES = axes(PARAMS)
 SHOWN = {"table": ".png", "report": ".html"}
 
-# `rap` is found beside the Python that runs Snakemake, also where no environment is activated.
+# `rap` is found beside the Python that runs Snakemake, even without an activated environment.
 shell.prefix(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
@@ -40,7 +40,7 @@ wildcard_constraints:
 
 
 def outputs(stage):
-    """The files of a stage, updated in place: a stage keeps what is still right of them."""
+    """The files of a stage, updated in place: a stage keeps their valid parts."""
     wildcards = {axis: f"{{{axis}}}" for axis in STAGES[stage].axes}
     return [
         shown(stage, update(pattern.format(**NAMES, **wildcards)))
@@ -49,14 +49,14 @@ def outputs(stage):
 
 
 def shown(stage, file):
-    """Pictures of tables, and the page, are what `snakemake --report` shows."""
+    """`snakemake --report` shows the pictures of tables and the page."""
     if not file.endswith(SHOWN.get(stage, "nothing")):
         return file
     return report(file, caption=f"../report/{stage}.rst", category="Results")
 
 
 def inputs(stage):
-    """The files that a job reads. Snakemake asks for them job by job: where a result is stale, its job is forced."""
+    """The files that a job reads. Snakemake calls this for each job, which is forced if its result is stale."""
 
     def files(wildcards):
         job = job_of(stage, wildcards)
@@ -98,7 +98,7 @@ def memory(stage):
 
 
 def minutes(stage):
-    """For a cluster; more with every attempt."""
+    """Minutes, for a cluster; more with every attempt."""
     return lambda wildcards, attempt: attempt * STAGES[stage].minutes
 
 

@@ -1,4 +1,4 @@
-"""From videos to cached features: what all variants share."""
+"""From videos to cached features, shared by all variants."""
 
 
 rule download:

@@ -1,7 +1,7 @@
 """Write src/rap/clip/models.csv, the models of the installed open_clip: python workflow/scripts/backbones.py
 
-Parameters and arithmetic are counted on models without memory (torch's device meta). A model whose text tower is
-described on a hub has no counts. Run it again when open_clip's version in requirements.lock changes.
+Parameters and arithmetic are counted on models without memory (torch's device meta). Models whose text tower is defined
+on a hub have no counts. Run it again when open_clip's version in requirements.lock changes.
 """
 
 import csv

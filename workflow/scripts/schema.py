@@ -1,8 +1,8 @@
-"""Write workflow/schemas/params.schema.json, from which editors complete and check params.yaml while one types.
+"""Write workflow/schemas/params.schema.json, with which editors complete and check params.yaml.
 
     python workflow/scripts/schema.py
 
-The types are those of rap.params; the descriptions are the comments of params.yaml. Run it after a change of either.
+Types come from rap.params, descriptions from the comments of params.yaml. Run it after a change of either.
 """
 
 import json
@@ -17,7 +17,7 @@ LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):.*?#\s*(?P<comment>.+)$")
 
 
 def comments(text: str) -> dict[tuple[str, ...], str]:
-    """The comment behind each key, by the key's path."""
+    """The comment after each key, by the key's path."""
     found: dict[tuple[str, ...], str] = {}
     path: list[str] = []
     for line in text.splitlines():

@@ -1,10 +1,10 @@
-"""What the documentation site needs beyond docs/: links to other files of the repository, and the API reference."""
+"""Additions of the documentation site to docs/: links to other files of the repository, and the API reference."""
 
 import re
 
 from mkdocs.structure.files import File, Files
 
-MODULES = {  # what a user of the package calls, and what a new method is written against
+MODULES = {  # the API for users of the package and for authors of methods
     "Search": "rap.search.library",
     "Trained adapters": "rap.retrieval.pretrained",
     "Metrics": "rap.retrieval.metrics",
@@ -21,13 +21,13 @@ MODULES = {  # what a user of the package calls, and what a new method is writte
 
 
 def on_files(files: Files, config) -> Files:
-    """Add the page of the API, made of docstrings."""
+    """Add the page of the API, generated from docstrings."""
     parts = [f"## {title}\n\n::: {module}\n" for title, module in MODULES.items()]
     files.append(File.generated(config, "reference.md", content="\n".join(["# Reference\n", *parts])))
     return files
 
 
 def on_page_markdown(markdown: str, config, **_) -> str:
-    """A link out of docs/ leads to the repository, if mkdocs.yml names one (repo_url); else only its text is left."""
+    """Point links out of docs/ to the repository, if mkdocs.yml names one (repo_url); else keep only their text."""
     link = rf"[\1]({config.repo_url}/blob/main/\2)" if config.repo_url else r"\1 (`\2`)"
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", link, markdown)

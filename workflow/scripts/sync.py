@@ -1,14 +1,14 @@
-"""Record in DVC what Snakemake made: `make sync`.
+"""Record Snakemake's results in DVC: `make sync`.
 
-Snakemake needs nothing of the kind: its rules ask the records of the results. DVC keeps a list of its own, dvc.lock. It
-gets the files as they are, but only after `rap verify` found every one undamaged and made with the present parameters,
-code and inputs.
+Snakemake needs no such step, because its rules read the records of the results. DVC keeps its own list, dvc.lock. This
+script adds the files to it, after `rap verify` found all of them undamaged and made with the present parameters, code
+and inputs.
 """
 
 import subprocess
 import sys
 
-from rap import graph, params, verify
+from rap import graph, params, paths, verify
 from rap.errors import UserError
 
 
@@ -21,7 +21,7 @@ def main() -> None:
         raise UserError(f"sync: the default run is not finished: {job.record} is missing or stale; run either engine")
     for ablations in done:
         verify.run(settings, ablations)
-    files = [str(graph.ABLATIONS if ablations else graph.DEFAULT) for ablations in done]
+    files = [str(paths.DVC_ABLATIONS if ablations else paths.DVC) for ablations in done]
     subprocess.run(["dvc", "commit", "--force", "--quiet", *files], check=True)
     print("sync: DVC and Snakemake are both up to date")
 

@@ -1,4 +1,4 @@
-"""The figure of the README: a motion, its reversal, and who tells them apart. Needs the finished demo."""
+"""The figure of the README: a motion, its reversal, and the methods that tell them apart. Needs the finished demo."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from rap import params, paths
 from rap.data.manifest import Manifest
 from rap.demo.motions import MOTIONS
+from rap.frames.pictures import Pictures
 from rap.report.plots import COLOURS, INK, PALE, save, style
-from rap.search.contact_sheet import frames
 
 KIND = "orbit"
 SHOWN = ("late", "static", "shuffled", "lorm", "asa", "st_adapter", "rap")
@@ -22,11 +22,11 @@ def main() -> None:
     captions = manifest.captions[manifest.captions.kind == KIND].set_index("video_id").caption
     video = captions.index[0]
     twin = manifest.videos.set_index("video_id").twin[video]
-    rows = pd.read_csv(paths.table("table1", "csv")).set_index("variant").loc[list(SHOWN)]
+    rows = pd.read_csv(paths.table("table1").csv).set_index("variant").loc[list(SHOWN)]
     with style():
         figure = Figure(figsize=(12.6, 3.5), layout="constrained", facecolor="white")
         left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1))
-        _strips(left, settings, {captions[id]: frames(settings, id, 8) for id in (video, twin)})
+        _strips(left, settings, {captions[id]: Pictures(settings).strip(id, 8) for id in (video, twin)})
         _bars(right, rows)
         save(figure, FILE)
     print(f"{FILE}: {video} and {twin}")

@@ -66,7 +66,7 @@ def test_the_bare_step_has_the_arithmetic_of_the_suffix_forward_and_backward(dep
     import step
     from lib import ours
 
-    run = ours.Run(step.project(step.values(DEMO, depth, batch=3, frames=2)), "LoRM")
+    run = ours.OpenedRun(step.project(step.values(DEMO, depth, batch=3, frames=2)), "LoRM")
     suffix, own, before = step.arithmetic(run, depth)
     clips = len(run.split.videos)
     whole = clips * ours.flops_per_clip(ours.bare_model(run.model.clip), 2)
@@ -170,7 +170,7 @@ def test_gpu_reports_a_training_that_does_not_fit(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(ours.Run, "train", full)
+    monkeypatch.setattr(ours.OpenedRun, "train", full)
     assert gpu.training(settings, "LoRM")["time"] == "does not fit"
 
 

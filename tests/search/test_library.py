@@ -77,6 +77,7 @@ def test_a_picture_is_a_clip_of_one_frame(project):
 
 
 def test_without_a_variant_rap_answers_if_it_is_trained_and_else_zero_shot(project):
+    project = project.model_copy(update={"run": ("zero_shot", "lorm", "rap")})
     untold = Library.open(project)
     assert untold.variant == "zero_shot" and untold.note == "rap is not trained yet, so zero-shot CLIP searched"
     do.train(project, "rap", 0)
@@ -85,8 +86,20 @@ def test_without_a_variant_rap_answers_if_it_is_trained_and_else_zero_shot(proje
     assert not np.array_equal(trained.index.embeddings, untold.index.embeddings)
 
 
+def test_the_last_trained_variant_of_run_answers_and_a_line_says_that_a_later_one_is_missing(project):
+    project = project.model_copy(update={"run": ("zero_shot", "lorm", "rap")})
+    do.train(project, "lorm", 0)
+    found = Library.open(project)
+    assert found.variant == "lorm" and found.note == "rap is not trained yet, so lorm searched"
+    only = project.model_copy(update={"run": ("zero_shot", "lorm")})
+    assert Library.open(only).variant == "lorm" and Library.open(only).note == ""
+    none = Library.open(project.model_copy(update={"run": ("zero_shot",)}))
+    assert none.variant == "zero_shot" and none.note == ""
+
+
 def test_a_rap_of_another_project_is_left_aside_with_a_line(project, monkeypatch):
     """After `make demo`, the same folder serves for other videos: with another backbone, or other frames."""
+    project = project.model_copy(update={"run": ("zero_shot", "rap")})
     do.train(project, "rap", 0)
     other = project.model_copy(update={"frames": project.frames.model_copy(update={"sampler": "fps"})})
     assert Library.open(other).note == "rap is trained on other frames, so zero-shot CLIP searched"

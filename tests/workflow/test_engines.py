@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import mlflow_ui
+import pandas as pd
 import pytest
 import requests
 import yaml
@@ -105,7 +106,11 @@ def test_the_report_of_snakemake_shows_the_tables_and_the_page(by_snakemake):
 def test_results_can_be_looked_at(by_dvc):
     assert "rap" in run(by_dvc, "rap", "adapters")
     assert "results/runs/lorm/seed-0/metrics.json" in run(by_dvc, "dvc", "metrics", "show")
-    curves = json.loads(run(by_dvc, "dvc", "plots", "show", "--json"))["data"]["loss, seed 0"][0]["content"]
+    plots = json.loads(run(by_dvc, "dvc", "plots", "show", "--json"))["data"]
+    curves, bars = (plots[name][0]["content"] for name in ("loss, seed 0", "recall, table1"))
+    table = pd.read_csv(by_dvc / "results/table1.csv")
+    drawn = {row["label"]: float(row["t2v_R@1_mean"]) for row in bars["data"]["values"]}
+    assert drawn == dict(zip(table.label, table["t2v_R@1_mean"], strict=True))
     assert {row["filename"].split("/")[0] for row in curves["data"]["values"]} >= {"lorm"}
     assert yaml.safe_load((by_dvc / "dvc.yaml").read_text())["artifacts"]["lorm"]["type"] == "model"
     assert "undamaged" in run(by_dvc, "rap", "verify")

@@ -2,8 +2,8 @@
 
     python benchmarks [NAME ...]
 
-Each runs with its defaults in a process of its own and writes benchmarks/results/NAME.json and .md, and its table in
-docs/. A failure does not stop the others. The last lines list the outcomes; the exit status is 1 if one failed.
+Each runs with its defaults in its own process and writes benchmarks/results/NAME.json and .md, and its table in docs/.
+A failure does not stop the others. The last lines list the outcomes; the exit status is 1 if one failed.
 """
 
 import subprocess
@@ -16,8 +16,8 @@ import typer
 from lib import report
 
 BENCHMARKS = (
-    "decoders", "features", "step", "profiles", "epoch", "evaluation", "search", "noop", "growth", "verification",
-    "families",
+    "decoders", "features", "step", "profiles", "epoch", "evaluation", "search", "page", "noop", "growth",
+    "verification", "families",
 )  # fmt: skip
 OTHERS = {  # not part of `make bench`
     "units": "needs a folder of videos",
@@ -37,7 +37,7 @@ def main(names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to r
 
 
 def run(name: str) -> dict:
-    """Run a benchmark; a row of the summary."""
+    """Run a benchmark; return a row of the summary."""
     print(f"\n== {name}", flush=True)
     began = time.perf_counter()
     status = subprocess.run([sys.executable, Path(__file__).with_name(f"{name}.py")]).returncode

@@ -3,8 +3,8 @@
     python benchmarks/decoders.py [--seconds 15] [--repeats 3]
 
 All methods give T frames of the same size, at the same instants except the JPEG files, which hold one picture per
-second. OpenCV and torchcodec run where they are installed. The floor decodes every picture and keeps none. A method
-runs on one core, then on all: ours in threads, as in the stage, the others in processes. The clips are H.264 with
+second. OpenCV and torchcodec run if they are installed. The floor decodes every picture and keeps none. A method runs
+on one core, then on all cores: ours in threads, as in the stage, the others in processes. The clips are H.264 with
 moving detail and noise, with a key frame every 10 s (x264's default) or 2 s (streaming). About 4 minutes on 2 cores.
 """
 
@@ -29,7 +29,7 @@ from rap.params import Sampling
 
 SIZE, COUNT = 224, 12
 RATE = 25  # pictures per second
-GAPS = {"10 s": 10 * RATE, "2 s": 2 * RATE}  # most pictures from one key frame to the next
+GAPS = {"10 s": 10 * RATE, "2 s": 2 * RATE}  # maximum of pictures from one key frame to the next
 JPEG, OURS = "JPEG, then PIL", ("ours, ffmpeg", "ours, sparse")
 TABLE = (
     "clip | method | one core | all | JPEG = 1, one core | all  | ours, ffmpeg = 1, all | MB on disk",
@@ -149,7 +149,7 @@ def main(seconds: int = 15, repeats: int = 3, heights: list[int] = [240, 720]) -
 
 
 def film(path: Path, height: int, seconds: int, gap: int) -> Path:
-    """Encode a clip with moving detail and noise; flat test pictures would decode faster than a camera's."""
+    """Encode a clip with moving detail and noise; flat test pictures would decode faster than real video."""
     width = height * 16 // 9 // 2 * 2
     source = f"testsrc2=size={width}x{height}:rate={RATE}:duration={seconds},noise=alls=12:allf=t"
     encode = ["-c:v", "libx264", "-preset", "medium", "-crf", "26", "-pix_fmt", "yuv420p", "-g", str(gap)]
@@ -172,7 +172,7 @@ def on_all_cores(pool: Executor, cores: int, method: Method, video: Path) -> Non
 
 
 def in_folder(method: Method, video: Path) -> int:
-    """Run a method; the bytes that it needs on disk: of the files that it writes, otherwise of its frames."""
+    """Run a method; return its bytes on disk: of the files that it writes, otherwise of its frames."""
     with tempfile.TemporaryDirectory() as folder:
         frames = method(video, Path(folder))
         return sum(file.stat().st_size for file in Path(folder).iterdir()) or frames.nbytes

@@ -6,8 +6,8 @@ From videos, all weights of both towers are trained with mean-pooled frames; wor
 step ahead of the model, with the decoder of the frames stage. RAP runs the frames, features and train stages, from
 block 0, from the middle, and on frame embeddings, the text side off. Clips, loss, batch and frames are the same.
 
-An epoch is given alone, and with a share of what comes before it, over 5 epochs: frames and features for RAP, and the
-start of the training for both. Each way is a process of its own. About three minutes on two cores.
+An epoch is given alone, and with a fifth of the preceding cost, that is over 5 epochs: frames and features for RAP, and
+the start of the training for both. Each method runs in its own process. About three minutes on two cores.
 """
 
 import os
@@ -36,7 +36,7 @@ from rap.files import digest_file
 from rap.params import Params
 
 WORDS = 32  # tokens of a caption, as in the caches
-SPREAD = 5  # epochs that share what comes before them
+SPREAD = 5  # epochs that share the preceding cost
 VIDEOS, ALL = "from_videos", "from videos, all weights"
 TABLE = (
     "way | frames, s | features, s | start, s | an epoch, s | with its share over 5, s | "
@@ -54,7 +54,7 @@ def main(
     batch: int = 8,
     repeats: int = 1,
 ) -> None:
-    """Figures are medians of `repeats` turns of all ways."""
+    """Figures are medians of `repeats` turns of all methods."""
     out, found = report.Report("epoch"), values(backbone, frames, batch)
     names = [VIDEOS, *(name for name in found["variants"] if name.startswith("depth_"))]
     taken: dict[str, list[dict]] = {name: [] for name in names}
@@ -104,7 +104,7 @@ def alone(work: Callable, *arguments):
 
 
 def from_cache(found: dict, variant: str) -> dict:
-    """Seconds of each stage of RAP, with everything to compute."""
+    """Seconds of each stage of RAP, without existing results."""
     depth = variant.removeprefix("depth_")
     names = [f"video-{depth}", "text-all"]
     settings = projects.load(found | {"features": found["features"] | {"caches": names}})
@@ -119,7 +119,7 @@ def from_cache(found: dict, variant: str) -> dict:
 
 
 def from_videos(found: dict, variant: str) -> dict:
-    """Seconds of an epoch that decodes its clips, and of what comes before it."""
+    """Seconds of an epoch that decodes its clips, and of its preparation."""
     began = time.perf_counter()
     settings = projects.load(found)
     clip = ours.load_clip(settings)
@@ -159,12 +159,12 @@ class Clips(Dataset):
 
 
 def peak() -> float:
-    """The most resident memory of this process in GB, with pages of mapped files and without its workers."""
+    """The peak resident memory of this process in GB, with pages of mapped files and without its workers."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def summary(turns: list[dict]) -> dict:
-    """Medians, and an epoch with its share of what comes before."""
+    """Medians, and an epoch with its share of the preceding cost."""
     found = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
     before = sum(found.get(name, 0) for name in ("frames", "features", "start"))
     return found | {"spread": found["epoch"] + before / SPREAD}

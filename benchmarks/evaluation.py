@@ -3,9 +3,9 @@
     python benchmarks/evaluation.py
 
 Ours is the evaluate stage of zero-shot CLIP, from caches of noise to similarity.npy, ranks.parquet and figures.json,
-and its ranks alone from a mapped file. The baseline keeps the whole matrix in memory, sorts every row,
-and finds the position of the right item; for several captions per video it pads them to a block, as CLIP4Clip does. It
-writes nothing. Each measurement is a process of its own, with its own memory recorded.
+and its ranks alone from a mapped file. The baseline keeps the whole matrix in memory, sorts every row, and finds the
+position of the right item; for several captions per video it pads them to a block, as CLIP4Clip does. It writes
+nothing. Each measurement runs in its own process, whose own memory is recorded.
 
 Pairs: RAP with `asa.query: text` in the last block encodes a clip for every text. A block of pairs is compared with
 encoding one text at a time from the cached tokens. Three minutes on two cores.
@@ -136,7 +136,7 @@ def evaluated(size: Size) -> tuple[np.ndarray, np.ndarray]:
     """The similarity matrix that the stage wrote, memory-mapped, and the owners of its rows."""
     settings = projects.small(size)
     split = ours.read_manifest(settings).split("test")
-    return np.load(ours.run_folder(settings, VARIANT) / "similarity.npy", mmap_mode="r"), owners(split)
+    return np.load(ours.run_folder(settings, VARIANT).similarity, mmap_mode="r"), owners(split)
 
 
 def sorted_ranks(similarity: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +153,7 @@ def sorted_ranks(similarity: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray,
 
 @torch.no_grad()
 def blocks(name: str, frames: int, clips: int, texts: int, repeats: int) -> dict:
-    """Pairs per second of a text-conditioned last block on clips of noise, in both ways, and at the ceiling."""
+    """Pairs per second of a text-conditioned last block on clips of noise, with both methods, and at the ceiling."""
     found = projects.values(name, [], frames)
     found["variants"]["conditioned"] = CONDITIONED
     model = ours.model(projects.random_clip(projects.config(name)), projects.load(found), "conditioned")

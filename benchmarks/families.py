@@ -1,11 +1,11 @@
-"""SigLIP 2 and the Perception Encoder: features, a step of LoRM, and what models of three sizes need.
+"""SigLIP 2 and the Perception Encoder: features, a step of LoRM, and the time and memory of models of three sizes.
 
     python benchmarks/families.py [--clips 8] [--frames 12] [--repeats 3]
 
 Features: as in features.py, from the frames to the middle of the tower and to the embeddings; `open_clip` is
 open_clip's own encode_image on the same batches in memory. A step: as in step.py, LoRM from the middle on. Sizes: each
-model encodes frames in a process of its own, once in float32 and once in bfloat16; `peak` is the most memory that this
-process held, weights of both towers included. About twenty minutes on two cores.
+model encodes frames in its own process, once in float32 and once in bfloat16; `peak` is the peak memory of this
+process, weights of both towers included. About twenty minutes on two cores.
 """
 
 import multiprocessing
@@ -105,7 +105,7 @@ def trained(name: str, batch: int, frames: int, repeats: int) -> list[dict]:
 
 
 def need(name: str, precision: str) -> dict:
-    """Seconds for a frame and the peak of memory, measured in a process of its own."""
+    """Seconds for a frame and the peak memory, measured in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return {"backbone": name, "precision": precision} | pool.apply(needed, (name, precision))
 
@@ -121,7 +121,7 @@ def needed(name: str, precision: str) -> dict:
         with torch.no_grad(), ours.autocast(runtime, torch.device("cpu")):
             tower.run(pixels, INPUT, tower.all, context, Tuner())
         seconds.append((time.perf_counter() - began) / HELD)
-    peak = turns.memory(os.getpid())[1] / 1e9  # ru_maxrss would begin at the memory of the parent
+    peak = turns.memory(os.getpid())[1] / 1e9  # ru_maxrss would start at the parent's memory
     return {"parameters": parameters(clip) / 1e6, "seconds": min(seconds), "peak": peak}
 
 

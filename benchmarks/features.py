@@ -2,11 +2,11 @@
 
     python benchmarks/features.py [--clips 16] [--frames 12] [--repeats 3]
 
-Three ways, in turns: `stage` runs the features stage from frames in files to a cache in files, with every row to
-compute; `start` runs it again with nothing to compute, which leaves reading the weights and setting up the device;
+Three measurements, in turns: `stage` runs the features stage from frames in files to a cache in files, with every row
+to compute; `start` runs it again with no row to compute, which leaves reading the weights and setting up the device;
 `bare` computes the same batches from memory and keeps nothing, and `half` does the same in bfloat16. `work` is stage -
-start, and the share is bare / work: 1 means that reading and writing hide behind the arithmetic. The floor is that of
-the arithmetic and of the bytes read and written (lib/ceilings.py).
+start, and the share is bare / work: 1 means that reading and writing hide behind the arithmetic. The floor is for the
+arithmetic and the bytes read and written (lib/ceilings.py).
 
 ViT-B/32 and, with 16 times the clips, the demo's backbone. About four minutes on two cores.
 """
@@ -60,11 +60,11 @@ def project(backbone: str, clips: int, frames: int, batch: int) -> Params:
     values = projects.values(backbone, [0, middle], frames)
     values["features"] |= {"caches": ["video-0", f"video-{middle}", "video-all"], "batch": batch}
     values["runtime"]["threads"] = os.cpu_count()
-    return projects.make(projects.load(values), Size(trained=clips - 1))  # and one to test
+    return projects.make(projects.load(values), Size(trained=clips - 1))  # plus one test clip
 
 
 def throughput(settings: Params, cache: str, repeats: int, limits: Ceilings) -> dict:
-    """Median seconds of the three ways, and the stage's frames per second and share of the bare pass."""
+    """Median seconds of the three measurements, and the stage's frames per second and share of the bare pass."""
     clip, frames = ours.load_clip(settings), ours.rows(settings, "frames")
     ways = {
         "stage": partial(ours.remake_cache, settings, cache),

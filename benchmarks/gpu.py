@@ -8,8 +8,8 @@
 9,000 training videos of 12 frames with a caption each, batches of 128, random weights; the frames are files of full
 length without content. The features stage is compared with the bare pass as in features.py; the train stage then trains
 RAP and LoRM from its cache, from block 0, from the middle, and on frame embeddings, the text side off. "does not fit"
-means that the GPU has too little memory. A cache takes 8.3 GB of disk for ViT-B/32 and 33 GB for ViT-B/16, and is
-removed after its trainings; pages of the frames' files take 17 GB of memory.
+means too little GPU memory. A cache takes 8.3 GB of disk for ViT-B/32 and 33 GB for ViT-B/16, and is removed after its
+trainings; pages of the frames' files take 17 GB of memory.
 
 Each line should take less than ten minutes on a GPU of 80 GB with 16 cores and 128 GB of memory. Neither open_clip nor
 ffmpeg is needed. Without a GPU the lines run on the CPU, which takes days at this size.
@@ -79,7 +79,7 @@ def project(backbone: str, precision: str, videos: int, frames: int, batch: int,
 
 def training(settings: Params, variant: str) -> dict:
     """Seconds and peak memory of the training loop."""
-    run = ours.Run(settings, variant)
+    run = ours.OpenedRun(settings, variant)
     found = {"parameters": run.parameters, "steps": run.steps}
     if run.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

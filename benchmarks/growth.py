@@ -2,11 +2,11 @@
 
     python benchmarks/growth.py [--start 1.0] [--repeats 2]
 
-Sizes double. Each measurement is a process of its own after its imports, and does not include preparation. The exponent
-is the slope of a line through the logarithms of cost and size. A constant cost makes it smaller, so the last doubling
-is given and checked as well. Every exponent should be 1 at most, except for the similarity, which has captions times
-videos entries: if both grow together its time may have exponent 2, its memory may not. If a stage grows faster, the
-benchmark fails after it has written the table. Noise on a backbone of the demo's size; six minutes on two cores.
+Sizes double. Each measurement runs in its own process, without imports and preparation. The exponent is the slope of a
+line through the logarithms of cost and size. A constant cost makes it smaller, so the last doubling is given and
+checked as well. Every exponent should be at most 1. The similarity has captions times videos entries: if both grow
+together, its time may have exponent 2, but not its memory. If a stage grows faster, the benchmark fails after it has
+written the table. Noise on a backbone of the demo's size; six minutes on two cores.
 """
 
 import math
@@ -29,7 +29,7 @@ from rap.retrieval import metrics
 
 DOUBLINGS = 3
 SLACK = 0.2  # a measured exponent may exceed the expected one by this much
-LEAST = {"seconds": 0.1, "megabytes": 4}  # smaller costs do not count as growth: every process has some
+LEAST = {"seconds": 0.1, "megabytes": 4}  # smaller costs do not count as growth: every process has a constant cost
 CACHE = "video-3"
 TABLE = (
     "stage | grows | from, to | seconds | exponent (last doubling) | MB | of memory | expected",
@@ -59,7 +59,7 @@ def bookkeeping(size: Size) -> Work:
 
     def work() -> None:
         ours.write_manifest(settings, projects.manifest(size))
-        ours.Run(settings, "rap").list_inputs()
+        ours.OpenedRun(settings, "rap").list_inputs()
 
     return work
 
@@ -120,7 +120,7 @@ CASES = (
     Case(epoch, ("trained",), Size(trained=512)),
     Case(epoch, ("captions",), Size(trained=512)),
     Case(epoch, ("frames",), Size(trained=256, frames=4)),
-    Case(evaluate, ("tested",), Size(tested=500, queries=4000)),  # at least a query for each video
+    Case(evaluate, ("tested",), Size(tested=500, queries=4000)),  # at least one query per video
     Case(evaluate, ("queries",), Size(tested=500, queries=8000)),
     Case(evaluate, BOTH, Size(tested=1000, queries=1000), time=2),
     Case(evaluate, ("frames",), Size(tested=500, queries=500, frames=4)),
@@ -146,7 +146,7 @@ def main(start: float = 1.0, repeats: int = 2) -> None:
 
 
 def grown(case: Case, start: float, repeats: int) -> dict:
-    """Costs at the sizes of a case, and their exponents; `mark` is " !" if one exceeds what is expected."""
+    """Costs at the sizes of a case, and their exponents; `mark` is " !" if one exceeds its limit."""
     sizes = [scaled(case, start, step) for step in range(DOUBLINGS + 1)]
     print(f"{case.stage.__name__} over {' and '.join(case.grows)}", flush=True)
     with projects.workplace() as home:
@@ -187,7 +187,7 @@ def scaled(case: Case, start: float, step: int) -> Size:
 
 
 def exponents(amounts: list[int], costs: list[Cost], kind: str) -> tuple[float, float]:
-    """The exponent over all sizes, and that of the last doubling."""
+    """The exponents over all sizes and of the last doubling."""
     x = [math.log2(amount) for amount in amounts]
     y = [math.log2(max(getattr(cost, kind), LEAST[kind])) for cost in costs]
     return float(np.polyfit(x, y, 1)[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])

@@ -1,12 +1,12 @@
-"""Videos to a searchable index, compared with the way of clip-video-encode.
+"""Videos to a searchable index, compared with the method of clip-video-encode.
 
     python benchmarks/indexing.py [--minutes 60] [--clips 100] [--seconds 15] [--height 720] [--every 10]
 
 One recording in spans, and many short clips: H.264, 25 pictures a second, moving detail and noise, a key frame every
 ten seconds, as `benchmarks/recordings.py` makes them; 12 frames of each span or clip. Ours is `rap download`, `frames`,
 `features` and a first `rap search`, with frames stored and without, in float32 and in bfloat16. Theirs is
-benchmarks/lib/opencv_road.py: one program with as many readers as cores. The weights are random. Memory is the most
-that the processes of a way hold at once of their own. About 40 minutes on 2 cores.
+benchmarks/lib/opencv_road.py: one program with as many readers as cores. The weights are random. Memory is the peak of
+the summed own memory of a method's processes. About 40 minutes on 2 cores.
 """
 
 import os
@@ -27,7 +27,7 @@ from recordings import configure, prepare, record, run
 from safetensors.torch import save_file
 
 COUNT = 12  # frames
-PAUSE = 0.05  # seconds between two looks at the memory
+PAUSE = 0.05  # seconds between two readings of the memory
 THEIRS = "OpenCV, PIL, open_clip"
 WAYS = {  # name -> frames.store, frames.decoder, runtime.precision
     "frames stored": (True, "ffmpeg", "float32"),
@@ -74,7 +74,7 @@ def theirs(backbone: str, span: int) -> dict:
 
 
 def ours_by(way: str, backbone: str, span: int) -> dict:
-    """The four commands; before them, those that are needed once and that the other way does not have either."""
+    """The four commands, after untimed one-time commands that the other method lacks too."""
     store, decoder, precision = WAYS[way]
     shutil.rmtree("data", ignore_errors=True)
     Path("videos.csv").unlink(missing_ok=True)
@@ -104,13 +104,13 @@ def own(process: psutil.Process) -> int:
 
 
 def agreement(one: str, other: str) -> float:
-    """The lowest cosine between the embeddings of a span by two ways."""
+    """The lowest cosine between the embeddings of a span by two methods."""
     a, b = (np.load(f"{way}.npy") for way in (one, other))
     return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
 def measured(commands: list[list[str]], made: Path) -> dict:
-    """Seconds of commands one after another, the most memory of their processes, and the size of what they made."""
+    """Seconds of commands in sequence, the peak memory of their processes, and the size of their outputs."""
     peak, began = 0, time.perf_counter()
     for command in commands:
         process = psutil.Popen(command, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The bookkeeping of 20,000 videos with 200,000 captions: seconds, and additional memory, of each step.
+"""The bookkeeping of 20,000 videos with 200,000 captions: seconds and additional memory of each step.
 
 python benchmarks/manifest.py [--videos 20000] [--captions 10]
 """

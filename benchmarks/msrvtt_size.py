@@ -1,12 +1,12 @@
-"""A dry run at the size of MSR-VTT: train, evaluate and table, on features of the right shape that are noise.
+"""A dry run at the size of MSR-VTT: train, evaluate and table, on noise features of the right shape.
 
     python benchmarks/msrvtt_size.py --depth 12                # all captions; LoRM on the frame embeddings
     python benchmarks/msrvtt_size.py --depth 11 --captions 1   # the last block adapted, from 9 GB of tokens
 
 The project has 9,000 training videos, 500 of them set aside, and 1,000 test videos, a ViT-B/32 with random weights, and
 caches that the features stage wrote with noise in place of the towers' output. The commands of the pipeline then run in
-processes of their own, and are measured from outside: seconds, CPU seconds, and peak memory, own and with the pages of
-mapped files, which the system takes back when it needs them.
+their own processes, and are measured from outside: seconds, CPU seconds, and peak memory, own and with the pages of
+mapped files, which the system reclaims when needed.
 
 The whole backbone at a batch of 128 clips does not fit into memory: see docs/scaling.md. Linux only.
 """
@@ -61,7 +61,7 @@ def main(
 
 
 def measured(*command: str) -> dict:
-    """Run a command of `rap`; its seconds, CPU seconds and peak memory in GB. Exits if the command fails."""
+    """Run a command of `rap`; return its seconds, CPU seconds and peak memory in GB. Exits if the command fails."""
     began, before = time.perf_counter(), sum(os.times()[2:4])
     with open("stderr", "w") as errors:
         process = subprocess.Popen([sys.executable, "-m", "rap", *command], stderr=errors)

@@ -1,12 +1,11 @@
-"""How long the engines take to find that everything is up to date.
+"""The time that the engines need to find that everything is up to date.
 
     python benchmarks/noop.py [--repeats 3] [--shards 2,16]
 
-DVC runs the whole pipeline in a small clone of the project (tests/helpers/clones.py); Snakemake takes its results as
-they are. Then `dvc repro`, `dvc status dvc.yaml`, `snakemake` and `snakemake -n` take turns, and with them `dvc repro`
-in a bare project: as many stages, each with one file in and one file out, and a params.yaml of ten lines. All but the
-two that would work also run in clones where nothing has run yet, for several numbers of shards. Four minutes on two
-cores.
+DVC runs the whole pipeline in a small clone of the project (tests/helpers/clones.py); Snakemake uses its results. Then
+`dvc repro`, `dvc status dvc.yaml`, `snakemake` and `snakemake -n` run in turns, together with `dvc repro` in a bare
+project: as many stages, each with one file in and one file out, and a params.yaml of ten lines. The two commands that
+only plan also run in clones without results, for several numbers of shards. Four minutes on two cores.
 """
 
 import subprocess
@@ -30,7 +29,7 @@ ENGINES = {
 }
 PLANNING = [name for name, command in ENGINES.items() if {"status", "-n"} & set(command)]  # they run no stage
 OURS, BARE = "`dvc repro`", "`dvc repro`, bare project"
-IDLE = {"dvc": "up to date", "snakemake": "Nothing to be done"}  # part of the output of an engine without work
+IDLE = {"dvc": "up to date", "snakemake": "Nothing to be done"}  # part of an engine's output if nothing is to be done
 
 
 def main(repeats: int = 3, shards: str = "2,16") -> None:

@@ -3,7 +3,7 @@
     python benchmarks/profiles.py [--batch 2] [--frames 12]
 
 The bare step and the step of the train stage as in step.py, from block 0 and in the last block, for ViT-B/32 and, with
-16 times the clips, for the demo's backbone; on one core, so that times of operations add up. `rest` is everything else:
+16 times the clips, for the demo's backbone; on one core, so that times of operations add up. `rest` is all other time:
 small operations, Python, reading rows, the optimizer. Three minutes.
 """
 
@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from rap.clip.backbone import DEMO
 
-KINDS = {  # operations by the beginnings of their names, after aten::
+KINDS = {  # operations by the prefixes of their names, after aten::
     "products": ("mm", "addmm", "bmm", "baddbmm"),
     "attention": ("_scaled_dot_product", "_flash", "_softmax", "_safe_softmax"),
     "norms, activations": ("native_layer_norm", "gelu", "sigmoid", "silu"),
@@ -50,7 +50,7 @@ def at_depth(backbone: str, depth: int, batch: int, frames: int) -> list[dict]:
     values = step.values(backbone, depth, batch, frames)
     values["runtime"]["threads"], values["train"]["epochs"] = 1, 1
     settings = step.project(values)
-    lorm, rap = (ours.Run(settings, method) for method in ("LoRM", "RAP"))
+    lorm, rap = (ours.OpenedRun(settings, method) for method in ("LoRM", "RAP"))
     ways = {"none": step.bare(lorm, 1), "LoRM": lorm.train, "RAP": rap.train}
     return [{"method": name, "depth": depth, "clips": batch, **profiled(way)} for name, way in ways.items()]
 
@@ -70,7 +70,7 @@ def profiled(way: Callable[[], None]) -> dict[str, float]:
 
 
 def kind_of(operation: str) -> str | None:
-    """The kind with the longest beginning of the operation's name, so that addmm is a product."""
+    """The kind with the longest matching prefix of the operation's name, so that addmm is a product."""
     name = operation.removeprefix("aten::")
     fits = [(len(start), kind) for kind, starts in KINDS.items() for start in starts if name.startswith(start)]
     return max(fits)[1] if fits and operation.startswith("aten::") else None

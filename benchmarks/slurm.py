@@ -28,7 +28,7 @@ sys.path.append(str(report.ROOT / "tests/helpers"))
 from clones import clone, run
 
 PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd")
-SETTINGS = Path("/etc/slurm/slurm.conf")  # a job step ignores SLURM_CONF, so the file must be in the default place
+SETTINGS = Path("/etc/slurm/slurm.conf")  # job steps ignore SLURM_CONF, so the file must be in the default place
 TARGET = "results/table1.csv"
 # Without accounting sacct is installed, but fails.
 OPTIONS = ("--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5")
@@ -101,7 +101,7 @@ def slurm(folder: Path) -> Iterator[None]:
 
 
 def settings(folder: Path, door: Path) -> str:
-    """slurm.conf of a cluster of one node. Processes are tracked by /proc, since a container may have no cgroups."""
+    """slurm.conf of a one-node cluster. Processes are tracked by /proc, since a container may have no cgroups."""
     host = socket.gethostname().split(".")[0]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 9 // 10 // 2**20
     lines = (
@@ -126,7 +126,7 @@ def settings(folder: Path, door: Path) -> str:
 
 
 def cancel_a_training() -> None:
-    """Cancel the first training that Slurm runs. Snakemake writes the name of the rule into the job's comment."""
+    """Cancel the first training in Slurm. Snakemake writes the name of the rule into the job's comment."""
     while True:
         time.sleep(0.5)
         running = output("squeue", "--noheader", "--states=running", "--format=%i %k")

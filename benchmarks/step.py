@@ -10,10 +10,10 @@ Three ways of one step, in turns:
 
 The methods are LoRM and RAP from four depths on, with the captions' embeddings cached; from the middle on also LoRM
 with its text side, which runs through the whole text tower. After the last block a step is so short that it takes 32
-batches at once, as a real training would, and the way from frames is left out.
+batches at once, as a real training would, and frames are left out.
 
 `predicted` is the ratio frames / cache by counted arithmetic: (prefix + suffix) / suffix, where the suffix is forward
-and backward and includes the method. `floor` is that of the bare step (lib/ceilings.py). About five minutes on two
+and backward and includes the method. `floor` is the floor of the bare step (lib/ceilings.py). About five minutes on two
 cores.
 """
 
@@ -29,7 +29,7 @@ from rap.clip.towers import INPUT, Tower
 from rap.features.cache import Batch
 from rap.params import Params
 
-LARGE = 32  # batches in one where a frame is one token
+LARGE = 32  # batches in one if a frame is one token
 SHORT = (4, 64)  # steps per turn in the last block, and after it
 TABLE = (
     "method | from block | pairs | floor, s | bare, s | cache, s | cache / bare | frames, s | frames / cache | "
@@ -65,7 +65,7 @@ def values(backbone: str, depth: int, batch: int, frames: int) -> dict:
     found["features"]["caches"] = [f"video-{depth}", "text-ids", "text-all"]
     steps = SHORT[depth - layers + 1] if depth >= layers - 1 else 1
     found["train"] |= {"batch": batch * (LARGE if depth == layers else 1), "epochs": steps}
-    found["train"]["checkpoint_every"] = 1000  # never: a turn would resume from the one before
+    found["train"]["checkpoint_every"] = 1000  # never, because a turn would resume from the previous one
     found["runtime"]["threads"] = os.cpu_count()
     return found
 
@@ -83,13 +83,13 @@ def without_video_cache(found: dict) -> Params:
 
 
 def at_depth(settings: Params, uncached: Params, depth: int, repeats: int, limits: Ceilings) -> list[dict]:
-    """For each method of a project the median seconds of a step by each way, and the ratios."""
+    """The median seconds of a step in each of the three ways, and the ratios, for each method of a project."""
     steps, count = [], settings.train.epochs  # an epoch is one step
     for method in [name for name in settings.variants if name != "zero_shot"]:
-        run = ours.Run(settings, method)
+        run = ours.OpenedRun(settings, method)
         ways = {"cache": run.train, "bare": bare(run, count)}
         if depth < run.model.clip.visual.layers:
-            ways["frames"] = ours.Run(uncached, method).train
+            ways["frames"] = ours.OpenedRun(uncached, method).train
         taken = turns.take(ways, repeats, f"{method} from block {depth}")
         suffix, own, before = arithmetic(run, depth)
         one = {"method": method, "depth": depth, "batch": settings.train.batch}
@@ -102,7 +102,7 @@ def at_depth(settings: Params, uncached: Params, depth: int, repeats: int, limit
     return steps
 
 
-def bare(run: ours.Run, steps: int) -> Callable[[], None]:
+def bare(run: ours.OpenedRun, steps: int) -> Callable[[], None]:
     """`steps` times forward and backward without an adapter, from the tokens of the whole split and back to them."""
     model = ours.bare_model(run.model.clip)
     video, text = map(tokens, (model.clip.visual, model.clip.text), run.batch())
@@ -122,10 +122,10 @@ def tokens(tower: Tower, batch: Batch) -> Batch:
     return Batch(batch.x.detach().requires_grad_(batch.position < tower.all), batch.length, batch.position)
 
 
-def arithmetic(run: ours.Run, depth: int) -> tuple[float, float, float]:
+def arithmetic(run: ours.OpenedRun, depth: int) -> tuple[float, float, float]:
     """Floating-point operations of a bare step, of the method's step, and of the video tower's frozen prefix.
 
-    The method's step is taken to exceed the bare step by the same factor as its forward pass.
+    Assumes that the method's step exceeds the bare step by the same factor as its forward pass.
     """
     model, frames = run.model, run.settings.frames.count
     pixels = ours.one_clip(model, frames)

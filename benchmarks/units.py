@@ -2,8 +2,8 @@
 
     python benchmarks/units.py FOLDER
 
-FOLDER holds a few typical videos. Everything runs on one core, and figures are CPU seconds, which other work on the
-machine lengthens less than wall time. The backbone has the shape of a ViT-B/32 and random weights.
+FOLDER holds a few typical videos. Everything runs on one core, and figures are CPU seconds, which depend less on other
+work than wall time. The backbone has the shape of a ViT-B/32 and random weights.
 """
 
 import os
@@ -144,7 +144,7 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def trained(units: dict, frames: int) -> list[dict]:
-    """Costs at the depths from which something is trained: all but that of the finished embeddings."""
+    """Costs at all depths except that of the finished embeddings, where nothing is trained."""
     return [cost for cost in units[f"{frames} frames"]["depths"] if "train" in cost]
 
 

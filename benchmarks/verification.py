@@ -1,12 +1,12 @@
-"""What verifying the rows of shards costs in a training step and in the features stage.
+"""The cost of verifying the rows of shards in a training step and in the features stage.
 
     python benchmarks/verification.py [--repeats 5]
 
-`rap.shards.verify` checks the xxh3_64 checksum of every row that is read. The same work, with this function and with
-one that does nothing, takes turns. Rows are float32 [8, 17, 128] of the demo's backbone, 32 in a step, and float16
+`rap.shards.verify` checks the xxh3_64 checksum of every row that is read. The same work runs in turns with this
+function and with one that does nothing. Rows are float32 [8, 17, 128] of the demo's backbone, 32 in a step, and float16
 [12, 50, 768] of ViT-B/32, 128 in a step if memory allows, otherwise 32. A step of ViT-B/32 trains the last block: rows
-have the same size at every block, and a deeper training spends a smaller share on them. The features stage makes
-video-0, which has the least arithmetic for the frames that it reads.
+have the same size at every block, and training from a lower block spends a smaller share on them. The features stage
+makes video-0, which has the least arithmetic for the frames that it reads.
 
 `share` is the time inside `verify` as a share of the whole: an upper bound, since rows are read ahead while the model
 computes. The claim is that both stay below 2 %. About four minutes on two cores.
@@ -42,7 +42,7 @@ def main(
     for backbone, frames, depth, batch, steps in zip(backbones, (8, 12), (0, -1), batches, (8, 2), strict=True):
         with projects.workplace():
             settings = project(backbone, frames, depth % projects.blocks(backbone), batch, steps)
-            run, first = ours.Run(settings, "LoRM"), settings.features.caches[0]
+            run, first = ours.OpenedRun(settings, "LoRM"), settings.features.caches[0]
             ways = {
                 f"{steps} steps": (run.train, first),
                 "features": (partial(ours.remake_cache, settings, "video-0"), "frames"),

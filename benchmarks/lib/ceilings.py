@@ -1,7 +1,7 @@
 """The highest rates of this machine, measured: matrix products at a backbone's shapes, and copies in memory.
 
-A floor is the time that a piece of work needs at these rates: for its arithmetic or for its bytes, whichever is longer.
-It counts matrix products, convolutions and attention, and of the bytes only those that must be read or written.
+A floor is the time of a piece of work at these rates: for its arithmetic or for its bytes, whichever is longer. It
+counts matrix products, convolutions and attention, and only the bytes that must be read or written.
 """
 
 import math
@@ -15,7 +15,7 @@ from lib import turns
 from rap.clip.towers import Clip, Tower
 
 ROWS = {"cpu": 1 << 12, "cuda": 1 << 16}  # tokens in a product: enough for the full rate
-BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # bytes of a copy: more than any cache of a processor holds
+BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # bytes of a copy: more than any processor cache
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -27,7 +27,7 @@ class Ceilings:
     bandwidth: float
 
     def floor(self, flops: float, bytes: float = 0, dtype: str = "float32") -> float:
-        """The least seconds for this much arithmetic and this many bytes."""
+        """The minimum seconds for this arithmetic and these bytes."""
         return max(flops / self.flops[dtype], bytes / self.bandwidth)
 
     def sentence(self) -> str:

@@ -1,9 +1,9 @@
-"""From videos to embeddings the way of clip-video-encode, on current libraries: OpenCV, PIL and open_clip.
+"""From videos to embeddings with the method of clip-video-encode, on current libraries: OpenCV, PIL and open_clip.
 
 `python opencv_road.py FOLDER MODEL WEIGHTS EVERY COUNT OUT`: every video of the folder is cut into spans of EVERY
-seconds (0: one span), OpenCV decodes all of its pictures, the COUNT in the middle of equal parts of a span go through
-open_clip's own transform, and the model embeds them in batches, while reader processes are ahead of it. OUT.npy gets
-the mean embedding of each span, [spans, E] float32, in the order of the videos' names.
+seconds (0: one span). OpenCV decodes all of its pictures; the COUNT pictures in the middle of equal parts of a span go
+through open_clip's own transform. The model embeds them in batches, while reader processes work ahead. OUT.npy gets the
+mean embedding of each span, [spans, E] float32, in the order of the videos' names.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Every use of RAP's stages by the benchmarks. When a stage changes inside, this file alone has to follow.
+"""Every use of RAP's stages by the benchmarks. When a stage changes internally, only this file has to change.
 
-What decodes videos is imported where it is used: gpu.py runs on machines without ffmpeg and PyAV.
+Video decoders are imported on use: gpu.py runs on machines without ffmpeg and PyAV.
 """
 
 import os
@@ -54,7 +54,7 @@ autocast = devices.autocast
 
 
 def again(settings: Params, stage: str, **item: object) -> str:
-    """Run a stage, although its result is up to date."""
+    """Run a stage even if its result is up to date."""
     Path(Job(settings, stage, item).record).unlink(missing_ok=True)
     return perform(settings, stage, **item)
 
@@ -96,7 +96,7 @@ def cache_folder(settings: Params, cache: str) -> Path:
     return caches.stems(settings, cache)[0].parent
 
 
-def run_folder(settings: Params, variant: str) -> Path:
+def run_folder(settings: Params, variant: str) -> paths.RunFolder:
     return paths.run(variant, SEED)
 
 
@@ -105,20 +105,20 @@ def read_manifest(settings: Params) -> Manifest:
 
 
 def write_manifest(settings: Params, manifest: Manifest) -> None:
-    """What the download stage writes, for any manifest. The user's files, videos among them, have to be there."""
+    """The output of the download stage, for any manifest. The user's files, including videos, have to exist."""
     job = Job(settings, "download", {})
     job.reads_external()
     manifest.write(paths.manifest(settings.dataset.name), job.result)
 
 
 def write_backbone(settings: Params, clip: Clip, config: dict) -> None:
-    """What the backbone stage writes, for any weights."""
+    """The output of the backbone stage, for any weights."""
     job, home = Job(settings, "backbone", {}), paths.backbone(settings.backbone.name)
     home.mkdir(parents=True, exist_ok=True)
     job.reads_external()
-    save_file(clip.weights.state_dict(), home / "weights.safetensors")
-    write_json(home / "config.json", config | {"digest": digest_file(home / "weights.safetensors")})
-    files = {name: digest_file(home / name) for name in backbone.FILES}
+    save_file(clip.weights.state_dict(), home.weights)
+    write_json(home.config, config | {"digest": digest_file(home.weights)})
+    files = {file.name: digest_file(file) for file in home.files}
     job.result(digest(files), files).write(job.record)
 
 
@@ -132,29 +132,29 @@ def has_backbone(settings: Params) -> bool:
 
 def train_seconds(settings: Params, variant: str) -> float:
     """Seconds of the training loop of a finished run."""
-    return read_json(paths.costs(variant, SEED))["train_seconds"]
+    return read_json(paths.run(variant, SEED).costs)["train_seconds"]
 
 
 def facts(settings: Params, variant: str) -> dict:
-    """What a run was trained and evaluated on."""
+    """The training and test data of a run."""
     run, _ = runs.read_run(run_folder(settings, variant))
-    metrics = read_json(run_folder(settings, variant) / "figures.json")
+    metrics = read_json(run_folder(settings, variant).figures)
     trained = {name: getattr(run, name) for name in ("caches", "videos", "pairs", "steps", "parameters")}
     return trained | {"tested": metrics["videos"], "queries": metrics["queries"]}
 
 
 def copy_run(settings: Params, source: str, target: str) -> None:
-    """The finished run of one variant as that of another, in files that take no further disk."""
+    """The finished run of one variant as that of another, in files that take no additional disk space."""
     folder, copy = run_folder(settings, source), run_folder(settings, target)
     shutil.copytree(folder, copy, copy_function=os.link)
     trained = Job(settings, "train", {"variant": target, "seed": SEED})
-    _copy_record(trained, folder / "run.json", {})
+    _copy_record(trained, folder.record, {})
     evaluated = Job(settings, "evaluate", trained.item)
-    _copy_record(evaluated, folder / "evaluation.json", {str(folder / "run.json"): trained.record})
+    _copy_record(evaluated, folder.evaluation, {str(folder.record): trained.record})
 
 
 def _copy_record(job: Job, source: Path, moved: dict[str, str]) -> None:
-    """A record as that of another job on the same inputs; `moved`: those that have other paths."""
+    """A record as that of another job on the same inputs; `moved`: inputs with other paths."""
     record = Record.read(source)
     for path in record.provenance.inputs:
         job.reads(moved.get(path, path))
@@ -204,7 +204,7 @@ def write_rows(settings: Params, cache: str, shard: int, keys: dict[str, str], r
 
 
 def write_noise(settings: Params) -> None:
-    """Every cache by the features stage itself, except that noise replaces the output of the towers."""
+    """Every cache, written by the features stage with noise in place of the towers' output."""
     shapes: dict[tuple[type, int], torch.Size] = {}
 
     def noise(tower: Tower, x: Tensor, length: Tensor, depth: int) -> Tensor:
@@ -275,8 +275,8 @@ def loss(model: Retriever, settings: Params, video: Batch, text: Batch) -> Tenso
     return info_nce(model.clip.logits(similarity.float()), same)
 
 
-class Run:
-    """A run that is opened as the train stage opens it, and not trained yet."""
+class OpenedRun:
+    """An untrained run, opened as in the train stage."""
 
     def __init__(self, settings: Params, variant: str):
         self.settings, self.variant, self.training = settings, variant, settings.training(variant)
@@ -298,7 +298,7 @@ class Run:
         """The loop of the train stage, from the first step to the last, with its checkpoints."""
         weights = [p for p in self.model.adapter.parameters() if p.requires_grad]
         state = State(self.model.adapter, *optimiser(weights, self.steps, self.training))
-        save = partial(state.save, paths.checkpoint(self.variant, SEED), "of a benchmark")
+        save = partial(state.save, paths.run(self.variant, SEED).checkpoint, "of a benchmark")
         fit(self.model, self.pairs, state, self.training, self.settings.runtime, self.variant, save)
 
     def batch(self) -> tuple[Batch, Batch]:
@@ -308,7 +308,7 @@ class Run:
         return clips.to(self.device), captions.to(self.device)
 
     def list_inputs(self) -> None:
-        """Verify that everything that the run depends on is fresh, and compute the order of its pairs."""
+        """Verify that all inputs of the run are fresh, and compute the order of its pairs."""
         job = Job(self.settings, "train", {"variant": self.variant, "seed": SEED})
         for record in records(self.settings, self.model):
             job.reads(record)
@@ -323,7 +323,7 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def published_lengths(dataset: str) -> tuple[int, int]:
-    """Frames and words of published results on a dataset; those of MSR-VTT for an unknown name."""
+    """Frames and words of published results on a dataset, by default on MSR-VTT."""
     from rap.data.datasets import names
     from rap.data.registry import info
 

@@ -1,4 +1,4 @@
-"""Projects of a benchmark dataset's shape without its content: random weights, frames and features of noise.
+"""Projects with the shape of a benchmark dataset, without its content: random weights, frames and features of noise.
 
 backbones/ holds the configs of two backbones, so that a machine without open_clip can use them.
 """
@@ -82,7 +82,7 @@ def values(name: str, depths: Iterable[int], frames: int) -> dict:
     of blocks, it is LoRM on the frame embeddings.
     """
     found = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for key, group in yaml.safe_load((ROOT / "workflow/datasets/msrvtt.yaml").read_text()).items():
+    for key, group in yaml.safe_load((ROOT / "src/rap/presets/msrvtt.yaml").read_text()).items():
         found[key] = {**found[key], **group} if isinstance(group, dict) else group
     variants = {"zero_shot": {"adapter": "none", "label": "zero-shot"}}
     variants |= {f"depth_{depth}": _variant(depth, blocks(name)) for depth in depths}
@@ -135,9 +135,9 @@ def _sentence(number: int) -> str:
 def make(
     settings: Params, size: Size, validation: int = 0, holes: bool = False, backbone: dict | None = None
 ) -> Params:
-    """Everything that the features stage reads, in the working directory.
+    """All inputs of the features stage, in the working directory.
 
-    `holes`: frames that take no disk. `backbone`: a config in place of that of the backbone's name.
+    `holes`: frames that take no disk space. `backbone`: a config instead of the one of the backbone's name.
     """
     write_backbone(settings, backbone or config(settings.backbone.name))
     ours.write_manifest(settings, manifest(size, validation))

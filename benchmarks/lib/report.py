@@ -1,4 +1,4 @@
-"""What a benchmark writes: its figures as JSON, its tables as Markdown, and the same tables in a page of docs/."""
+"""The output of a benchmark: its figures as JSON, its tables as Markdown, and the same tables in a page of docs/."""
 
 import os
 import platform
@@ -80,7 +80,7 @@ def quoted(page: str, name: str, text: str) -> str:
 
 
 def machine() -> dict:
-    """The machine, its load now the benchmark, and the versions of the packages that are installed."""
+    """The machine, its present load, and the versions of the installed packages."""
     found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
     return {
         "date": datetime.now(UTC).date().isoformat(),

@@ -1,7 +1,7 @@
-"""Ways of doing the same work, measured in turns: other load on the machine then falls on all of them.
+"""Methods for the same work, measured in turns, so that other load on the machine affects all of them.
 
-`take` measures in this process. With `measure=apart` every measurement is a fork of a process that has imported the
-stages and done nothing else; its own memory is RssAnon, which leaves out the pages of mapped files (Linux only).
+`take` measures in this process. With `measure=apart` every measurement is a fork of a process that has only imported
+the stages; its own memory is RssAnon, which excludes the pages of mapped files (Linux only).
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ Taken = dict[str, list[float]]  # seconds of each way, turn by turn
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a piece of work, and the most own memory that its process used in addition, in MB."""
+    """Seconds of a piece of work, and the peak of its process's additional own memory, in MB."""
 
     seconds: float
     megabytes: float
@@ -43,7 +43,7 @@ def take(ways: dict[str, Any], repeats: int, title: str = "turns", measure: Call
 
 
 def timed(way: Callable[[], object]) -> float:
-    """Seconds of `way()`, including the work that it leaves to a GPU."""
+    """Seconds of `way()`, including its asynchronous work on a GPU."""
     settle()
     began = time.perf_counter()
     way()
@@ -61,12 +61,12 @@ def median(taken: Taken, name: str) -> float:
 
 
 def ratio(taken: Taken, over: str, under: str) -> float:
-    """The median over turns of the seconds of one way over those of another in the same turn."""
+    """The median over turns of the ratio of the seconds of two methods in the same turn."""
     return statistics.median(a / b for a, b in zip(taken[over], taken[under], strict=True))
 
 
 def costs(ways: dict[str, Callable[[], Callable]], repeats: int) -> dict[str, Cost]:
-    """Median costs of `prepare()()` for each `prepare` in `ways`, each in processes of its own; see `apart`."""
+    """Median costs of `prepare()()` for each `prepare` in `ways`, each in its own processes; see `apart`."""
     return {
         name: Cost(statistics.median(c.seconds for c in found), statistics.median_high(c.megabytes for c in found))
         for name, found in take(ways, repeats, measure=apart).items()
@@ -74,7 +74,7 @@ def costs(ways: dict[str, Callable[[], Callable]], repeats: int) -> dict[str, Co
 
 
 def apart(prepare: Callable[[], Callable]) -> Cost:
-    """The cost of `prepare()()` without that of `prepare()`, in a process of its own.
+    """The cost of `prepare()()` without that of `prepare()`, in its own process.
 
     `prepare` is pickled: a function of a module, or a partial of one. Raises RuntimeError if the process fails.
     """
@@ -106,7 +106,7 @@ def _work(pipe: Connection, folder: str, prepare: Callable[[], Callable]) -> Non
 
 
 def memory(process: int) -> tuple[int, int]:
-    """Bytes of a process: its own now, and the most that was resident so far with mapped files; 0 if it has ended."""
+    """Bytes of a process: its present own memory, and its peak resident memory with mapped files; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

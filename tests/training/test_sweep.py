@@ -1,5 +1,7 @@
 """The sweep: equal budgets, chosen on validation data, kept in one file."""
 
+import re
+
 import pandas as pd
 import pytest
 import tiny
@@ -64,18 +66,21 @@ def test_an_unknown_variant_is_one_line(project):
 
 def test_other_rates_are_tried_for_one_method_and_cost_the_same(project):
     sweep.run(project, ["lorm"])
-    sweep.run(project, ["static"], [0.3, 0.1])
+    sweep.run(project, ["static"])
+    said = sweep.run(project, ["static"], [0.3, 0.1])
+    assert re.search(r"static: train\.lr: 0\.[13]\n", said)
     points = sweep.read()
     assert set(points[points.variant == "static"].value) == {0.1, 0.3}
     assert points.groupby("variant").size().to_dict() == {"lorm": 4, "static": 4}
-    with pytest.raises(UserError, match=r"--lr names 1 rates; every method gets 2, as in sweep\.lr"):
+    with pytest.raises(UserError, match=r"--lr names 1 rates; every method gets 2, above 0, as in sweep\.lr"):
         sweep.run(project, ["static"], [0.3, 0.3])
 
 
 def test_params_yaml_states_what_the_sweep_chose():
     points = pd.read_csv(tiny.ROOT / "results/sweep.csv")
     params = load(tiny.ROOT / "params.yaml")
-    trained = {name for name in params.run if params.variant(name).adapter != "none"}
+    compared = {*params.run, *params.tables["table6"].variants}
+    trained = {name for name in compared if params.variant(name).adapter != "none"}
     assert set(points.variant) >= trained and sweep.differences(params, points) == []
     assert points[points.key == "train.lr"].groupby("variant")[
         ["value", "steps"]

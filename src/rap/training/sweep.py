@@ -43,12 +43,15 @@ def run(params: Params, names: list[str], rates: Sequence[float] = ()) -> str:
     for an unknown variant, for more or fewer rates than `sweep.lr` has, or if a cache is missing or stale.
     """
     if rates:
-        params = with_rates(params, rates)
+        params = with_rates(params, sorted(set(rates)))
     for name in names:
         if name not in params.all_variants:
             raise UserError(f"sweep: no variant named {name!r}{hint(name, params.all_variants)}")
     device = setup(params.runtime)
     found = read()
+    if rates:  # these replace other rates of the same variants, so that each has one budget
+        replaced = found.variant.isin(names) & (found.key == "train.lr") & ~found.value.isin(params.sweep.lr)
+        found = found[~replaced]
     wanted = [(name, *point) for name in names or params.run for point in grid(params, name)]
     for name, key, value, seed in progress(wanted, "sweep", unit="point"):
         job = Job(changed(params, name, key, value), "train", {"variant": name, "seed": params.seeds[0]})
@@ -67,8 +70,8 @@ def run(params: Params, names: list[str], rates: Sequence[float] = ()) -> str:
 def with_rates(params: Params, rates: Sequence[float]) -> Params:
     """The parameters with other rates; UserError if their number changes, because it is the budget of a method."""
     budget = len(params.sweep.lr)
-    if len(set(rates)) != budget:
-        raise UserError(f"sweep: --lr names {len(set(rates))} rates; every method gets {budget}, as in sweep.lr")
+    if len(rates) != budget or min(rates) <= 0:
+        raise UserError(f"sweep: --lr names {len(rates)} rates; every method gets {budget}, above 0, as in sweep.lr")
     return params.model_copy(update={"sweep": params.sweep.model_copy(update={"lr": tuple(rates)})})
 
 

@@ -309,8 +309,12 @@ def test_verify_checks_the_index_of_a_search_and_counts_runs_that_nobody_lists(p
     assert verify.run(project).endswith("; 1 runs that params.yaml does not list were not checked")
     (index,) = Path(D, "index").glob("*.npy")
     damage(index, count=3)
-    with pytest.raises(UserError, match=rf"{re.escape(str(index))} .*: damaged; remove it, and the next search makes"):
+    record = index.with_suffix(".json")
+    with pytest.raises(UserError, match=rf"1 of 16 .*\n{re.escape(str(record))}: its rows are damaged; remove it, and"):
         verify.run(project)
+    record.unlink()
+    Library.open(project, "lorm")
+    assert "undamaged" in verify.run(project)
 
 
 def test_verify_passes_on_tables_that_git_brought_without_their_runs(project):

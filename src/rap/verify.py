@@ -33,6 +33,7 @@ def run(params: Params, ablations: bool | None = None) -> str:
         elif reason:
             wrong.append(f"{job.record}: {reason}; run `{job.command}`")
     if not ablations:
+        checked += len(paths.indexes(params.dataset.name))
         wrong += _damaged_indexes(params)
     if wrong:
         raise UserError("\n".join([f"verify: {len(wrong)} of {checked} results are damaged or stale:", *wrong]))
@@ -46,9 +47,17 @@ def run(params: Params, ablations: bool | None = None) -> str:
 def _damaged_indexes(params: Params) -> Iterator[str]:
     """A line for each. A stale index is no problem: the next search updates it."""
     for stem in paths.indexes(params.dataset.name):
-        yield from (
-            f"{damage}: damaged; remove it, and the next search makes it again" for damage in damaged_rows(stem)
-        )
+        if damaged_rows(stem):
+            yield f"{stem.record}: its rows are damaged; remove it, and the next search makes it again"
+        if stem.cells_record.exists() and not _is_whole(stem.cells_record):
+            yield f"{stem.cells_record}: damaged; remove it, and the next search makes it again"
+
+
+def _is_whole(record: Path) -> bool:
+    try:
+        return not Record.read(record).damaged(record.parent)
+    except UserError:
+        return False
 
 
 def _lacks_runs(job: Job) -> bool:

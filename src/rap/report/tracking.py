@@ -1,8 +1,8 @@
 """Logs finished runs to MLflow. The files are the results; MLflow is a view of them.
 
-A variant with a seed is one MLflow run, found again by its key VARIANT/SEED, with the times of its training. Each table
-has a run, too. MLflow allows one parent, so a run is the child of the first table that lists its variant; the tag TABLE
-= 'yes' finds the runs of every table, and the note of each table links to them. The same result is never logged twice;
+A variant with a seed is one MLflow run, found again by its key VARIANT/SEED, with the times of its training. It is
+the child of a run that stands for the first table that lists the variant, because MLflow allows one parent; the tag
+TABLE = 'yes' finds the runs of every table. The same result is never logged twice;
 a new result replaces the old MLflow run, which is deleted (MLflow can restore it). The table stage logs all runs of its
 table at once, because opening a store takes seconds.
 
@@ -66,7 +66,13 @@ def log_all(params: Params) -> str:
 def _log(params: Params, folders: Iterable[paths.RunFolder]) -> tuple[int, int]:
     """The numbers of runs logged now and logged before."""
     store = _Store(params)
-    finished = [mlflow_run.read(params, folder) for folder in folders if folder.record.exists()]
+    finished = []
+    for folder in folders:
+        if folder.record.exists():
+            try:
+                finished.append(mlflow_run.read(params, folder))
+            except UserError as error:  # a damaged or incomplete run must not keep the others out
+                print(f"rap: warning: not logged to MLflow: {error}", file=sys.stderr)
     finished.sort(key=lambda run: run.times)  # a table begins with its first run
     new = sum(store.log(params, run) for run in finished)
     return new, len(finished) - new
@@ -112,8 +118,7 @@ class _Store:
                 client.delete_run(other.info.run_id)
             tags = dict(run.tags)
             if run.tables:
-                tables = [self._table(client, experiment, params, run, name) for name in run.tables]
-                tags["mlflow.parentRunId"] = tables[0]
+                tags["mlflow.parentRunId"] = self._parent(client, experiment, params, run)
             mlflow_run.write(client, experiment, run, tags)
         return True
 
@@ -126,9 +131,9 @@ class _Store:
             return []
         return client.search_runs([experiment], "attributes.status = 'RUNNING' and tags.`rap.key` LIKE '%'")
 
-    def _table(self, client: "MlflowClient", experiment: str, params: Params, run: Logged, table: str) -> str:
-        """The run of a table, which ends with the last run that it lists."""
-        began, ended = run.times
+    def _parent(self, client: "MlflowClient", experiment: str, params: Params, run: Logged) -> str:
+        """The run of the first table that lists a variant; it ends with its last child. Its note links to its runs."""
+        table, (began, ended) = run.tables[0], run.times
         found = client.search_runs([experiment], f"tags.`rap.table` = '{table}'")
         if found:
             id, ended = found[0].info.run_id, max(ended, found[0].info.end_time or 0)
@@ -155,7 +160,7 @@ class _Store:
 def _link(experiment: str, table: str) -> str:
     """The charts of a table's runs, ordered by R@1, as an address in MLflow's UI."""
     shown = {
-        "searchFilter": f"tags.{table} = 'yes'",
+        "searchFilter": f"tags.`{table}` = 'yes'",
         "orderByKey": "metrics.`headlines/R_at_1`",
         "orderByAsc": "false",
         "compareRunsMode": "CHART",

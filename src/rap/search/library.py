@@ -136,15 +136,18 @@ def _model(params: Params, variant: str | None, seed: int, adapter: str | Path |
 
 def _default(params: Params, seed: int) -> tuple[Pretrained, str]:
     """The last variant of `run` that can search the present caches, else zero-shot CLIP; and why later ones cannot."""
-    trained = [name for name in reversed(params.run) if params.variant(name).adapter != "none"]
-    why = {name: unfit(params, name, seed) for name in trained}
-    name = next((name for name in trained if not why[name]), None)
-    note = f"{trained[0]} is {why[trained[0]]}, so {name or 'zero-shot CLIP'} searched" if trained else ""
-    if name is None:
-        plain = (other for other, one in params.all_variants.items() if one.adapter == "none")
-        return untrained(params, next(plain)), note
-    file = paths.run(name, seed).adapter
-    return from_pretrained(file, paths.backbone(params.backbone.name)), "" if name == trained[0] else note
+    note = ""
+    for name in reversed(params.run):
+        if params.variant(name).adapter == "none":
+            continue
+        if not (reason := unfit(params, name, seed)):
+            file = paths.run(name, seed).adapter
+            return from_pretrained(file, paths.backbone(params.backbone.name)), note and f"{note}, so {name} searched"
+        note = note or f"{name} is {reason}"
+    plain = next((name for name, one in params.all_variants.items() if one.adapter == "none"), None)
+    if plain is None:
+        raise UserError(f"search: {note}, and params.yaml has no variant with adapter: none")
+    return untrained(params, plain), note and f"{note}, so zero-shot CLIP searched"
 
 
 def unfit(params: Params, variant: str, seed: int) -> str:
@@ -152,7 +155,10 @@ def unfit(params: Params, variant: str, seed: int) -> str:
     file = paths.run(variant, seed).adapter
     if not file.exists():
         return "not trained yet"
-    header, _ = adapter_file.read(file)
+    try:
+        header, _ = adapter_file.read(file)
+    except UserError:
+        return "damaged"
     if header["backbone"]["digest"] != read_config(paths.backbone(params.backbone.name))["digest"]:
         return "trained on another backbone"
     return "trained on other frames" if other_frames(params, header) else ""

@@ -17,4 +17,4 @@ def run(params: Params) -> str:
         if job.stage in STAGES:
             began = time.perf_counter()
             print(f"{perform(params, job.stage, **job.item)}; {time.perf_counter() - began:.1f} s", flush=True)
-    return 'indexed; now `rap search "a dog jumps"`, or `rap serve`'
+    return 'prepared; now `rap search "a dog jumps"`, or `rap serve`'

@@ -118,11 +118,6 @@ def application(
 
 def usable(params: Params, first: str, seed: int) -> list[str]:
     """The variants that can search: the first one, variants trained on these caches, and untrained ones."""
-
-    def ready(name: str) -> bool:
-        try:
-            return params.all_variants[name].adapter == "none" or not unfit(params, name, seed)
-        except UserError:  # a damaged adapter: the other variants remain usable
-            return False
-
-    return list(dict.fromkeys([first, *filter(ready, params.all_variants)]))
+    known = params.all_variants
+    ready = (name for name, one in known.items() if one.adapter == "none" or not unfit(params, name, seed))
+    return list(dict.fromkeys([first, *ready]))

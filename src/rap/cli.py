@@ -171,7 +171,7 @@ def graph(
 def index() -> None:
     """Prepare a search: download, backbone, frames and features, one job after another, without an engine.
 
-    Existing results are kept, so a later run computes only added videos. Then run `rap search` or `rap serve`.
+    Existing results are kept, so a later run computes only the videos that you added to the list.
     """
     from rap.search.prepare import run
 
@@ -192,7 +192,7 @@ def search(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     picture: Annotated[str | None, typer.Option(help="A PNG file for a contact sheet of their frames.")] = None,
 ) -> None:
-    """Rank the dataset's videos for text queries. Needs: index, and train to search with an adapter.
+    """Rank the dataset's videos for text queries; new videos are added first. Needs: `rap index`, and train if trained.
 
     Several queries are several searches. Neighbouring spans of one file are one hit.
 
@@ -218,7 +218,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
 ) -> None:
-    """Search in a browser: a local page with playable results. Needs: index, and train to search with an adapter.
+    """Search in a browser: a local page with playable results. Needs: `rap index`, and train if trained.
 
         rap serve --port 8080
 
@@ -340,7 +340,7 @@ def use(
     from rap.graph import write
     from rap.presets.use import begin, run
 
-    begin()
+    _cured(lambda: begin(name))
     _call(run, name, backbone)
     if paths.DVC.exists():
         _call(write)
@@ -393,10 +393,15 @@ def _call(function: Callable[..., str | None], *arguments: Any) -> None:
 
 
 def _guarded(function: "Callable[[Params], T]") -> T:
-    try:
-        from rap import params
+    from rap import params
 
-        return function(params.load())
+    return _cured(lambda: function(params.load()))
+
+
+def _cured(work: Callable[[], T]) -> T:
+    """Do something; where the operating system refuses, say what helps."""
+    try:
+        return work()
     except OSError as error:
         if error.errno not in CURES:
             raise

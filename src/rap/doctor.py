@@ -18,7 +18,7 @@ from rap.params import Params
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
 LEAST_PYTHON = (3, 11)
 EXTRAS = {"dvc": "pipeline", "snakemake": "pipeline", "mlflow": "tracking", "yt_dlp": "download", "uvicorn": "serve"}
-LOW = 5.0  # GB of free disk; warn below this
+LOW = 5.0  # GB of free disk; below this the check fails
 
 
 class Finding(NamedTuple):
@@ -47,11 +47,14 @@ def _python(params: Params) -> Iterator[Finding]:
     for module, extra in EXTRAS.items():
         there = installed(module)
         found = metadata.version(module.replace("_", "-")) if there else "not installed"
-        yield Finding(module, found, "" if there else f"pip install 'rap-retrieval[{extra}]'")
+        wanted = paths.DVC.exists() and not there  # without a checkout, extras are a choice
+        yield Finding(module, found, f"pip install 'rap-retrieval[{extra}]'" if wanted else "")
 
 
 def _engines(params: Params) -> Iterator[Finding]:
-    """The commands on PATH (both engines call `rap` by name), and the state of dvc.yaml."""
+    """The commands on PATH (both engines call `rap` by name), and the state of dvc.yaml, in a checkout."""
+    if not paths.DVC.exists():
+        return
     for name in ("rap", "dvc", "snakemake", "git"):
         path = shutil.which(name)
         yield Finding(f"command {name}", path or "not on PATH", "" if path else "source .venv/bin/activate")

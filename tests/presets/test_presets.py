@@ -15,6 +15,7 @@ from rap.data.registry import departures
 from rap.errors import UserError
 from rap.presets import use as presets
 
+WEIGHTS = Path("src/rap/demo/demo-vit.safetensors")
 SHIPPED = (tiny.ROOT / "params.yaml").read_text()
 
 
@@ -22,6 +23,8 @@ SHIPPED = (tiny.ROOT / "params.yaml").read_text()
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny.ROOT / "params.yaml", "params.yaml")
+    WEIGHTS.parent.mkdir(parents=True)
+    WEIGHTS.touch()
     shutil.copytree(presets.FOLDER, "presets")
     monkeypatch.setattr(presets, "FOLDER", Path("presets").absolute())
 
@@ -32,12 +35,19 @@ def use(name: str) -> str:
 
 def test_a_folder_without_parameters_gets_those_of_the_project(project):
     Path("params.yaml").unlink()
-    presets.begin()
+    presets.begin("folder")
     assert Path("params.yaml").read_text() == SHIPPED and not Path("params.yaml").is_symlink()
     use("folder")
     changed = Path("params.yaml").read_text()
-    presets.begin()
+    presets.begin("folder")
     assert Path("params.yaml").read_text() == changed
+    Path("params.yaml").unlink()
+    with pytest.raises(UserError, match="no preset named 'fodler'; did you mean 'folder'"):
+        presets.begin("fodler")
+    with pytest.raises(UserError, match="demo needs src/rap/demo/demo-vit"):
+        presets.begin("demo")
+        WEIGHTS.unlink()
+        use("demo")
 
 
 def leaves(values: dict, path: str = "") -> dict:

@@ -7,6 +7,7 @@ params.yaml gets that of the project, so an installed package needs no checkout.
 from collections.abc import Iterator
 from importlib import resources
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -29,8 +30,9 @@ class Representer(RoundTripRepresenter):
 Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-def begin() -> None:
-    """Write the project's params.yaml if the folder has none."""
+def begin(name: str) -> None:
+    """Write the project's params.yaml if the folder has none. Raises UserError for an unknown name."""
+    refuse_unknown(name)
     if not PARAMS.exists():
         write_text(PARAMS, _text(START))
 
@@ -40,9 +42,7 @@ def run(params: Params, name: str, backbone: str | None = None) -> str:
 
     `backbone`: a model of open_clip instead of the preset's, with the settings that belong to it.
     """
-    names = known()
-    if name not in names:
-        raise UserError(f"dataset: no preset named {name!r}{hint(name, names)}")
+    refuse_unknown(name)
     yaml = YAML()
     yaml.width, yaml.Representer = 1_000, Representer
     yaml.indent(mapping=2, sequence=4, offset=2)  # the layout of params.yaml
@@ -59,11 +59,20 @@ def run(params: Params, name: str, backbone: str | None = None) -> str:
     text = StringIO()
     yaml.dump(values, text)
     registry.check(parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS)))
+    weights = values["backbone"]["weights"]
+    if weights and not Path(weights).exists():
+        raise UserError(f"dataset: {name} needs {weights}, which is not here; work in a checkout of the project")
     if changes:
         write_text(PARAMS, text.getvalue())
     return "\n".join(
         [*changes, f"{PARAMS}: {len(changes)} keys changed for {name}; see docs/datasets.md for its files"]
     )
+
+
+def refuse_unknown(name: str) -> None:
+    names = known()
+    if name not in names:
+        raise UserError(f"dataset: no preset named {name!r}{hint(name, names)}")
 
 
 def known() -> list[str]:

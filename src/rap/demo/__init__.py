@@ -1,1 +1,1 @@
-"""The embedded demo: procedural video clips with captions about time, each with its time-reversed twin."""
+"""The embedded demo: procedural clips, really encoded, whose captions need time, each with its reversed twin."""

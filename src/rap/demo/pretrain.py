@@ -11,7 +11,7 @@ course   Stills of motions with comet tails. One more head classifies the course
 scene    As pair, plus captions of scenes: events beside a still of how they ended, motions beside a still with comet
          tails. The reversed scene is in the same batch. The head for courses also reads the text embeddings.
 text     The text tower alone, beside embeddings of stills of the phase `scene`. In addition, two wordings of one scene
-attract each other, and repel all other captions, including the reversed scene's.
+         attract each other, and repel all other captions, including the reversed scene's.
 
 So the text tower has been trained on captions of events and motions, like CLIP's. The vision tower has seen only
 stills, never two frames of one clip; clips have no tails. Stills of held-out validation and test scenes are never used.

@@ -26,7 +26,7 @@ from rap.frames.probe import probe
 from rap.params import Download, Params
 from rap.progress import note, progress
 
-ENOUGH = 20  # failures in a row, without dead links: the cause is the network or the site, not the videos
+ENOUGH = 20  # failures in a row, none of them a dead link: the cause is the network or the site, not the videos
 
 Fetcher = Callable[[Source, Path], None]
 

@@ -38,7 +38,7 @@ def stems(params: Params, cache: str) -> list[paths.ShardStem]:
 
 
 def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
-    """The deepest cache of a tower (`video` or `text`) at or below the first block that a method edits.
+    """The deepest cache of a tower (`video` or `text`) that is no deeper than the first block that a method edits.
 
     Raises UserError if there is none.
     """
@@ -52,7 +52,7 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
 
 def deeper(cache: str, kind: str, tower: Tower, first: float) -> str:
-    """The deepest cache at or below block `first`, if it is deeper than `cache`."""
+    """The deepest cache that is no deeper than block `first`, if it is deeper than `cache`."""
     if tower.whole:
         return ""
     best = "all" if first > tower.layers else str(int(first))

@@ -3,7 +3,8 @@
 The file NAME.py defines two names that `rap.data.registry` reads:
 
 - `prepare(params, videos) -> Manifest` lists the videos under the folder `videos`, which it may fill. It leaves
-`digest` empty, since the download stage computes it. - `DATASET`, a `rap.data.registry.DatasetInfo`.
+  `digest` empty, since the download stage computes it.
+- `DATASET`, a `rap.data.registry.DatasetInfo`.
 
 Importing this package imports no dataset, so that params.yaml is checked without pandas.
 """

@@ -13,8 +13,10 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from sealed import damage
 
 from rap import paths
+from rap.errors import UserError
 from rap.retrieval.pretrained import untrained
 from rap.search import library, pictures, serve
 from rap.search import query as search
@@ -95,6 +97,19 @@ def test_the_last_trained_variant_of_run_answers_and_a_line_says_that_a_later_on
     assert Library.open(only).variant == "lorm" and Library.open(only).note == ""
     none = Library.open(project.model_copy(update={"run": ("zero_shot",)}))
     assert none.variant == "zero_shot" and none.note == ""
+
+
+def test_a_damaged_adapter_is_left_aside_with_a_line(project):
+    project = project.model_copy(update={"run": ("zero_shot", "lorm", "rap")})
+    for name in ("lorm", "rap"):
+        do.train(project, name, 0)
+    damage(paths.run("lorm", 0).adapter)
+    assert Library.open(project).variant == "rap" and Library.open(project).note == ""
+    damage(paths.run("rap", 0).adapter)
+    assert Library.open(project).note == "rap is damaged, so zero-shot CLIP searched"
+    alone = project.model_copy(update={"run": ("rap",), "variants": {"rap": project.variants["rap"]}})
+    with pytest.raises(UserError, match=r"search: rap is damaged, and params\.yaml has no variant"):
+        Library.open(alone)
 
 
 def test_a_rap_of_another_project_is_left_aside_with_a_line(project, monkeypatch):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import random_clip
 import yaml
 from clones import clone, edit, run
 from PIL import Image
@@ -79,26 +78,6 @@ def test_with_captions_real_clips_become_a_table_and_an_adapter(real_clips, tmp_
     file = shutil.copy(folder / "results/runs/rap/seed-0/adapter.safetensors", tmp_path / "theirs.safetensors")
     shutil.rmtree(folder / "results")
     assert ranking(run(folder, "rap", "search", "a dog jumps", "--adapter", str(file))) == ranking(found)
-
-
-def test_the_preset_caches_one_layer_and_trains_what_then_searches(clips, tmp_path):
-    """As it is, but for a smaller model of as many blocks, whose weights are random."""
-    folder = clone(tmp_path / "clone", small=False)
-    shutil.copytree(clips, folder / "my-videos")
-    run(folder, "rap", "dataset", "use", "folder", "--backbone", random_clip.SMALL)
-    edit(folder, lambda params: params["backbone"].update(weights=str(random_clip.weights(tmp_path / "w.safetensors"))))
-    run(folder, "rap", "dataset", "init", "my-videos")
-    table = pd.read_csv(folder / "my-videos.csv")
-    table["caption"] = [f"a clip, number {row}" for row in table.index]
-    table["split"] = ["test" if row % 2 else "train" for row in table.index]
-    table.to_csv(folder / "my-videos.csv", index=False)
-    said = run(folder, "dvc", "repro", "table1")
-    assert "a deeper cache" not in said
-    assert {file.name for file in (folder / "data/folder/features").iterdir()} == {"video-12", "text-ids"}
-    assert pd.read_csv(folder / "results/table1.csv").variant.tolist() == ["zero_shot", "lorm_head"]
-    found = run(folder, "rap", "search", "a dog jumps")
-    assert "by lorm_head" in found
-    assert ranking(found) == ranking(run(folder, "rap", "search", "a dog jumps", "--variant", "lorm_head"))
 
 
 def searched_folder(place: Path, videos: list[Path]) -> Path:

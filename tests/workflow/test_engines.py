@@ -197,6 +197,8 @@ def test_a_pipeline_that_is_killed_at_random_moments_ends_with_the_same_bytes(by
         kill(killed)
         for command in UNLOCK[engine]:
             run(by_dvc, *command)
-    run(by_dvc, *WHOLE[engine])
+    said = run(by_dvc, *WHOLE[engine])
+    missing = [name for name in TABLE + RUNS if not (by_dvc / name).exists()]
+    assert not missing, f"{missing}, and the last run said:\n{said}"
     assert contents(by_dvc, TABLE + RUNS) == expected
     assert "undamaged" in run(by_dvc, "rap", "verify")

@@ -217,6 +217,13 @@ def test_search_finds_more_in_more_groups():
 
 
 @pytest.mark.slow
+def test_page_waits_for_both_kinds_of_answers():
+    script("page", "--videos", 20, "--backbone", DEMO)
+    texts, videos = figures("page")["rows"]
+    assert 0 < videos["median"] < texts["median"] and all(row["median"] <= row["most"] for row in (texts, videos))
+
+
+@pytest.mark.slow
 def test_the_dry_run_and_the_units_agree_on_the_size_of_caches(clips, tmp_path):
     options = {"videos": 20, "tested": 4, "captions": 2, "frames": 12, "depth": 3, "batch": 8, "epochs": 1}
     script("msrvtt_size", "--backbone", DEMO, *(text for name, n in options.items() for text in (f"--{name}", n)))

@@ -306,8 +306,8 @@ def test_reported_figures_stand_beside_ours_on_their_own_data_set_alone(project)
     figures = [f"{direction}_{name}_mean" for direction in ("t2v", "v2t") for name in literature.MEASURES]
     found = literature.beside(rows.assign(**dict.fromkeys(figures, 45.0)))
     assert len(found) == (papers.dataset == "msrvtt").sum() and papers.source.notna().all()
-    ours = found.set_index(["Method", "Direction"])["Ours R@1 (difference)"]
-    assert ours["RAP"].tolist() == ["45.0 (+0.2)", "45.0 (+1.0)"] and (ours.drop("RAP") == "").all()
+    ours, is_rap = found["Ours R@1 (difference)"], found.Method == "RAP"
+    assert ours[is_rap].tolist() == ["45.0 (+0.2)", "45.0 (+1.0)"] and (ours[~is_rap] == "").all()
 
 
 def test_every_reported_figure_names_its_paper_and_its_adapter_is_one_of_ours():

@@ -112,8 +112,18 @@ def copy(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target, symlinks=True))
 
 
-@pytest.mark.parametrize("what", CHANGES)
-@pytest.mark.parametrize("engine", ["dvc", "snakemake", "snakemake, then sync"])
+KINDS = (
+    "a parameter of one variant",
+    "the training",
+    "an input under its old name",
+    "what no result of these depends on",
+)
+CASES = [("dvc", what) for what in CHANGES] + [
+    (ran, what) for ran in ("snakemake", "snakemake, then sync") for what in KINDS
+]
+
+
+@pytest.mark.parametrize(("engine", "what"), CASES)
 def test_a_change_is_never_missed_and_concerns_no_other_job(ran, tmp_path, engine, what):
     """After Snakemake alone, DVC has no list of its own: it runs everything, and the stages answer "up to date".
 

@@ -27,11 +27,6 @@ VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-crf", 
 SPARSE = ("-vf", "select='if(lt(t,2),1,not(mod(n,10)))'", "-fps_mode", "vfr")  # 25 pictures a second, then 2.5
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take minutes first: two processes that share out the files then end at about the same time."""
-    items.sort(key=lambda item: "workflow" not in item.path.parts)
-
-
 def film(path: Path, source: str, *options: str) -> Path:
     """Encode a lavfi source to `path`."""
     ffmpeg.run([ffmpeg.binary(), "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", source, *options, str(path)])
@@ -191,5 +186,5 @@ def put(clips: Path, *names: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    """The engines take longest: they start first, so that the rest runs beside them."""
-    items.sort(key=lambda item: item.path.name != "test_engines.py")
+    """The files that take minutes start first, the longest of them before the others: the rest runs beside them."""
+    items.sort(key=lambda item: (item.path.name != "test_engines.py", "workflow" not in item.path.parts))

@@ -14,6 +14,7 @@ from rap.frames import ffmpeg
 from rap.frames.decode import Recipe, _command, decode
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
+from rap.frames.samplers import Segments
 
 RECIPE = Recipe(shipped("frames", count=2), 64, "bicubic")
 ADDRESS, SECRET = "http://127.0.0.1:{port}/x.mp4", "secret.mp4"  # beside the script
@@ -49,7 +50,7 @@ def secret(tmp_path):
 
 def refuse(path: Path) -> None:
     """Every road by which a video is opened ends in a line."""
-    decoding = [lambda: ffmpeg.run(_command(path, "h264", RECIPE, 0.0, 0.1, 0.5, 2))]
+    decoding = [lambda: ffmpeg.run(_command(path, "h264", RECIPE, [Segments(0.1, 0.5, 2)], 0.0))]
     for opened in (lambda: probe(path), lambda: decode(path, RECIPE), lambda: cuts(path, 20), *decoding):
         with pytest.raises(VideoError) as refused:
             opened()

@@ -18,6 +18,7 @@ from rap.frames import libav, sparse
 from rap.frames.decode import Recipe, decode
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import Packet, Span, probe
+from rap.frames.samplers import Segments
 from rap.frames.stage import row_key
 from rap.shards import Shard
 
@@ -275,4 +276,6 @@ def test_an_error_while_probing_forces_a_fallback(clips):
     span = probe(clips / "steady.mp4")
     assert span.clean
     with pytest.raises(sparse.Fallback):
-        sparse.cut(clips / "steady.mp4", replace(span, clean=False), (32, "bicubic", "shortest"), 0.0, 1.0, 4)
+        sparse.cut(
+            clips / "steady.mp4", replace(span, clean=False), (32, "bicubic", "shortest"), [Segments(0.0, 1.0, 4)]
+        )

@@ -43,20 +43,21 @@ class Decoded:
 
     def _good(self, ids: list[str]) -> Iterator[Item]:
         cut, workers = self.frames_stage.cutter(self.params), self.params.runtime.workers
-        waiting = iter(ids)
+        waiting = self.frames_stage.neighbours(self.videos[id] for id in ids)
         pool = ThreadPoolExecutor(workers, "decode")
         try:
-            started: deque[Future[Item]] = deque(
-                pool.submit(cut, self.videos[id]) for id in islice(waiting, 2 * workers)
+            started: deque[Future[list[Item]]] = deque(
+                pool.submit(cut, clips) for clips in islice(waiting, 2 * workers)
             )
             while started:
-                item = started.popleft().result()
-                started.extend(pool.submit(cut, self.videos[id]) for id in islice(waiting, 1))
-                if item.reason:
-                    note(f"failed: {item.id}: {item.reason}")
-                    self.reasons[item.id] = item.reason
-                else:
-                    yield item
+                items = started.popleft().result()
+                started.extend(pool.submit(cut, clips) for clips in islice(waiting, 1))
+                for item in items:
+                    if item.reason:
+                        note(f"failed: {item.id}: {item.reason}")
+                        self.reasons[item.id] = item.reason
+                    else:
+                        yield item
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,11 +1,14 @@
-"""Decode a clip to the frames of a backbone, with the ffmpeg program or the decoder `sparse`.
+"""Decode clips to the frames of a backbone, with the ffmpeg program or the decoder `sparse`.
 
 A clip is divided into T segments of equal duration. A frame is the picture that a player shows at the middle of its
 segment, for any frame rate. The picture is scaled to the backbone's size on its shortest side and cropped at its
 centre, as CLIP's own transform does with PIL. docs/frames.md states how close the two are.
+
+Clips that follow each other in a file are decoded together: a recording is decoded once, not once per clip.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,13 +25,15 @@ from rap.frames import sparse
 from rap.frames.ffmpeg import VideoError
 from rap.frames.pixels import FORMAT, KERNELS, MODES, filters
 from rap.frames.probe import Span, probe, regular
-from rap.frames.samplers import segments
+from rap.frames.samplers import Segments, segments
 from rap.params import Sampling
 from rap.shards import Item
 
 # Seconds by which each segment is shortened at both ends. An instant at which the picture changes thereby moves towards
 # the middle of the clip, so that a clip and its reversal give the same pictures. ffmpeg counts in microseconds.
 TICK = 2e-6
+TOGETHER = 16  # clips at most: their frames are held in memory
+NEAR = 10.0  # seconds between two clips: up to here, decoding what is between them is faster than starting again
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,40 @@ class Files:
         return path, self._span(path, mark)
 
 
-def cut_clip(video: Video, recipe: Recipe, files: Files) -> Item:
-    """The frames of one video of the manifest, or the reason why there are none."""
-    if video.status != "ok":
-        return Item(video.video_id, reason=video.reason)
+def neighbours(videos: Iterable[Video]) -> Iterator[list[Video]]:
+    """The videos in their order, in lists: each list is one video, or clips of one file to decode together."""
+    found: list[Video] = []
+    for video in videos:
+        if found and not (len(found) < TOGETHER and _follows(video, found[-1])):
+            yield found
+            found = []
+        found.append(video)
+    if found:
+        yield found
+
+
+def _follows(video: Video, earlier: Video) -> bool:
+    """Whether a clip begins soon after another of the same file, or during it."""
+    same = (video.path, video.digest, video.status) == (earlier.path, earlier.digest, "ok")
+    return same and earlier.start <= video.start <= earlier.end + NEAR
+
+
+def cut_clips(videos: Sequence[Video], recipe: Recipe, files: Files) -> list[Item]:
+    """The frames of each video of a list of `neighbours`, or the reason why there are none."""
     try:
-        path, span = files.span(video)
-        array = decode(path, recipe, video.start, video.end, span)
+        if videos[0].status != "ok":
+            raise VideoError(videos[0].reason)
+        path, span = files.span(videos[0])
+        arrays = decode_all(path, recipe, [(video.start, video.end) for video in videos], span)
     except VideoError as error:
-        return Item(video.video_id, reason=str(error))
-    padded = np.zeros((recipe.frames.count, *array.shape[1:]), np.uint8)
+        if len(videos) == 1:
+            return [Item(videos[0].video_id, reason=str(error))]
+        return [item for video in videos for item in cut_clips([video], recipe, files)]  # which fails, and why
+    return [_padded(video, array, recipe.frames.count) for video, array in zip(videos, arrays, strict=True)]
+
+
+def _padded(video: Video, array: np.ndarray, count: int) -> Item:
+    padded = np.zeros((count, *array.shape[1:]), np.uint8)
     padded[: len(array)] = array
     return Item(video.video_id, padded, len(array))
 
@@ -90,17 +119,20 @@ def decode(
 
     `span`: the file's, if known. Raises VideoError with ffmpeg's error messages, also for the decoder `sparse`.
     """
-    span = span or probe(path)
-    begin = span.start if math.isnan(start) else start
-    stop = span.end if math.isnan(end) else min(end, span.end)
-    if not begin < stop:
-        raise VideoError(f"its clip starts at {begin:.2f} s, but its pictures end at {span.end:.2f} s")
-    count = segments(recipe.frames, stop - begin)
-    step, first = (stop - begin) / count - 2 * TICK, span.zero + begin + count * TICK
+    return decode_all(path, recipe, [(start, end)], span or probe(path))[0]
+
+
+def decode_all(path: Path, recipe: Recipe, clips: Sequence[tuple[float, float]], span: Span) -> list[np.ndarray]:
+    """`decode` for several clips of a file, in the order of their starts: the same frames, in one pass.
+
+    Raises VideoError if one of the clips cannot be decoded.
+    """
+    begin = span.start if math.isnan(clips[0][0]) else clips[0][0]
+    steps = [_segments(recipe.frames, span, *clip) for clip in clips]
     if recipe.frames.decoder == "sparse":
         with suppress(sparse.Fallback):
-            return sparse.cut(path, span, (recipe.size, recipe.interpolation, recipe.mode), first, step, count)
-    cut = partial(_cut, path, span.codec, recipe, first, step, count, timeout=60 + 10 * span.end)
+            return sparse.cut(path, span, (recipe.size, recipe.interpolation, recipe.mode), steps)
+    cut = partial(_cut, path, span.codec, recipe, steps, timeout=60 + 10 * span.end)
     if not (span.indexed and begin > span.start):
         return cut(seek=0.0)
     try:
@@ -109,30 +141,47 @@ def decode(
         return cut(seek=0.0)
 
 
+def _segments(frames: Sampling, span: Span, start: float, end: float) -> Segments:
+    """The segments of a clip, by the container's clock. Raises VideoError if the file ends before it."""
+    begin = span.start if math.isnan(start) else start
+    stop = span.end if math.isnan(end) else min(end, span.end)
+    if not begin < stop:
+        raise VideoError(f"its clip starts at {begin:.2f} s, but its pictures end at {span.end:.2f} s")
+    count = segments(frames, stop - begin)
+    return Segments(span.zero + begin + count * TICK, (stop - begin) / count - 2 * TICK, count)
+
+
 def _cut(
-    path: Path, codec: str, recipe: Recipe, first: float, step: float, count: int, seek: float, timeout: float
-) -> np.ndarray:
-    """`count` frames, one at the middle of each `step` seconds from `first` on, by the container's clock, from ffmpeg.
-
-    Decoding starts at the key frame before `seek` seconds.
-    """
-    raw = tool.run(_command(path, codec, recipe, seek, first, step, count), timeout)
-    bytes_each = recipe.size * recipe.size * 3
-    if len(raw) != count * bytes_each:
-        raise VideoError(f"ffmpeg: returned {len(raw) // bytes_each} of {count} frames")
-    return np.frombuffer(raw, np.uint8).reshape(count, recipe.size, recipe.size, 3)
+    path: Path, codec: str, recipe: Recipe, clips: Sequence[Segments], seek: float, timeout: float
+) -> list[np.ndarray]:
+    """The frames of each clip, from ffmpeg. Decoding starts at the key frame before `seek` seconds."""
+    raw = tool.run(_command(path, codec, recipe, clips, seek), timeout)
+    counts, bytes_each = [clip.count for clip in clips], recipe.size * recipe.size * 3
+    if len(raw) != sum(counts) * bytes_each:
+        raise VideoError(f"ffmpeg: returned {len(raw) // bytes_each} of {sum(counts)} frames")
+    frames = np.frombuffer(raw, np.uint8).reshape(-1, recipe.size, recipe.size, 3)
+    return np.split(frames, np.cumsum(counts)[:-1])
 
 
-def _command(path: Path, codec: str, recipe: Recipe, seek: float, first: float, step: float, count: int) -> list[str]:
+def _command(path: Path, codec: str, recipe: Recipe, clips: Sequence[Segments], seek: float) -> list[str]:
+    """The pictures go to a chain of filters for each clip; the frames of one clip follow those of another."""
     whitelists = {"format_whitelist": tool.FORMATS, "protocol_whitelist": tool.PROTOCOLS}
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
     strict = tool.strict_decoder(codec)
     decoder = {"c:v": strict} if strict else {}
-    clip = ffmpeg.input(tool.url(path), **whitelists, **jump, **decoder, threads=1)["V:0"]
-    # For step n, fps with round=near takes the last picture before the middle of the step.
-    clip = clip.filter("settb", "AVTB").filter("fps", f"{1 / step:.12f}", start_time=f"{first:.6f}", round="near")
-    for name, options in filters(recipe.size, recipe.interpolation, recipe.mode):
-        clip = clip.filter(name, **options)
-    output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "frames:v": count, "threads": 1}
+    pictures = ffmpeg.input(tool.url(path), **whitelists, **jump, **decoder, threads=1)["V:0"].filter("settb", "AVTB")
+    copies = pictures.filter_multi_output("split", len(clips))
+    chains = [_chain(copies[n], recipe, clip) for n, clip in enumerate(clips)]
+    frames = ffmpeg.concat(*chains) if len(chains) > 1 else chains[0]
+    output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "threads": 1}
     switches = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
-    return clip.output("pipe:", **output).global_args(*switches).compile(cmd=tool.binary())
+    return frames.output("pipe:", **output).global_args(*switches).compile(cmd=tool.binary())
+
+
+def _chain(pictures: ffmpeg.nodes.FilterableStream, recipe: Recipe, clip: Segments) -> ffmpeg.nodes.FilterableStream:
+    # For segment n, fps with round=near takes the last picture before the middle of the segment.
+    rate, start = f"{1 / clip.seconds:.12f}", f"{clip.first:.6f}"
+    frames = pictures.filter("fps", rate, start_time=start, round="near").filter("trim", end_frame=clip.count)
+    for name, options in filters(recipe.size, recipe.interpolation, recipe.mode):
+        frames = frames.filter(name, **options)
+    return frames

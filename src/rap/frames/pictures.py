@@ -1,6 +1,5 @@
 """Frames of single clips for display, and the reasons why clips have none."""
 
-from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -8,9 +7,9 @@ import numpy as np
 from rap import paths
 from rap.data.manifest import Manifest, Video
 from rap.errors import UserError
-from rap.frames.stage import cutter
+from rap.frames.stage import Cutter, cutter
 from rap.params import Params
-from rap.shards import Item, Shard
+from rap.shards import Shard
 
 
 class Pictures:
@@ -35,7 +34,7 @@ class Pictures:
     def _decoded(self, id: str) -> tuple[np.ndarray, int]:
         if id not in self._videos:
             raise UserError(f"{id}: the manifest does not list it; run `rap download`")
-        item = self._cut(self._videos[id])
+        (item,) = self._cut([self._videos[id]])
         if item.array is None:
             raise UserError(f"{id}: {item.reason}")
         return item.array, item.length
@@ -46,7 +45,7 @@ class Pictures:
         return {video.video_id: video for video in rows}
 
     @cached_property
-    def _cut(self) -> Callable[[Video], Item]:
+    def _cut(self) -> Cutter:
         return cutter(self.params)
 
 

@@ -4,8 +4,18 @@ To add a sampler, add a function to SAMPLERS and its name to `rap.params.Samplin
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rap.params import Sampling
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The equal segments of a clip."""
+
+    first: float  # seconds by the container's clock at which the first begins
+    seconds: float  # of each
+    count: int
 
 
 def uniform(frames: Sampling, seconds: float) -> int:

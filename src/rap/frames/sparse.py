@@ -10,7 +10,7 @@ clip.
 import math
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from rap.frames.libav import capture_errors, open_container, video_stream
 from rap.frames.pixels import FORMAT, filters
 from rap.frames.probe import MICROSECONDS, Span
+from rap.frames.samplers import Segments
 
 # Decoders that output one picture per packet, with the pictures that each can skip without damage to others. A picture
 # of H.264 or VP8 states that no other refers to it; one of HEVC states this for its own temporal layer only. VP9 and
@@ -46,11 +47,10 @@ class Fallback(Exception):
     """Why the ffmpeg program must decode a clip. ffmpeg also reports the error of the video, if any."""
 
 
-def cut(path: Path, span: Span, square: tuple[int, str, str], first: float, step: float, count: int) -> np.ndarray:
-    """The pictures on display in the middle of each of `count` steps of `step` seconds, counted from `first` seconds of
-    the container's clock: [count, size, size, 3] uint8 RGB. Raises Fallback.
+def cut(path: Path, span: Span, square: tuple[int, str, str], clips: Sequence[Segments]) -> list[np.ndarray]:
+    """For each clip, the pictures on display in the middle of its segments: [count, size, size, 3] uint8 RGB.
 
-    `square`: size, interpolation and mode, for rap.frames.pixels.filters.
+    `square`: size, interpolation and mode, for rap.frames.pixels.filters. Raises Fallback.
     """
     if not (span.indexed and span.packets):
         raise Fallback("its container does not state the time of every picture")
@@ -60,24 +60,24 @@ def cut(path: Path, span: Span, square: tuple[int, str, str], first: float, step
     try:
         with capture_errors() as errors, open_container(path) as container:
             stream, graph = video_stream(container), None
-            chosen = choose(span, first, step, count)
-            for time, picture in decoded(container, stream, span, set(chosen)):
+            chosen = [choose(span, clip) for clip in clips]
+            for time, picture in decoded(container, stream, span, set(chain(*chosen))):
                 graph = graph or Graph(picture, stream, square)
                 found[time] = graph(picture)
     except av.error.FFmpegError as error:
         raise Fallback(str(error)) from None
-    times = [span.packets[n].pts for n in chosen]
-    if errors or not span.clean or not found.keys() >= set(times):
+    times = [[span.packets[n].pts for n in numbers] for numbers in chosen]
+    if errors or not span.clean or not found.keys() >= set(chain(*times)):
         raise Fallback("it is damaged, or decoding cannot start at a key frame")
-    return np.stack([found[time] for time in times])
+    return [np.stack([found[time] for time in shown]) for shown in times]
 
 
-def choose(span: Span, first: float, step: float, count: int) -> list[int]:
-    """The packet on display in the middle of each step, as ffmpeg's filter `fps` chooses it: [count] numbers."""
+def choose(span: Span, clip: Segments) -> list[int]:
+    """The packet on display in the middle of each segment, as ffmpeg's filter `fps` chooses it: [count] numbers."""
     times, numbers = span.shown
-    start, rate = int(float(f"{first:.6f}") * MICROSECONDS), Fraction(float(f"{1 / step:.12f}"))
+    start, rate = int(float(f"{clip.first:.6f}") * MICROSECONDS), Fraction(float(f"{1 / clip.seconds:.12f}"))
     rate = rate.limit_denominator(LARGEST) if rate < 1 else 1 / (1 / rate).limit_denominator(LARGEST)
-    instants = [start + (n + Fraction(1, 2)) * MICROSECONDS / rate for n in range(count)]
+    instants = [start + (n + Fraction(1, 2)) * MICROSECONDS / rate for n in range(clip.count)]
     return [numbers[max(0, bisect_left(times, instant) - 1)] for instant in instants]
 
 

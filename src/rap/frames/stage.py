@@ -18,7 +18,7 @@ from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
-from rap.frames.decode import Files, Recipe, cut_clip, prepare
+from rap.frames.decode import Files, Recipe, cut_clips, neighbours, prepare
 from rap.params import Params, Sampling
 from rap.progress import note, progress
 
@@ -59,10 +59,13 @@ def run(job: "Job", shard: int) -> str:
     return f"{about}; {done}, {failed} failed"
 
 
-def cutter(params: Params) -> Callable[[Video], shards.Item]:
-    """The function that decodes a clip of the dataset to the frames of the backbone."""
+Cutter = Callable[[list[Video]], list[shards.Item]]
+
+
+def cutter(params: Params) -> Cutter:
+    """The function that decodes a list of `neighbours` to the frames of the backbone."""
     recipe = read_recipe(params.frames.sampling, paths.backbone(params.backbone.name))
-    return partial(cut_clip, recipe=recipe, files=Files(videos_folder(params)))
+    return partial(cut_clips, recipe=recipe, files=Files(videos_folder(params)))
 
 
 def row_key(recipe: Recipe, video: Video, code: str) -> str:
@@ -82,15 +85,15 @@ def read_recipe(frames: Sampling, backbone: paths.BackboneFolder) -> Recipe:
     return prepare(frames, read_json(backbone.config)["preprocess"], str(backbone.config))
 
 
-def _cut_all(
-    cut: Callable[[Video], shards.Item], videos: dict[str, Video], workers: int, title: str, ids: list[str]
-) -> Iterator[shards.Item]:
+def _cut_all(cut: Cutter, videos: dict[str, Video], workers: int, title: str, ids: list[str]) -> Iterator[shards.Item]:
     """Yield items as they are finished."""
     pool = ThreadPoolExecutor(workers)
     try:
-        done: Iterator[Future] = as_completed({pool.submit(cut, videos[id]) for id in ids})
-        for future in progress(done, desc=title, total=len(ids), unit="video"):
-            item: shards.Item = future.result()
+        done: Iterator[Future] = as_completed(
+            {pool.submit(cut, clips) for clips in neighbours(videos[id] for id in ids)}
+        )
+        items = (item for future in done for item in future.result())
+        for item in progress(items, desc=title, total=len(ids), unit="video"):
             if item.reason:
                 note(f"failed: {item.id}: {item.reason}")
             yield item

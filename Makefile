@@ -33,7 +33,7 @@ check: install
 	pytest -m "not engine and not slow and not gpu and not idle" $(SIDE_BY_SIDE)
 
 test: install
-	pytest -m "not gpu and not idle" $(SIDE_BY_SIDE)
+	pytest -m "not gpu and not idle" --durations 30 --durations-min 10 $(SIDE_BY_SIDE)
 
 lint: install
 	ruff check

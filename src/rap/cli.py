@@ -239,7 +239,7 @@ def doctor() -> None:
 
 @app.command()
 def pretrain() -> None:
-    """Train the demo's small CLIP again, from nothing (about ten minutes; its weights come with the project)."""
+    """Train the demo's small CLIP again, from nothing (a quarter of an hour; its weights come with the project)."""
     from rap.demo.pretrain import run
 
     _call(run)

@@ -1,8 +1,11 @@
 """Properties of every registered method: identity at step 0, exact training from the cache, parameter count."""
 
+import re
+
 import pytest
 import tiny
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from rap.adapters import registry
@@ -263,3 +266,11 @@ def test_shuffled_frames_are_the_same_frames_in_an_order_of_each_clip(project):
         assert sorted(orders[-1]) == list(range(length))
     assert len({tuple(order) for order in orders}) > 2
     assert torch.equal(other.x, shuffled.batch(ids).x) and torch.equal(other.x[3], shuffled.batch(["v3"]).x[0])
+
+
+def test_the_page_lists_every_option_with_its_default():
+    """docs/method.md, as YAML in one line; `tempme` and others name a group of their own or of another method."""
+    listed = dict(re.findall(r"^\| `(\w+)` \| (`\w+: .*`) \|$", (tiny.ROOT / "docs/method.md").read_text(), flags=re.M))
+    groups = {name: group for method in registry.methods().values() for name, group in method.groups.items()}
+    shown = {name: yaml.safe_load(f"{{{text.replace('`', '')}}}") for name, text in listed.items()}
+    assert shown == {name: group().model_dump(mode="json") for name, group in groups.items()}

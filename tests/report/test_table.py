@@ -195,7 +195,7 @@ def test_protocols_that_differ_are_told_apart_by_method(project):
         write_run(project, "ssf", seed, selected="test")
     do.table(project, "table1")
     assert (
-        "last epoch (LoRM only); best epoch on test (optimistic: the peers' habit) (SSF)"
+        "last epoch (LoRM only); best epoch on test (optimistic; as in some papers) (SSF)"
         in Path("results/table1.md").read_text()
     )
 

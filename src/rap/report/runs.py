@@ -17,7 +17,7 @@ DIRECTIONS = {"t2v": "Text to video", "v2t": "Video to text"}
 PROTOCOLS = {
     "last": "last epoch",
     "val": "best epoch on val",
-    "test": "best epoch on test (optimistic: the peers' habit)",
+    "test": "best epoch on test (optimistic; as in some papers)",
 }
 COSTS = (
     "began",

@@ -5,7 +5,7 @@ from pathlib import Path
 import do
 import numpy as np
 import pytest
-from conftest import H264, PICTURE, film, number, put, recode
+from conftest import COUNTER, H264, PICTURE, film, number, put, recode
 from open_clip import image_transform
 from player import MODES, by_pil, image, middles, shown
 from sealed import damage
@@ -39,6 +39,62 @@ def test_a_frame_is_the_picture_on_display_in_the_middle_of_its_segment(clips, n
     stop = 4 if math.isnan(end) else min(end, 4)
     got = number(decode(clips / name, recipe(), start, end))
     assert got.tolist() == pictures(begin, stop, 8)
+
+
+OPEN = {  # groups of twelve pictures, some of which are shown before their key frame
+    "hevc.mp4": (
+        "-c:v",
+        "libx265",
+        "-x265-params",
+        "keyint=12:open-gop=1:bframes=4:log-level=none",
+        "-pix_fmt",
+        "yuv420p",
+    ),
+    "h264.mp4": (
+        "-c:v",
+        "libx264",
+        "-x264-params",
+        "open-gop=1:keyint=12:bframes=3",
+        "-crf",
+        "10",
+        "-pix_fmt",
+        "yuv420p",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("decoder", ["ffmpeg", "sparse"])
+def test_a_clip_that_begins_before_the_key_frame_of_an_open_group_has_its_first_pictures(tmp_path, name, decoder):
+    path = film(tmp_path / name, COUNTER, *OPEN[name])
+    for n in range(24, 40):
+        start, end = n / 25 + 0.004, n / 25 + 0.684
+        got = number(decode(path, recipe(4, decoder=decoder), start, end))
+        assert abs(got - np.array(pictures(start, end, 4))).max() == 0, (n, got)
+
+
+def test_what_follows_the_last_frame_is_not_decoded(clips, tmp_path):
+    """Damage there fails nobody."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes((clips / "steady.mp4").read_bytes())
+    whole, span = decode(path, recipe(2), 0.0, 1.0), probe(path)
+    damage(path, int(0.9 * path.stat().st_size), path.stat().st_size // 20)  # ffmpeg's decoder runs some pictures ahead
+    with pytest.raises(VideoError):
+        decode(path, recipe(2), math.nan, math.nan, span)
+    assert np.array_equal(decode(path, recipe(2), 0.0, 1.0, span), whole)
+
+
+@pytest.mark.parametrize("decoder", ["ffmpeg", "sparse"])
+def test_pictures_that_change_their_size_are_counted_on(tmp_path, decoder):
+    small = film(tmp_path / "small.h264", COUNTER, *H264, "-bf", "0", "-t", "2")
+    large = film(tmp_path / "large.h264", COUNTER.replace("96x64", "192x128"), *H264, "-bf", "0", "-t", "2")
+    both = tmp_path / "both.h264"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    clock = ("-c", "copy", "-bsf:v", "setts=ts=N/25/TB")
+    path = recode(tmp_path / "both.mkv", both, *clock, before=("-f", "h264", "-r", "25"))
+    got = number(decode(path, recipe(4, decoder=decoder)))
+    assert got.tolist() == [12, 37, 12, 37]
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 10, 20, 50, 100, 200])

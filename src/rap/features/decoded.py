@@ -43,11 +43,11 @@ class Decoded:
 
     def _good(self, ids: list[str]) -> Iterator[Item]:
         cut, workers = self.frames_stage.cutter(self.params), self.params.runtime.workers
-        waiting = self.frames_stage.neighbours(self.videos[id] for id in ids)
+        waiting = self.frames_stage.together(self.params, [self.videos[id] for id in ids])
         pool = ThreadPoolExecutor(workers, "decode")
         try:
             started: deque[Future[list[Item]]] = deque(
-                pool.submit(cut, clips) for clips in islice(waiting, 2 * workers)
+                pool.submit(cut, clips) for clips in islice(waiting, workers + 1)
             )
             while started:
                 items = started.popleft().result()

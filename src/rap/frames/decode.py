@@ -24,7 +24,7 @@ from rap.frames import ffmpeg as tool
 from rap.frames import sparse
 from rap.frames.ffmpeg import VideoError
 from rap.frames.pixels import FORMAT, KERNELS, MODES, filters
-from rap.frames.probe import Span, probe, regular
+from rap.frames.probe import MICROSECONDS, Span, probe, regular
 from rap.frames.samplers import Segments, segments
 from rap.params import Sampling
 from rap.shards import Item
@@ -32,8 +32,7 @@ from rap.shards import Item
 # Seconds by which each segment is shortened at both ends. An instant at which the picture changes thereby moves towards
 # the middle of the clip, so that a clip and its reversal give the same pictures. ffmpeg counts in microseconds.
 TICK = 2e-6
-TOGETHER = 16  # clips at most: their frames are held in memory
-NEAR = 10.0  # seconds between two clips: up to here, decoding what is between them is faster than starting again
+SOON = 10.0  # seconds between two clips: up to here, decoding what is between them is faster than starting again
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,11 @@ class Files:
         return path, self._span(path, mark)
 
 
-def neighbours(videos: Iterable[Video]) -> Iterator[list[Video]]:
-    """The videos in their order, in lists: each list is one video, or clips of one file to decode together."""
+def consecutive(videos: Iterable[Video], most: int) -> Iterator[list[Video]]:
+    """The videos in their order, in lists: each is one video, or up to `most` clips of one file to decode together."""
     found: list[Video] = []
     for video in videos:
-        if found and not (len(found) < TOGETHER and _follows(video, found[-1])):
+        if found and not (len(found) < most and _follows(video, found[-1])):
             yield found
             found = []
         found.append(video)
@@ -88,12 +87,12 @@ def neighbours(videos: Iterable[Video]) -> Iterator[list[Video]]:
 
 def _follows(video: Video, earlier: Video) -> bool:
     """Whether a clip begins soon after another of the same file, or during it."""
-    same = (video.path, video.digest, video.status) == (earlier.path, earlier.digest, "ok")
-    return same and earlier.start <= video.start <= earlier.end + NEAR
+    same = (video.path, video.digest) == (earlier.path, earlier.digest) and video.status == earlier.status == "ok"
+    return same and earlier.start <= video.start <= earlier.end + SOON
 
 
 def cut_clips(videos: Sequence[Video], recipe: Recipe, files: Files) -> list[Item]:
-    """The frames of each video of a list of `neighbours`, or the reason why there are none."""
+    """The frames of each video of a `consecutive` list, or the reason why there are none."""
     try:
         if videos[0].status != "ok":
             raise VideoError(videos[0].reason)
@@ -102,7 +101,8 @@ def cut_clips(videos: Sequence[Video], recipe: Recipe, files: Files) -> list[Ite
     except VideoError as error:
         if len(videos) == 1:
             return [Item(videos[0].video_id, reason=str(error))]
-        return [item for video in videos for item in cut_clips([video], recipe, files)]  # which fails, and why
+        half = len(videos) // 2  # to find the clip that fails, and why
+        return cut_clips(videos[:half], recipe, files) + cut_clips(videos[half:], recipe, files)
     return [_padded(video, array, recipe.frames.count) for video, array in zip(videos, arrays, strict=True)]
 
 
@@ -123,22 +123,33 @@ def decode(
 
 
 def decode_all(path: Path, recipe: Recipe, clips: Sequence[tuple[float, float]], span: Span) -> list[np.ndarray]:
-    """`decode` for several clips of a file, in the order of their starts: the same frames, in one pass.
+    """`decode` for several clips of a file: the same frames, in one pass.
 
     Raises VideoError if one of the clips cannot be decoded.
     """
-    begin = span.start if math.isnan(clips[0][0]) else clips[0][0]
-    steps = [_segments(recipe.frames, span, *clip) for clip in clips]
+    segmented = [_segments(recipe.frames, span, *clip) for clip in clips]
     if recipe.frames.decoder == "sparse":
         with suppress(sparse.Fallback):
-            return sparse.cut(path, span, (recipe.size, recipe.interpolation, recipe.mode), steps)
-    cut = partial(_cut, path, span.codec, recipe, steps, timeout=60 + 10 * span.end)
-    if not (span.indexed and begin > span.start):
-        return cut(seek=0.0)
-    try:
-        return cut(seek=begin)
-    except VideoError:  # the group may refer to earlier pictures: decode from the start
-        return cut(seek=0.0)
+            return sparse.cut(path, span, (recipe.size, recipe.interpolation, recipe.mode), segmented)
+    cut = partial(_cut, path, span.codec, recipe, segmented, timeout=60 + 10 * span.end)
+    with suppress(VideoError):  # the first group may refer to earlier pictures
+        if seek := _key(span, segmented):
+            return cut(seek=seek)
+    return cut(seek=0.0)
+
+
+def _key(span: Span, clips: Sequence[Segments]) -> float:
+    """Where decoding can start: seconds from the start of the file to the last key frame that is not shown after the
+    first frame of any clip. 0: at the start, also if the file has no index.
+
+    A key frame that is shown later would not do, although it is stored earlier: the pictures of an open group that are
+    shown before its key frame refer to the group before it, and a decoder drops them.
+    """
+    if not (span.indexed and span.packets):
+        return 0.0
+    shown = min(span.packets[sparse.choose(span, clip)[0]].pts for clip in clips)
+    keys = [packet.pts for packet in span.packets[1:] if packet.key and packet.pts <= shown]
+    return (span.microseconds(max(keys)) + 1) / MICROSECONDS - span.zero if keys else 0.0
 
 
 def _segments(frames: Sampling, span: Span, start: float, end: float) -> Segments:
@@ -169,13 +180,17 @@ def _command(path: Path, codec: str, recipe: Recipe, clips: Sequence[Segments], 
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
     strict = tool.strict_decoder(codec)
     decoder = {"c:v": strict} if strict else {}
-    pictures = ffmpeg.input(tool.url(path), **whitelists, **jump, **decoder, threads=1)["V:0"].filter("settb", "AVTB")
+    # If the size of the pictures changes, new filters would begin to count anew; these adapt.
+    opened = ffmpeg.input(tool.url(path), **whitelists, **jump, **decoder, threads=1, reinit_filter=0)
+    pictures = opened["V:0"].filter("settb", "AVTB")
     copies = pictures.filter_multi_output("split", len(clips))
     chains = [_chain(copies[n], recipe, clip) for n, clip in enumerate(clips)]
     frames = ffmpeg.concat(*chains) if len(chains) > 1 else chains[0]
-    output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "threads": 1}
+    frames = frames.filter("settb", "AVTB").filter("setpts", "N")  # `concat` may give two frames the same time
+    count = sum(clip.count for clip in clips)  # ffmpeg stops after the last frame, without reading on
+    output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "frames:v": count, "threads": 1}
     switches = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
-    return frames.output("pipe:", **output).global_args(*switches).compile(cmd=tool.binary())
+    return frames.output("pipe:", enc_time_base="1:1000000", **output).global_args(*switches).compile(cmd=tool.binary())
 
 
 def _chain(pictures: ffmpeg.nodes.FilterableStream, recipe: Recipe, clip: Segments) -> ffmpeg.nodes.FilterableStream:

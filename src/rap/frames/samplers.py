@@ -13,8 +13,8 @@ from rap.params import Sampling
 class Segments:
     """The equal segments of a clip."""
 
-    first: float  # seconds by the container's clock at which the first begins
-    seconds: float  # of each
+    first: float  # when the first begins, in seconds of the container's clock
+    seconds: float  # between two of them
     count: int
 
 

@@ -5,7 +5,7 @@ everything that its pictures depend on.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.frames import ffmpeg, libav
-from rap.frames.decode import Files, Recipe, cut_clips, neighbours, prepare
+from rap.frames.decode import Files, Recipe, consecutive, cut_clips, prepare
 from rap.params import Params, Sampling
 from rap.progress import note, progress
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rap.jobs import Job
 
 KEY_BYTES = 32  # a key is a SHA-256
+HELD = 192  # frames at most in a list of clips: a worker holds them in memory, 29 MB at 224 px
 
 
 def run(job: "Job", shard: int) -> str:
@@ -47,7 +48,7 @@ def run(job: "Job", shard: int) -> str:
     stem = paths.frames(params.dataset.name, shard)
     if params.frames.store:
         shape: tuple[int, ...] = (recipe.frames.count, recipe.size, recipe.size, 3)
-        work = partial(_cut_all, cutter(params), videos, params.runtime.workers, f"frames {shard}")
+        work = partial(_cut_all, params, videos, f"frames {shard}")
     else:
         shape = (KEY_BYTES,)
         work = partial(_named, videos, keys)
@@ -59,11 +60,17 @@ def run(job: "Job", shard: int) -> str:
     return f"{about}; {done}, {failed} failed"
 
 
-Cutter = Callable[[list[Video]], list[shards.Item]]
+Cutter = Callable[[list[Video]], list[shards.Item]]  # for a list that `together` made
+
+
+def together(params: Params, videos: Sequence[Video]) -> Iterator[list[Video]]:
+    """The videos in their order, in lists that are decoded in one pass; enough lists for every worker."""
+    most = min(HELD // params.frames.count, len(videos) // params.runtime.workers)
+    return consecutive(videos, max(1, most))
 
 
 def cutter(params: Params) -> Cutter:
-    """The function that decodes a list of `neighbours` to the frames of the backbone."""
+    """The function that decodes a list of `together` to the frames of the backbone."""
     recipe = read_recipe(params.frames.sampling, paths.backbone(params.backbone.name))
     return partial(cut_clips, recipe=recipe, files=Files(videos_folder(params)))
 
@@ -85,13 +92,12 @@ def read_recipe(frames: Sampling, backbone: paths.BackboneFolder) -> Recipe:
     return prepare(frames, read_json(backbone.config)["preprocess"], str(backbone.config))
 
 
-def _cut_all(cut: Cutter, videos: dict[str, Video], workers: int, title: str, ids: list[str]) -> Iterator[shards.Item]:
+def _cut_all(params: Params, videos: dict[str, Video], title: str, ids: list[str]) -> Iterator[shards.Item]:
     """Yield items as they are finished."""
-    pool = ThreadPoolExecutor(workers)
+    cut, pool = cutter(params), ThreadPoolExecutor(params.runtime.workers)
     try:
-        done: Iterator[Future] = as_completed(
-            {pool.submit(cut, clips) for clips in neighbours(videos[id] for id in ids)}
-        )
+        lists = together(params, [videos[id] for id in ids])
+        done: Iterator[Future] = as_completed({pool.submit(cut, clips) for clips in lists})
         items = (item for future in done for item in future.result())
         for item in progress(items, desc=title, total=len(ids), unit="video"):
             if item.reason:

@@ -83,6 +83,8 @@ def test_ffmpeg_runs_once_for_a_list_and_begins_at_a_key_frame(tmp_path, runs, c
     decode_all(path, recipe("ffmpeg", count=count), spans, probe(path))
     (command,) = runs
     assert 1.2 <= float(command[command.index("-ss") + 1]) <= 1.75
+    decode_all(path, recipe("ffmpeg", count=count), [(n * 0.4, n * 0.4 + 0.4) for n in range(10)], probe(path))
+    assert len(runs) == 2
 
 
 def test_lists_are_clips_of_one_file_in_their_order_with_short_gaps():
@@ -119,8 +121,8 @@ def test_a_clip_that_fails_leaves_its_neighbours_their_frames(tmp_path, decoder)
         try:
             frames = decode(path, recipe(decoder), video.start, video.end, probe(path))
             assert np.array_equal(found[video.video_id].array, frames)
-        except VideoError as error:
-            assert found[video.video_id].reason == str(error)
+        except VideoError:  # its words depend on how far ffmpeg came
+            assert found[video.video_id].reason.startswith("ffmpeg: ")
     assert {bool(item.reason) for item in found.values()} == {True, False}
 
 

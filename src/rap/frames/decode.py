@@ -186,11 +186,13 @@ def _command(path: Path, codec: str, recipe: Recipe, clips: Sequence[Segments], 
     copies = pictures.filter_multi_output("split", len(clips))
     chains = [_chain(copies[n], recipe, clip) for n, clip in enumerate(clips)]
     frames = ffmpeg.concat(*chains) if len(chains) > 1 else chains[0]
-    frames = frames.filter("settb", "AVTB").filter("setpts", "N")  # `concat` may give two frames the same time
     count = sum(clip.count for clip in clips)  # ffmpeg stops after the last frame, without reading on
     output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "frames:v": count, "threads": 1}
     switches = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
-    return frames.output("pipe:", enc_time_base="1:1000000", **output).global_args(*switches).compile(cmd=tool.binary())
+    microseconds = "1:1000000"  # the encoder's clock would be the rate of the frames, too coarse after `concat`
+    return (
+        frames.output("pipe:", enc_time_base=microseconds, **output).global_args(*switches).compile(cmd=tool.binary())
+    )
 
 
 def _chain(pictures: ffmpeg.nodes.FilterableStream, recipe: Recipe, clip: Segments) -> ffmpeg.nodes.FilterableStream:

@@ -32,7 +32,7 @@ from rap.shards import Item
 # Seconds by which each segment is shortened at both ends. An instant at which the picture changes thereby moves towards
 # the middle of the clip, so that a clip and its reversal give the same pictures. ffmpeg counts in microseconds.
 TICK = 2e-6
-SOON = 10.0  # seconds between two clips: up to here, decoding what is between them is faster than starting again
+SOON = 10.0  # seconds between two clips that are decoded together, about one group of pictures
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,8 @@ def _command(path: Path, codec: str, recipe: Recipe, clips: Sequence[Segments], 
     count = sum(clip.count for clip in clips)  # ffmpeg stops after the last frame, without reading on
     output = {"format": "rawvideo", "pix_fmt": FORMAT, "fps_mode": "passthrough", "frames:v": count, "threads": 1}
     switches = ("-nostdin", "-copyts", "-v", "error", "-xerror", "-filter_complex_threads", "1")
-    microseconds = "1:1000000"  # the encoder's clock would be the rate of the frames, too coarse after `concat`
-    return (
-        frames.output("pipe:", enc_time_base=microseconds, **output).global_args(*switches).compile(cmd=tool.binary())
-    )
+    clock = "1:1000000"  # by default it is the rate of the frames, too coarse after `concat`
+    return frames.output("pipe:", enc_time_base=clock, **output).global_args(*switches).compile(cmd=tool.binary())
 
 
 def _chain(pictures: ffmpeg.nodes.FilterableStream, recipe: Recipe, clip: Segments) -> ffmpeg.nodes.FilterableStream:

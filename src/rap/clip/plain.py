@@ -7,7 +7,6 @@ import math
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rap.clip.towers import Block, Clip, Context, TextTower, VideoTower
@@ -30,8 +29,8 @@ class PlainBlock(Block):
         hidden, width = cast(nn.Linear, self.mlp["c_fc"]).weight.shape
         return {"qkv": (width, 3 * width), "out": (width, width), "fc": (width, hidden), "proj": (hidden, width)}
 
-    def qkv(self, h: Tensor) -> Tensor:
-        return F.linear(h, self.attn.in_proj_weight, self.attn.in_proj_bias)
+    def joined(self) -> tuple[Tensor, Tensor]:
+        return self.attn.in_proj_weight, self.attn.in_proj_bias
 
     def out(self, a: Tensor) -> Tensor:
         return self.attn.out_proj(a)
@@ -44,12 +43,6 @@ class PlainBlock(Block):
 
     def proj(self, h: Tensor) -> Tensor:
         return self.mlp["c_proj"](h)
-
-    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        width = x.shape[-1]
-        kv = F.linear(self.ln_1(x), self.attn.in_proj_weight[width:], self.attn.in_proj_bias[width:])
-        k, v = kv.chunk(2, -1)
-        return self.split(k), self.split(v)
 
 
 class QuickGELU(nn.Module):

@@ -7,7 +7,6 @@ and MLP; its largest model applies the norm after attention and MLP, not before.
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from timm.layers import apply_rot_embed_cat
 from timm.layers.mlp import GluMlp, SwiGLU
 from timm.models.eva import EvaBlockPostNorm
@@ -43,13 +42,16 @@ class EvaBlock(TimmBlock):
     def ln_2(self, x: Tensor) -> Tensor:
         return x if self.post else self.inner.norm2(x)
 
-    def qkv(self, h: Tensor) -> Tensor:
+    def joined(self) -> tuple[Tensor, Tensor | None]:
         attn = self.inner.attn
         if attn.qkv is None:
-            return torch.cat([attn.q_proj(h), attn.k_proj(h), attn.v_proj(h)], dim=-1)
-        if getattr(attn, "q_bias", None) is None:
-            return attn.qkv(h)
-        return F.linear(h, attn.qkv.weight, torch.cat([attn.q_bias, torch.zeros_like(attn.q_bias), attn.v_bias]))
+            weight = torch.cat([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight])
+            query, value = attn.q_proj.bias, attn.v_proj.bias
+        elif getattr(attn, "q_bias", None) is None:
+            return attn.qkv.weight, attn.qkv.bias
+        else:
+            weight, query, value = attn.qkv.weight, attn.q_bias, attn.v_bias
+        return weight, None if query is None else torch.cat([query, torch.zeros_like(query), value])
 
     def placed(self, q: Tensor, k: Tensor, tower: Tower) -> tuple[Tensor, Tensor]:
         attn, rope = self.inner.attn, cast(EvaVideo, tower).trunk.rope

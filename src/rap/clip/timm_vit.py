@@ -34,8 +34,8 @@ class TimmBlock(Block):
     def ln_2(self, x: Tensor) -> Tensor:
         return self.inner.norm2(x)
 
-    def qkv(self, h: Tensor) -> Tensor:
-        return self.inner.attn.qkv(h)
+    def joined(self) -> tuple[Tensor, Tensor | None]:
+        return self.inner.attn.qkv.weight, self.inner.attn.qkv.bias
 
     def merge(self, x: Tensor) -> Tensor:
         return self.inner.attn.norm(super().merge(x))

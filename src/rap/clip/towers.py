@@ -103,7 +103,7 @@ class Block(nn.Module, ABC):
             return tuner.edit(layer, site, x, source, context)
 
         h = edit("ln_1", self.ln_1(x))
-        q, k, v = map(self.split, edit("qkv", self.qkv(h), h).chunk(3, -1))
+        q, k, v = map(self.split, edit("qkv", self.qkv_for(h, pick), h).chunk(3, -1))
         q, k = self.placed(q, k, context.tower)
         prompts = tuner.prompts(layer, context)
         if prompts is not None:
@@ -121,8 +121,8 @@ class Block(nn.Module, ABC):
         """The channels into and out of the linear map at each of the sites qkv, out, fc and proj."""
 
     @abstractmethod
-    def qkv(self, h: Tensor) -> Tensor:
-        """The queries, keys and values of all heads, one after the other in the last dimension."""
+    def joined(self) -> tuple[Tensor, Tensor | None]:
+        """The weight [3 width, D] and the bias of the map to queries, keys and values of all heads, in this order."""
 
     @abstractmethod
     def out(self, a: Tensor) -> Tensor:
@@ -139,6 +139,19 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def proj(self, h: Tensor) -> Tensor:
         """The MLP's second linear map."""
+
+    def qkv(self, h: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The queries, keys and values of all heads, one after the other in the last dimension, or `rows` of them."""
+        weight, bias = self.joined()
+        return F.linear(h, weight[rows], None if bias is None else bias[rows])
+
+    def qkv_for(self, h: Tensor, pick: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """qkv(h). With `pick`, every token has the query of the picked one, since no other query is used."""
+        if pick is None:
+            return self.qkv(h)
+        width = self.sizes["qkv"][1] // 3
+        query = self.qkv(pick(h), slice(width)).expand(*h.shape[:-1], -1)
+        return torch.cat([query, self.qkv(h, slice(width, None))], dim=-1)
 
     def placed(self, q: Tensor, k: Tensor, tower: "Tower") -> tuple[Tensor, Tensor]:
         """Queries and keys [..., heads, N, D / heads] after their norm and the rotation by position, if any."""
@@ -159,7 +172,8 @@ class Block(nn.Module, ABC):
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the block's frozen projections to tokens [..., M, D] without a place: [..., heads, M, D / heads]."""
-        _, k, v = map(self.split, self.qkv(self.ln_1(x)).chunk(3, -1))
+        width = self.sizes["qkv"][1] // 3
+        k, v = map(self.split, self.qkv(self.ln_1(x), slice(width, None)).chunk(2, -1))
         return k, v
 
     def extend(

@@ -8,7 +8,6 @@ them in parts.
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rap.clip.towers import Block, Context, TextTower, VideoTower
@@ -33,8 +32,8 @@ class VariantBlock(Block):
     def ln_2(self, x: Tensor) -> Tensor:
         return self.inner.ln_2(x)
 
-    def qkv(self, h: Tensor) -> Tensor:
-        return F.linear(h, self.inner.attn.in_proj_weight, self.inner.attn.in_proj_bias)
+    def joined(self) -> tuple[Tensor, Tensor]:
+        return self.inner.attn.in_proj_weight, self.inner.attn.in_proj_bias
 
     def out(self, a: Tensor) -> Tensor:
         return self.inner.attn.out_proj(a)

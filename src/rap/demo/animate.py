@@ -13,6 +13,7 @@ CYCLES = (0.9, 1.4)  # repetitions of a motion in a clip; the first and the last
 RADIUS = 0.3  # of an orbit and of a hop, in widths of the frame
 AHEAD = 0.22  # lead of the chased thing, in turns
 HOPPING = 0.5  # share of a cycle in which a hopping thing is not at rest
+HOPPED = (0.28, 0.48)  # the part of a cycle in which a still shows a hop: on the second side, its ghosts on the first
 STEPS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 
 
@@ -35,7 +36,7 @@ def tail(motion: Motion, rng: np.random.Generator) -> list[Layer]:
     opacity = rng.uniform(0.6, 0.75) * rng.uniform(0.6, 0.8) ** np.arange(ghosts)
     shown = np.array([*opacity[::-1], 1.0], np.float32)
     cycles = apart * np.arange(-ghosts, 1, dtype=np.float32)
-    things = _motion(motion, cycles, rng, (0.1, HOPPING) if motion.kind == "hop" else (0.0, 1.0))  # never at rest
+    things = _motion(motion, cycles, rng, HOPPED if motion.kind == "hop" else (0.0, 1.0))
     return lowest + [
         _instant(one, index, shown[index]) for index in range(ghosts + 1) for copies in things for one in copies
     ]

@@ -1,17 +1,16 @@
 """Pretrain the demo's backbone: a small open_clip model, on stills of the demo's scenes.
 
-A contrastive loss alone does not teach such a small model where things are or in which direction they move. Training
-has five phases:
+A contrastive loss alone does not teach such a small model where things are, in which direction they move, or which of
+two things does what. Training has four phases:
 
 warm     Stills of one thing. Linear heads on the image embedding classify place, colour, shape and size; they are
          dropped at the end.
 pair     Stills and captions, with CLIP's loss, in groups of four that differ only in place, or in place and one more
          property. One thing per still in the first half of the phase, two in the second.
-course   Stills of motions with comet tails. One more head classifies the course; the other heads are still trained.
+course   Stills of motions with comet tails. More heads classify their facts (rap.demo.facts): courses, and the colour
+         and the shape of the thing in each role. The other heads are still trained.
 scene    As pair, plus captions of scenes: events beside a still of how they ended, motions beside a still with comet
-         tails. The reversed scene is in the same batch. The head for courses also reads the text embeddings.
-text     The text tower alone, beside embeddings of stills of the phase `scene`. In addition, two wordings of one scene
-         attract each other, and repel all other captions, including the reversed scene's.
+         tails. The reversed scene is in the same batch. The heads for facts also read the text embeddings.
 
 So the text tower has been trained on captions of events and motions, like CLIP's. The vision tower has seen only
 stills, never two frames of one clip; clips have no tails. Stills of held-out validation and test scenes are never used.
@@ -19,7 +18,6 @@ stills, never two frames of one clip; clips have no tails. Stills of held-out va
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +28,9 @@ from torch import Tensor, nn
 
 from rap.clip.tokenizer import tokenize
 from rap.clip.trainable import CLIP, encode_text, open_clip_model
+from rap.demo import facts
 from rap.demo.captions import caption, vocabulary
-from rap.demo.motions import OPPOSITE, Motion, MotionKind
+from rap.demo.motions import MOTIONS
 from rap.demo.scenes import KINDS, Scene, draw_scene
 from rap.demo.stills import GROUP, NAMES, SIZE, Still, captions, drawn, group, prepared, shown
 from rap.demo.things import BACKGROUNDS, SIZES, draw_thing, pick
@@ -41,9 +40,7 @@ from rap.progress import progress
 from rap.runtime.device import setup
 
 FOLDER = Path(__file__).parent
-COURSES = tuple(OPPOSITE)
-NAMED: tuple[MotionKind, ...] = ("drift", "orbit")  # kinds of motion whose course is visible in one still with a tail
-BATCHES = 64  # batches of stills that the phase `text` reuses
+BATCHES = 200  # batches of stills that the phase `course` reuses
 
 
 def run(params: Params) -> str:
@@ -75,31 +72,26 @@ def train(options: Pretrain) -> tuple[CLIP, list[float]]:
     """The trained model and the loss of every step. Equal options give equal weights."""
     torch.manual_seed(options.seed)
     model = open_clip_model(config()["model"])
-    sizes = {name: len(values) for name, values in NAMES.items()} | {"course": len(COURSES)}
+    sizes = {name: len(values) for name, values in NAMES.items()} | facts.HEADS
     heads = nn.ModuleDict({name: nn.Linear(128, size) for name, size in sizes.items()})
     batch, seed = options.batch, options.seed
     losses: list[float] = []
+    numbers = range(min(BATCHES, options.course_steps))
+    motions = [motion_stills(np.random.default_rng((seed, 9, number)), batch) for number in numbers]
     phases: dict[str, tuple[int, Callable[[np.random.Generator, float], Tensor]]] = {
         "warm": (options.warm_steps, lambda rng, done: warm_loss(model, heads, rng, batch)),
         "pair": (options.pair_steps, lambda rng, done: pair_loss(model, rng, batch, 1 if done < 0.5 else 2)),
-        "course": (options.course_steps, lambda rng, done: tail_loss(model, heads, rng, batch)),
+        "course": (options.course_steps, lambda rng, done: course_loss(model, heads, motions, rng, batch)),
         "scene": (options.scene_steps, lambda rng, done: both_losses(model, heads, rng, batch)),
     }
     for number, (name, (steps, loss)) in enumerate(phases.items()):
         losses += descend(nn.ModuleList([model, heads]), loss, name, steps, options.lr, (seed, number))
-    model.visual.requires_grad_(False)
-    numbers = range(min(BATCHES, options.text_steps))
-    stills = [Batch.draw(model, np.random.default_rng((seed, 9, number)), batch) for number in numbers]
-    losses += descend(
-        model, lambda rng, done: text_loss(model, stills[rng.integers(len(stills))], rng, 0.5 + done), "text",
-        options.text_steps, options.lr, (seed, len(phases)),
-    )  # fmt: skip
     return model.eval(), losses
 
 
 def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: float, seed: tuple) -> Iterator[float]:
     """One phase: AdamW, linear warm-up over a tenth of the steps, then cosine decay; yields the loss of each step."""
-    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    trained = list(modules.parameters())
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     for step in (bar := progress(range(steps), f"pretrain: {name}")):
         warmup = (step + 1) / max(1, steps // 10)
@@ -122,18 +114,22 @@ def warm_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch
     return torch.stack(losses).mean()
 
 
-def tail_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """Cross-entropy of naming the course of a motion from its comet tail, and half of warm_loss on a quarter batch."""
-    motions = [draw_scene(rng, pick(rng, NAMED), "seen") for _ in range(batch)]
-    tails = model.encode_image(prepared([shown(motion, rng) for motion in motions]))
-    return course_loss(heads, tails, motions) + 0.5 * warm_loss(model, heads, rng, batch // 4)
+Stills = tuple[list[Scene], list[np.ndarray]]  # scenes, and a still of each
 
 
-def course_loss(heads: nn.ModuleDict, embedded: Tensor, scenes: list[Scene]) -> Tensor:
-    """Cross-entropy of naming the course of the motions that are NAMED, from embeddings [scenes, E]."""
-    named = [i for i, scene in enumerate(scenes) if scene.kind in NAMED]
-    labels = [COURSES.index(scene.course) for scene in scenes if isinstance(scene, Motion) and scene.kind in NAMED]
-    return F.cross_entropy(heads["course"](embedded[named]), torch.tensor(labels))
+def motion_stills(rng: np.random.Generator, batch: int) -> Stills:
+    """Stills of motions, with comet tails. The kinds alternate."""
+    motions = [draw_scene(rng, MOTIONS[number % len(MOTIONS)], "seen") for number in range(batch)]
+    return motions, [shown(motion, rng) for motion in motions]
+
+
+def course_loss(
+    model: CLIP, heads: nn.ModuleDict, stills: list[Stills], rng: np.random.Generator, batch: int
+) -> Tensor:
+    """Cross-entropy of naming the facts of one of the batches of stills, and half of warm_loss on a quarter batch."""
+    motions, pictures = stills[rng.integers(len(stills))]
+    named = facts.loss(heads, model.encode_image(prepared(pictures)), motions)
+    return named + 0.5 * warm_loss(model, heads, rng, batch // 4)
 
 
 def pair_loss(model: CLIP, rng: np.random.Generator, batch: int, things: int) -> Tensor:
@@ -149,38 +145,18 @@ def both_losses(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, bat
 
 
 def scene_loss(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """CLIP's loss over scenes, their reversals and a still of each; and the loss of naming courses, of both towers."""
+    """CLIP's loss over scenes, their reversals and a still of each; and the loss of naming facts, of both towers."""
     scenes = both_ways(rng, batch)
     images = model.encode_image(prepared([shown(scene, rng) for scene in scenes]))
     texts = embed(model, [caption(scene, rng) for scene in scenes])
-    courses = course_loss(heads, images, scenes) + 0.3 * course_loss(heads, texts, scenes)
-    return contrastive(F.normalize(images, dim=-1), F.normalize(texts, dim=-1), scale(model)) + courses
+    named = facts.loss(heads, images, scenes) + 0.5 * facts.loss(heads, texts, scenes)
+    return contrastive(F.normalize(images, dim=-1), F.normalize(texts, dim=-1), scale(model)) + named
 
 
 def both_ways(rng: np.random.Generator, batch: int) -> list[Scene]:
     """Scenes that are not held out, each with its reversal. Every kind is among them."""
     scenes = [draw_scene(rng, KINDS[number % len(KINDS)], "seen") for number in range(batch // 2)]
     return scenes + [scene.backwards() for scene in scenes]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Scenes and the frozen embeddings of their stills, float32 [scenes, E], normalised."""
-
-    scenes: list[Scene]
-    images: Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def draw(cls, model: CLIP, rng: np.random.Generator, batch: int) -> "Batch":
-        scenes = both_ways(rng, batch)
-        return cls(scenes, model.encode_image(prepared([shown(scene, rng) for scene in scenes]), True))
-
-
-def text_loss(model: CLIP, batch: Batch, rng: np.random.Generator, weight: float) -> Tensor:
-    """CLIP's loss against frozen stills, and `weight` times the same between two wordings of each scene."""
-    one, other = (F.normalize(embed(model, [caption(scene, rng) for scene in batch.scenes]), dim=-1) for _ in range(2))
-    return contrastive(batch.images, one, scale(model)) + weight * contrastive(one, other, scale(model))
 
 
 def scale(model: CLIP) -> Tensor:

@@ -179,4 +179,3 @@ class Pretrain(Section):
     pair_steps: Positive
     course_steps: Positive
     scene_steps: Positive
-    text_steps: Positive

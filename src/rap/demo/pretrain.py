@@ -1,7 +1,7 @@
 """Pretrain the demo's backbone: a small open_clip model, on stills of the demo's scenes.
 
 A contrastive loss alone does not teach such a small model where things are, in which direction they move, or which of
-two things does what. Training has four phases:
+two things does what. Training has five phases:
 
 warm     Stills of one thing. Linear heads on the image embedding classify place, colour, shape and size; they are
          dropped at the end.
@@ -11,6 +11,8 @@ course   Stills of motions with comet tails. More heads classify their facts (ra
          and the shape of the thing in each role. The other heads are still trained.
 scene    As pair, plus captions of scenes: events beside a still of how they ended, motions beside a still with comet
          tails. The reversed scene is in the same batch. The heads for facts also read the text embeddings.
+text     The text tower alone, beside embeddings of the stills of the phases `pair` and `scene`. In addition, two
+         wordings of one scene attract each other, and repel all other captions, including the reversed scene's.
 
 So the text tower has been trained on captions of events and motions, like CLIP's. The vision tower has seen only
 stills, never two frames of one clip; clips have no tails. Stills of held-out validation and test scenes are never used.
@@ -18,6 +20,7 @@ stills, never two frames of one clip; clips have no tails. Stills of held-out va
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +43,7 @@ from rap.progress import progress
 from rap.runtime.device import setup
 
 FOLDER = Path(__file__).parent
-BATCHES = 200  # batches of stills that the phase `course` reuses
+BATCHES = {"course": 200, "text": 64}  # batches of stills that a phase reuses
 
 
 def run(params: Params) -> str:
@@ -76,7 +79,7 @@ def train(options: Pretrain) -> tuple[CLIP, list[float]]:
     heads = nn.ModuleDict({name: nn.Linear(128, size) for name, size in sizes.items()})
     batch, seed = options.batch, options.seed
     losses: list[float] = []
-    numbers = range(min(BATCHES, options.course_steps))
+    numbers = range(min(BATCHES["course"], options.course_steps))
     motions = [motion_stills(np.random.default_rng((seed, 9, number)), batch) for number in numbers]
     phases: dict[str, tuple[int, Callable[[np.random.Generator, float], Tensor]]] = {
         "warm": (options.warm_steps, lambda rng, done: warm_loss(model, heads, rng, batch)),
@@ -86,12 +89,19 @@ def train(options: Pretrain) -> tuple[CLIP, list[float]]:
     }
     for number, (name, (steps, loss)) in enumerate(phases.items()):
         losses += descend(nn.ModuleList([model, heads]), loss, name, steps, options.lr, (seed, number))
+    model.visual.requires_grad_(False)
+    numbers = range(min(BATCHES["text"], options.text_steps))
+    frozen = [Frozen.draw(model, np.random.default_rng((seed, 10, number)), batch) for number in numbers]
+    losses += descend(
+        nn.ModuleList([model, heads]), lambda rng, done: text_loss(model, heads, frozen, rng), "text",
+        options.text_steps, options.lr, (seed, len(phases)),
+    )  # fmt: skip
     return model.eval(), losses
 
 
 def descend(modules: nn.Module, loss_of: Callable, name: str, steps: int, lr: float, seed: tuple) -> Iterator[float]:
     """One phase: AdamW, linear warm-up over a tenth of the steps, then cosine decay; yields the loss of each step."""
-    trained = list(modules.parameters())
+    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     for step in (bar := progress(range(steps), f"pretrain: {name}")):
         warmup = (step + 1) / max(1, steps // 10)
@@ -134,9 +144,13 @@ def course_loss(
 
 def pair_loss(model: CLIP, rng: np.random.Generator, batch: int, things: int) -> Tensor:
     """CLIP's symmetric cross-entropy over a batch of stills and their captions."""
-    stills = [still for _ in range(batch // GROUP) for still in group(rng, things)]
+    stills = groups(rng, batch, things)
     images, texts = model.encode_image(drawn(stills, rng), True), embed(model, captions(stills, rng))
     return contrastive(images, F.normalize(texts, dim=-1), scale(model))
+
+
+def groups(rng: np.random.Generator, batch: int, things: int) -> list[Still]:
+    return [still for _ in range(batch // GROUP) for still in group(rng, things)]
 
 
 def both_losses(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
@@ -157,6 +171,33 @@ def both_ways(rng: np.random.Generator, batch: int) -> list[Scene]:
     """Scenes that are not held out, each with its reversal. Every kind is among them."""
     scenes = [draw_scene(rng, KINDS[number % len(KINDS)], "seen") for number in range(batch // 2)]
     return scenes + [scene.backwards() for scene in scenes]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Scenes and stills of things, and the frozen embeddings of their pictures, float32 [pictures, E], normalised."""
+
+    scenes: list[Scene]
+    shown: Tensor
+    stills: list[Still]
+    drawn: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def draw(cls, model: CLIP, rng: np.random.Generator, batch: int) -> "Frozen":
+        scenes, stills = both_ways(rng, batch), groups(rng, batch // 2, 1 + int(rng.random() < 0.5))
+        pictures = prepared([shown(scene, rng) for scene in scenes]), drawn(stills, rng)
+        return cls(scenes, model.encode_image(pictures[0], True), stills, model.encode_image(pictures[1], True))
+
+
+def text_loss(model: CLIP, heads: nn.ModuleDict, batches: list[Frozen], rng: np.random.Generator) -> Tensor:
+    """CLIP's loss against frozen stills, the same between two wordings of each scene, and the loss of naming facts."""
+    batch = batches[rng.integers(len(batches))]
+    one, other = (embed(model, [caption(scene, rng) for scene in batch.scenes]) for _ in range(2))
+    named = facts.loss(heads, one, batch.scenes)
+    one, other, texts = (F.normalize(x, dim=-1) for x in (one, other, embed(model, captions(batch.stills, rng))))
+    stills = contrastive(batch.shown, one, scale(model)) + 0.5 * contrastive(batch.drawn, texts, scale(model))
+    return stills + 1.5 * contrastive(one, other, scale(model)) + 0.5 * named
 
 
 def scale(model: CLIP) -> Tensor:

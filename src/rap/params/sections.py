@@ -179,3 +179,4 @@ class Pretrain(Section):
     pair_steps: Positive
     course_steps: Positive
     scene_steps: Positive
+    text_steps: Positive

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from rap.adapters import registry
-from rap.adapters.tempme import merged
+from rap.adapters.merge import merged
 from rap.errors import UserError
 from rap.features.cache import FRAMES, Cache, choose
 from rap.params import Variant
@@ -37,7 +37,7 @@ COUNTS = {
     "asa_gate": 2 * (3 * (D + 1) + 3 + 3 * (2 * T - 1)) + TEXT,
     "rap": (L + 1) * 2 * 8 * (T + D) + 2 * ASA + TEXT,
 }
-COUNTS |= {"tempme": COUNTS["lora"], "shuffled": COUNTS["rap"], "window": 0, "static": T}
+COUNTS |= {"shuffled": COUNTS["rap"], "window": 0, "static": T}
 COUNTS["sequential"] = COUNTS["full"] + 12 * E**2 + 13 * E + T * E
 OPTIONS = [  # options that change the arithmetic; each must keep the properties of the defaults
     ("lorm", {"lorm": {"decompose": "time_space"}}),
@@ -61,11 +61,13 @@ OPTIONS = [  # options that change the arithmetic; each must keep the properties
     ("sequential", {"sequential": {"tune": "none", "head": "lstm"}}),
     ("sequential", {"sequential": {"tune": "none", "layers": 2}}),
     ("st_adapter", {"st_adapter": {"reach": 2, "blocks": [-1]}}),
-    ("tempme", {"tempme": {"blocks": [1]}}),
     ("window", {"window": {"last": 2}}),
+    ("lora", {"merge": {"blocks": [1, 2]}}),
+    ("rap", {"asa": {"form": "attention", "query": "text", "top_k": 2}, "merge": {"blocks": [2]}}),
 ]
+OPTIONS += [(name, {"merge": {"blocks": [1]}}) for name in registry.methods()]
 CASES = [(name, {}) for name in registry.methods()] + OPTIONS
-PROMISED = [(name, options) for name, options in CASES if registry.methods()[name].identity]
+PROMISED = [(name, own) for name, own in CASES if registry.methods()[name].identity and "merge" not in own]
 BLIND = ("none", "full", "bias", "projection", "partial", "bottleneck", "vpt", "coop", "lora", "ssf")  # to time
 
 
@@ -269,7 +271,7 @@ def test_shuffled_frames_are_the_same_frames_in_an_order_of_each_clip(project):
 
 
 def test_the_page_lists_every_option_with_its_default():
-    """docs/method.md, as YAML in one line; `tempme` and others name a group of their own or of another method."""
+    """docs/method.md, as YAML in one line."""
     listed = dict(re.findall(r"^\| `(\w+)` \| (`\w+: .*`) \|$", (tiny.ROOT / "docs/method.md").read_text(), flags=re.M))
     groups = {name: group for method in registry.methods().values() for name, group in method.groups.items()}
     shown = {name: yaml.safe_load(f"{{{text.replace('`', '')}}}") for name, text in listed.items()}

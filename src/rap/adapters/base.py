@@ -64,8 +64,8 @@ class Stack(Tuner):
             x = tuner.edit(layer, site, x, source, context)
         return x
 
-    def prompts(self, layer: int, context: Context) -> Tensor | None:
-        found = [p for p in (tuner.prompts(layer, context) for tuner in self.tuners) if p is not None]
+    def prompts(self, layer: int, x: Tensor, context: Context) -> Tensor | None:
+        found = [p for p in (tuner.prompts(layer, x, context) for tuner in self.tuners) if p is not None]
         return torch.cat(found, dim=-2) if found else None
 
     def attend(self, layer: int, block: Block, x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:

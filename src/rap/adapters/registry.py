@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rap.adapters.base import Adapter
     from rap.clip.towers import Clip
 
-SHARED = {"base", "layers", "registry"}  # files in this folder that are not methods
+SHARED = {"base", "layers", "merge", "registry"}  # files in this folder that are not methods
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,24 @@ def register(
 ) -> Callable:
     """Register the builder `(clip, frames, **groups) -> Adapter` of method `name`, in the file NAME.py.
 
-    `identity` and `blocks`: see Method. The first line of the builder's docstring describes the method. Raises
-    ValueError if the file has another name.
+    Every method has the option group `merge` in addition. `identity` and `blocks`: see Method. The first line of the
+    builder's docstring describes the method. Raises ValueError if the file has another name.
     """
 
     def add(build: "Callable[..., Adapter]") -> "Callable[..., Adapter]":
+        from rap.adapters import merge as merges  # not at the top: it imports torch, as every method does
+
         if build.__module__.rpartition(".")[2] != name:
             raise ValueError(f"adapter {name!r} is registered in {build.__module__}; register it in {name}.py")
         about = (build.__doc__ or "").strip().splitlines()[0]
-        _methods[name] = Method(name, build, groups, about, identity, blocks)
+
+        def whole(clip: "Clip", frames: int, merge: merges.Options, **own: Section) -> "Adapter":
+            return merges.merging(build(clip, frames, **own), clip, merge)
+
+        def needs(merge: merges.Options, **own: Section) -> bool:
+            return bool(merge.blocks) or blocks(**own)
+
+        _methods[name] = Method(name, whole, {**groups, "merge": merges.Options}, about, identity, needs)
         return build
 
     return add

@@ -20,11 +20,10 @@ class Positions(Prompts):
 
     def __init__(self, tower: Tower, count: int, frames: int):
         super().__init__(tower, count, (frames,))
-        self.frames = frames
 
-    def prompts(self, layer: int, context: Context) -> Tensor:
+    def prompts(self, layer: int, x: Tensor, context: Context) -> Tensor:
         tokens = self.tokens[layer]
-        return at_frames(tokens.flatten(1), context.length, self.frames).unflatten(-1, tokens.shape[1:])
+        return at_frames(tokens.flatten(1), context.length, x.shape[1]).unflatten(-1, tokens.shape[1:])
 
 
 @register("vop", identity=False, vop=Options)

@@ -31,7 +31,7 @@ class Prompts(Tuner):
         shape = (*lead, count, tower.width)
         self.tokens = nn.ParameterList(torch.empty(shape).uniform_(-bound, bound) for _ in range(tower.layers))
 
-    def prompts(self, layer: int, context: Context) -> Tensor:
+    def prompts(self, layer: int, x: Tensor, context: Context) -> Tensor:
         return self.tokens[layer]
 
 

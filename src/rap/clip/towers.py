@@ -65,8 +65,8 @@ class Tuner(nn.Module):
         """
         return x
 
-    def prompts(self, layer: int, context: Context) -> Tensor | None:
-        """Return extra tokens [1 or B, (1 or T,) P, D] for the block's attention, at the block's input; None: none."""
+    def prompts(self, layer: int, x: Tensor, context: Context) -> Tensor | None:
+        """Return extra tokens [1 or B, (1 or T,) P, D] for the attention of the block with input x; None: none."""
         return None
 
     def attend(self, layer: int, block: "Block", x: Tensor, q: Tensor, attended: Tensor, context: Context) -> Tensor:
@@ -105,7 +105,7 @@ class Block(nn.Module, ABC):
         h = edit("ln_1", self.ln_1(x))
         q, k, v = map(self.split, edit("qkv", self.qkv_for(h, pick), h).chunk(3, -1))
         q, k = self.placed(q, k, context.tower)
-        prompts = tuner.prompts(layer, context)
+        prompts = tuner.prompts(layer, x, context)
         if prompts is not None:
             k, v, mask = self.extend(k, v, mask, prompts)
         q = pick(q) if pick else q

@@ -1,4 +1,7 @@
-"""Temporal token merging in the spirit of TempMe, with LoRA."""
+"""Temporal token merging, which any method can be combined with (in the spirit of TempMe, Shen et al. 2025).
+
+With LoRA it is closest to TempMe. It includes neither merging within a frame nor the paper's schedule over many stages.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,16 +9,13 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from rap.adapters.base import Adapter, Stack
-from rap.adapters.layers import chosen
-from rap.adapters.lora import LoRA
-from rap.adapters.lora import Options as LoraOptions
-from rap.adapters.registry import register
+from rap.adapters.layers import Blocks, chosen
 from rap.clip.towers import Clip, Context, Tuner, VideoTower
 from rap.params import Section
 
 
 class Options(Section):
-    blocks: tuple[int, ...] = (-2, -1)  # the blocks at whose input pairs of frames are merged
+    blocks: Blocks = ()  # the blocks at whose input pairs of frames are merged
 
     model_config = ConfigDict(strict=False)
 
@@ -51,12 +51,8 @@ def merged(first: Tensor, second: Tensor, cls: int) -> Tensor:
     return (first + torch.cat([second[..., :cls, :], partner], dim=-2)) / 2
 
 
-@register("tempme", identity=False, tempme=Options, lora=LoraOptions)
-def build(clip: Clip, frames: int, tempme: Options, lora: LoraOptions) -> Adapter:
-    """Merging of neighbouring frames' tokens, and LoRA (in the spirit of TempMe, Shen et al. 2025)
-
-    Does not include merging within a frame, nor the paper's schedule over many stages.
-    Parameters: those of LoRA.
-    """
-    video = Stack(Merge(clip.visual, tempme), LoRA(clip.visual, lora))
-    return Adapter(video, LoRA(clip.text, lora))
+def merging(adapter: Adapter, clip: Clip, options: Options) -> Adapter:
+    """The adapter, after the merges: at the same block, frames are merged before the adapter edits them."""
+    if options.blocks:
+        adapter.video = Stack(Merge(clip.visual, options), adapter.video)
+    return adapter

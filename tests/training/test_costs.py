@@ -27,7 +27,7 @@ def make(tmp_path, monkeypatch):
 
 def test_flops_of_zero_shot_are_the_closed_form(make):
     block = 2 * (12 * N * D * D) + 2 * (2 * N * N * D)  # projections and MLP, then scores and their weighted sum
-    last = 2 * (3 * N + 9) * D * D + 2 * (2 * N * D)  # only one token has a query and passes the MLP
+    last = 2 * (2 * N + 10) * D * D + 2 * (2 * N * D)  # only one token has a query and passes the MLP
     frame = 2 * (N - 1) * PATCH * D + (L - 1) * block + last + 2 * D * E
     assert costs.flops_per_clip(make("none"), T) == T * frame
 

@@ -129,7 +129,7 @@ def test_seeds_differ_and_repeat(project):
 
 
 def test_training_lowers_the_loss_and_leaves_the_backbone(project):
-    params = project(train={"epochs": 30})
+    params = project(train={"epochs": 60})
     before = digest_file(paths.backbone(params.backbone.name) / "weights.safetensors")
     do.train(params, "rap", 0)
     rows = (paths.run("rap", 0) / "history.csv").read_text().splitlines()[1:]

@@ -60,8 +60,8 @@ class Tuner(nn.Module):
     def edit(self, layer: int, site: str, x: Tensor, source: Tensor | None, context: Context) -> Tensor:
         """Return the new value of a site. `source` is the input of the linear map at qkv, out, fc, proj and joint.
 
-        At `input` the number of tokens and the number of frames may change. In the last block, the sites out, ln_2, fc
-        and proj hold only the token that the head reads, if it reads one.
+        At `input` the number of tokens and the number of frames may change. In the last block, if the head reads one
+        token, the sites out, ln_2, fc and proj hold only this token, and at qkv all tokens have its query.
         """
         return x
 

@@ -15,7 +15,8 @@ def run(params: Params) -> str:
     """
     clip, config = load(paths.backbone(params.backbone.name))
     whole = sum(p.numel() for p in clip.parameters())
-    methods = [(m.name, ", ".join(m.groups) or "-", m.about) for m in registry.methods().values()]
+    own = {m.name: [group for group in m.groups if group != "merge"] for m in registry.methods().values()}
+    methods = [(m.name, ", ".join(own[m.name]) or "-", m.about) for m in registry.methods().values()]
     variants = []
     for name, variant in params.all_variants.items():
         if clip.visual.whole and registry.needs_blocks(params, name):
@@ -26,6 +27,7 @@ def run(params: Params) -> str:
     return "\n\n".join(
         [
             tabulate(methods, headers=["method", "options", "what it is"]),
+            "Every method can also merge frames (merge).",
             f"On {config['name']} ({whole:,} parameters), {params.frames.count} frames:",
             tabulate(
                 variants,

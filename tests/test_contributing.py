@@ -90,7 +90,7 @@ def outside(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_adapter_is_listed_validates_its_options_and_starts_as_an_identity(outside):
     listed, refused = outside("src/rap/adapters/frame_shift.py", "-c", ADAPTER)
-    assert listed == "frame_shift ['frame_shift'] A vector for each frame position, added to the frame embeddings"
+    assert listed == "frame_shift ['frame_shift', 'merge'] A vector for each frame position, added to the frame embeddings"
     assert re.search(r"frame_shift\W+scales: unknown key; did you mean 'scale'\?", refused)
 
 
@@ -102,7 +102,7 @@ def test_the_tests_of_all_methods_pass_for_the_adapter(outside):
     *_, last = outside(
         "src/rap/adapters/frame_shift.py", "-m", "pytest", tests, *options, "-k", "frame_shift and not parameter_count"
     )
-    assert re.match(r"[4-9] passed", last), last
+    assert re.match(r"\d+ passed", last), last
 
 
 def test_the_row_of_the_adapter_is_a_variant():

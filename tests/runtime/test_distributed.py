@@ -78,7 +78,7 @@ def test_loss_and_gradients_are_those_of_one_process_with_the_whole_batch(projec
         scale = max(value.abs().max() for name, value in values.items() if name != "loss")
         for name, value in values.items():
             apart = (found[case][name] - value).abs().max()
-            assert apart <= 2e-6 * max(scale, value.abs().max()), f"{case}: {name} is {apart:.1e} off"
+            assert apart <= 4e-6 * max(scale, value.abs().max()), f"{case}: {name} is {apart:.1e} off"
         assert scale > 1e-3, case
 
 

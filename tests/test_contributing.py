@@ -90,7 +90,8 @@ def outside(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_adapter_is_listed_validates_its_options_and_starts_as_an_identity(outside):
     listed, refused = outside("src/rap/adapters/frame_shift.py", "-c", ADAPTER)
-    assert listed == "frame_shift ['frame_shift', 'merge'] A vector for each frame position, added to the frame embeddings"
+    about = "A vector for each frame position, added to the frame embeddings"
+    assert listed == f"frame_shift ['frame_shift', 'merge'] {about}"
     assert re.search(r"frame_shift\W+scales: unknown key; did you mean 'scale'\?", refused)
 
 

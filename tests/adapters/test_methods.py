@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from rap.adapters import registry
 from rap.adapters.merge import merged
+from rap.clip.towers import Context
 from rap.errors import UserError
 from rap.features.cache import FRAMES, Cache, choose
 from rap.params import Variant
@@ -221,6 +222,15 @@ def test_only_trained_parameters_are_saved(project):
     for name in set(registry.methods()) - {"full", "sequential"}:
         _, model = make(project, name, {})
         assert sum(value.numel() for value in model.adapter.state_dict().values()) == model.adapter.count, name
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_any_method_embeds_half_of_the_frames_after_a_merge(project, name):
+    clip, model = make(project, name, {"merge": {"blocks": [1]}})
+    batch, tower = Cache(project, FRAMES, clip.visual).batch(["v0"]), model.clip.visual
+    context = Context(tower, batch.length)
+    embedded = tower.run(batch.x, batch.position, tower.all, context, model.adapter.video)
+    assert embedded.shape[1] == T // 2 and torch.equal(context.length, (batch.length + 1) // 2)
 
 
 def test_merged_frames_are_means_of_nearest_patches():

@@ -3,7 +3,7 @@
     python benchmarks/noop.py [--repeats 3] [--shards 2,16]
 
 DVC runs the whole pipeline in a small clone of the project (tests/helpers/clones.py); Snakemake uses its results. Then
-`dvc repro`, `dvc status dvc.yaml`, `snakemake` and `snakemake -n` run in turns, together with `dvc repro` in a bare
+`dvc repro`, `dvc status`, `snakemake` and `snakemake -n` run in turns, together with `dvc repro` in a bare
 project: as many stages, each with one file in and one file out, and a params.yaml of ten lines. The two commands that
 only plan also run in clones without results, for several numbers of shards. Four minutes on two cores.
 """
@@ -23,7 +23,7 @@ from clones import GIT, clone, edit, run
 TARGET = "results/table1.csv"
 ENGINES = {
     "`dvc repro`": ("dvc", "repro"),
-    "`dvc status dvc.yaml`": ("dvc", "status", "dvc.yaml"),
+    "`dvc status`": ("dvc", "status"),
     f"`snakemake {TARGET}`": ("snakemake", "--cores", "1", TARGET),
     f"`snakemake -n {TARGET}`": ("snakemake", "-n", "--cores", "1", TARGET),
 }

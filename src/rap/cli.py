@@ -150,17 +150,22 @@ def verify() -> None:
 @app.command()
 def graph(
     write: Annotated[bool, typer.Option("--write", help="Generate dvc.yaml from src/rap/stages.py again.")] = False,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Write workflow/ablations/dvc.yaml too.")] = False,
     digests: Annotated[bool, typer.Option("--digests", help="Write data/provenance.json, which DVC compares.")] = False,
 ) -> None:
     """List all jobs with their state: fresh, or the reason why not. Or write the DVC files.
 
     rap graph --write
+    rap graph --ablations && dvc repro workflow/ablations/dvc.yaml:table3
     """
-    if write or digests:
-        from rap.graph import write as generate
+    if digests:
         from rap.graph import write_digests
 
-        _call(generate if write else write_digests)
+        _call(write_digests)
+    elif write or ablations:
+        from rap.graph import write as generate
+
+        _call(generate, ablations)
     else:
         from rap.verify import states
 

@@ -23,15 +23,21 @@ NOTE = """\
 """
 ABLATIONS_NOTE = """\
 # The ablations and their tables, for `dvc repro workflow/ablations/dvc.yaml`: `dvc repro` alone does not run them.
+# A fresh clone has no such file; `rap graph --ablations` wrote it.
 """
 
 
-def write(params: Params) -> str:
-    """Generate both files again; return a summary of the changes."""
-    changed = [str(file) for file, text in rendered(params).items() if _differs(file, text)]
-    for file, text in rendered(params).items():
-        write_text(file, text)
-    return f"changed: {', '.join(changed)}" if changed else "dvc.yaml and workflow/ablations/dvc.yaml are up to date"
+def write(params: Params, ablations: bool = False) -> str:
+    """Generate dvc.yaml again, and the file of the ablations if it is there or asked for; return a summary.
+
+    A fresh clone lacks the file of the ablations: DVC reads every dvc.yaml of a repository, so plain `dvc status` would
+    list results that nobody asked for.
+    """
+    wanted = {file: text for file, text in rendered(params).items() if file == paths.DVC or ablations or file.exists()}
+    changed = [str(file) for file, text in wanted.items() if _differs(file, text)]
+    for file in changed:
+        write_text(Path(file), wanted[Path(file)])
+    return f"changed: {', '.join(changed)}" if changed else f"up to date: {', '.join(map(str, wanted))}"
 
 
 def write_digests(params: Params) -> str:

@@ -80,12 +80,14 @@ def test_a_fresh_clone_makes_the_same_and_git_sees_no_change(by_dvc, tmp_path):
     run(tmp_path, "git", "clone", "--quiet", str(by_dvc), str(fresh))
     run(fresh, "make", "demo", *INSTALLED)
     assert run(fresh, "git", "status", "--porcelain") == ""
+    assert "up to date" in run(fresh, "dvc", "status")
     assert contents(fresh, TABLE + RUNS) == contents(by_dvc, TABLE + RUNS)
 
 
 def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):
     """The default run leaves them alone; asked for, they reuse its runs and come out the same in both engines."""
     assert not (by_dvc / "results/runs/rank_4").exists()
+    run(by_dvc, "rap", "graph", "--ablations")
     run(by_dvc, "dvc", "repro", "workflow/ablations/dvc.yaml")
     run(by_snakemake, "snakemake", "--cores", "2", "ablations")
     assert contents(by_dvc, ABLATED) == contents(by_snakemake, ABLATED)

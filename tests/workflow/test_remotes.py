@@ -61,7 +61,7 @@ def push(origin: Path, address: str, **options: str) -> None:
     run(origin, "dvc", "remote", "add", "--default", "--local", "store", address)
     for name, value in options.items():
         run(origin, "dvc", "remote", "modify", "--local", "store", name, value)
-    run(origin, "dvc", "push", "dvc.yaml")
+    run(origin, "dvc", "push")
 
 
 def fresh_clone(origin: Path, folder: Path) -> Path:
@@ -74,10 +74,10 @@ def fresh_clone(origin: Path, folder: Path) -> Path:
 
 def pull(origin: Path, fresh: Path) -> None:
     """The same bytes come, and nothing is left to do; but DVC does not keep the page, which shows times."""
-    run(fresh, "dvc", "pull", "dvc.yaml")
+    run(fresh, "dvc", "pull")
     for name in FILES + TABLE:
         assert (fresh / name).read_bytes() == (origin / name).read_bytes(), name
-    assert run(fresh, "dvc", "status", "--json", "dvc.yaml").strip() == "{}"
+    assert run(fresh, "dvc", "status", "--json").strip() == "{}"
     assert planned(fresh, "snakemake") == {"rap report"}
 
 
@@ -99,4 +99,4 @@ def test_a_damaged_store_is_noticed(origin, tmp_path):
     largest = max(filter(Path.is_file, store.rglob("*")), key=lambda file: file.stat().st_size)
     largest.chmod(0o644)
     largest.write_bytes(largest.read_bytes()[:-1])
-    run(fresh_clone(origin, tmp_path / "fresh"), "dvc", "pull", "dvc.yaml", fails=True)
+    run(fresh_clone(origin, tmp_path / "fresh"), "dvc", "pull", fails=True)

@@ -8,13 +8,14 @@ Three ways of one step, in turns:
     frames   the same stage without a cache for the video tower, which then starts at the pixels
     bare     forward and backward to the tokens, from tokens in memory, without an adapter
 
-The methods are LoRM and RAP from four depths on, with the captions' embeddings cached; from the middle on also LoRM
-with its text side, which runs through the whole text tower. After the last block a step is so short that it takes 32
+The methods are LoRM and RAP from four depths on, with the captions' embeddings cached; from the first block on also
+LoRA, and LoRA and RAP with `merge` after a third and two thirds of the blocks; from the middle on also LoRM with its
+text side, which runs through the whole text tower. After the last block a step is so short that it takes 32
 batches at once, as a real training would, and frames are left out.
 
 `predicted` is the ratio frames / cache by counted arithmetic: (prefix + suffix) / suffix, where the suffix is forward
-and backward and includes the method. `floor` is the floor of the bare step (lib/ceilings.py). About five minutes on two
-cores.
+and backward and includes the method. `counted` is cache / bare by counted arithmetic. `floor` is the floor of the bare
+step (lib/ceilings.py). About eight minutes on two cores.
 """
 
 import os
@@ -32,10 +33,10 @@ from rap.params import Params
 LARGE = 32  # batches in one if a frame is one token
 SHORT = (4, 64)  # steps per turn in the last block, and after it
 TABLE = (
-    "method | from block | pairs | floor, s | bare, s | cache, s | cache / bare | frames, s | frames / cache | "
-    "predicted",
-    "{method} | {depth} | {batch} | {floor:.3g} | {bare:.3g} | {cache:.3g} | {over_bare:.2f} | {frames:.3g} | "
-    "{speedup:.2f} | {predicted:.2f}",
+    "method | from block | pairs | floor, s | bare, s | cache, s | cache / bare | counted | frames, s | "
+    "frames / cache | predicted",
+    "{method} | {depth} | {batch} | {floor:.3g} | {bare:.3g} | {cache:.3g} | {over_bare:.2f} | {counted:.2f} | "
+    "{frames:.3g} | {speedup:.2f} | {predicted:.2f}",
 )
 
 
@@ -60,6 +61,11 @@ def values(backbone: str, depth: int, batch: int, frames: int) -> dict:
     layers = projects.blocks(backbone)
     found = projects.methods(projects.values(backbone, [depth], frames), depth)
     lorm = found["variants"]["LoRM"]
+    if depth == 0:
+        lora = {"adapter": "lora", "label": "LoRA"}
+        merge = {"merge": {"blocks": [layers // 3, 2 * layers // 3]}}
+        rap = found["variants"]["RAP"]
+        found["variants"] |= {"LoRA": lora, "LoRA-and-merge": lora | merge, "RAP-and-merge": rap | merge}
     if depth == layers // 2:
         found["variants"]["LoRM-and-text"] = lorm | {"lorm": lorm["lorm"] | {"text": "scale"}}
     found["features"]["caches"] = [f"video-{depth}", "text-ids", "text-all"]
@@ -94,7 +100,7 @@ def at_depth(settings: Params, uncached: Params, depth: int, repeats: int, limit
         suffix, own, before = arithmetic(run, depth)
         one = {"method": method, "depth": depth, "batch": settings.train.batch}
         one |= {name: turns.median(taken, name) / count for name in ways}
-        one |= {"over_bare": turns.ratio(taken, "cache", "bare")}
+        one |= {"over_bare": turns.ratio(taken, "cache", "bare"), "counted": own / suffix}
         one |= {"floor": limits.floor(suffix, run.video_bytes, ours.precision(settings, run.device))}
         if "frames" in ways:
             one |= {"speedup": turns.ratio(taken, "frames", "cache"), "predicted": (before + own) / own}

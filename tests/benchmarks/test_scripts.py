@@ -87,12 +87,15 @@ def test_step_predicts_a_speedup_that_grows_with_depth(monkeypatch):
     step.main(DEMO, batch=2, frames=2, repeats=1)
     found = figures("step")["steps"]
     assert [(one["method"], one["depth"], one["batch"]) for one in found] == [
-        ("LoRM", 0, 2), ("RAP", 0, 2), ("LoRM", 2, 2), ("RAP", 2, 2), ("LoRM-and-text", 2, 2),
+        ("LoRM", 0, 2), ("RAP", 0, 2), ("LoRA", 0, 2), ("LoRA-and-merge", 0, 2), ("RAP-and-merge", 0, 2),
+        ("LoRM", 2, 2), ("RAP", 2, 2), ("LoRM-and-text", 2, 2),
         ("LoRM", 3, 2), ("RAP", 3, 2), ("LoRM", 4, 4),
     ]  # fmt: skip
     predicted = [one["predicted"] for one in found if one["method"] == "LoRM" and "frames" in one]
     assert predicted == sorted(predicted) and 1 < predicted[0] < 1.2 and predicted[2] > 5
     assert all(one["over_bare"] == pytest.approx(one["cache"] / one["bare"]) for one in found)
+    counted = {one["method"]: one["counted"] for one in found if one["depth"] == 0}
+    assert counted["LoRA-and-merge"] < counted["RAP-and-merge"] < 0.9 < 1 < counted["LoRA"]
     assert all(one["floor"] < one["bare"] for one in found) and "frames" not in found[-1]
 
 

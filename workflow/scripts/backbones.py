@@ -1,7 +1,8 @@
 """Write src/rap/clip/models.csv, the models of the installed open_clip: python workflow/scripts/backbones.py
 
-Parameters and arithmetic are counted on models without memory (torch's device meta). Models whose text tower is defined
-on a hub have no counts. Run it again when open_clip's version in requirements.lock changes.
+Parameters and arithmetic are counted on models without memory (torch's device meta). A model with a text tower of the hub
+needs the file of its configuration, from the hub or from workflow/scripts/hub_towers.py, the extra `hub`, and up to 10 GB
+of memory. Run it again when open_clip's version in requirements.lock changes.
 """
 
 import csv
@@ -34,7 +35,7 @@ def row(name: str) -> dict:
         "tags": " ".join(open_clip.list_pretrained_tags_by_model(name)),
     }
     try:
-        with torch.device("meta"):
+        with torch.device("cpu" if "hf_model_name" in model["text_cfg"] else "meta"):  # transformers reads its masks
             clip = backbone.CLIPS[config.get("kind", "plain")](config).freeze()
             if not whole:
                 facts |= {"blocks": clip.visual.layers, "tokens": clip.visual.tokens}

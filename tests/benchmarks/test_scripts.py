@@ -95,7 +95,7 @@ def test_step_predicts_a_speedup_that_grows_with_depth(monkeypatch):
     assert predicted == sorted(predicted) and 1 < predicted[0] < 1.2 and predicted[2] > 5
     assert all(one["over_bare"] == pytest.approx(one["cache"] / one["bare"]) for one in found)
     counted = {one["method"]: one["counted"] for one in found if one["depth"] == 0}
-    assert counted["LoRA-and-merge"] < counted["RAP-and-merge"] < 0.9 < 1 < counted["LoRA"]
+    assert all(counted[f"{name}-and-merge"] < 0.8 * counted[name] for name in ("LoRA", "RAP"))
     assert all(one["floor"] < one["bare"] for one in found) and "frames" not in found[-1]
 
 

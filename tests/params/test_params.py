@@ -135,7 +135,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, text, message):
 
 def test_a_variant_overrides_training_and_keeps_the_rest():
     settings = params.load(FILE)
-    assert settings.training("full").lr == 3e-4
+    assert settings.training("full").lr == 1e-4
     assert settings.training("full").batch == settings.train.batch
     assert settings.training("zero_shot") == settings.train
 

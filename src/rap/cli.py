@@ -244,7 +244,7 @@ def doctor() -> None:
 
 @app.command()
 def pretrain() -> None:
-    """Train the demo's small CLIP again, from nothing (a quarter of an hour; its weights come with the project)."""
+    """Train the demo's small CLIP again, from nothing (half an hour; its weights come with the project)."""
     from rap.demo.pretrain import run
 
     _call(run)

@@ -303,10 +303,26 @@ def test_verify_passes_on_fresh_results(project):
     )
 
 
-def test_verify_checks_the_index_of_a_search_and_counts_runs_that_nobody_lists(project):
+def test_verify_checks_the_bytes_of_results_that_params_yaml_does_not_list(project):
+    for folder, other in ((D, "data/old"), (B, "data/backbones/old"), ("results/runs/lorm", "results/runs/old")):
+        shutil.copytree(folder, other)
+    count = 1 + len(project.shards) * (1 + len(project.features.caches)) + 1 + 2  # manifest, shards, backbone, run
+    assert verify.run(project).endswith(f"; {count} results that params.yaml does not list are undamaged")
+    for file in (
+        "data/old/frames/shard-0.npy",
+        "data/backbones/old/config.json",
+        "results/runs/old/seed-0/ranks.parquet",
+    ):
+        damage(file, 200)
+    with pytest.raises(UserError, match=r"verify: 3 of .* are damaged") as error:
+        verify.run(project)
+    lines = str(error.value).splitlines()[1:]
+    assert all(line.endswith("its result is damaged, and params.yaml does not list it; remove it") for line in lines)
+    assert [line.split("/")[2 if "data/old" not in line else 1] for line in lines] == ["old", "old", "old"]
+
+
+def test_verify_checks_the_index_of_a_search(project):
     Library.open(project, "lorm")
-    shutil.copytree("results/runs/lorm", "results/runs/gone")
-    assert verify.run(project).endswith("; 1 runs that params.yaml does not list were not checked")
     (index,) = Path(D, "index").glob("*.npy")
     damage(index, count=3)
     record = index.with_suffix(".json")
@@ -317,16 +333,27 @@ def test_verify_checks_the_index_of_a_search_and_counts_runs_that_nobody_lists(p
     assert "undamaged" in verify.run(project)
 
 
-def test_verify_passes_on_tables_that_git_brought_without_their_runs(project):
-    """As in a clone. A damaged table, and one that other code or parameters made, is still an error."""
+def test_verify_passes_on_tables_that_git_brought_without_their_runs(project, monkeypatch):
+    """As in a clone. A damaged table, and one whose runs have other code or parameters now, is still an error."""
     for folder in ("data", "results/runs"):
         shutil.rmtree(folder)
     assert verify.run(project) == (
         "verify: 0 results are undamaged, and made with the present parameters, code and inputs; "
         "1 tables are undamaged, but their runs are not on this machine"
     )
-    with pytest.raises(UserError, match=r"results/table1\.json: made with other parameters; run `rap table"):
-        verify.run(project.model_copy(update={"seeds": (0, 1)}))
+    for other in (
+        project.model_copy(update={"seeds": (0, 1)}),
+        varied(project, "lorm", lorm={"rank": 3}),
+        changed(project, "train", weight_decay=0.5),
+        changed(project, "frames", sampler="fps"),
+    ):
+        with pytest.raises(UserError, match=r"results/table1\.json: made with other parameters; run `rap table"):
+            verify.run(other)
+    real = provenance.code
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "code", lambda *m: "new" if "rap.training.stage" in m else real(*m))
+        with pytest.raises(UserError, match=r"results/table1\.json: made with other parameters; run `rap table"):
+            verify.run(project)
     damage("results/table1.md", count=3)
     with pytest.raises(UserError, match=r"results/table1\.md: damaged; run `rap table --table table1`"):
         verify.run(project)

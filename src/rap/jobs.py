@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -113,7 +113,21 @@ class Job:
 
     @cached_property
     def settings(self) -> str:
-        return digest(self.about.settings(self.params, self.item))
+        own = self.about.settings(self.params, self.item)
+        return digest([own, self._before()] if self.about.in_git else own)
+
+    def _before(self) -> list[str]:
+        """Digests of the parameters and the code of all jobs before this one.
+
+        Git keeps a table without its runs: only these digests tell in a clone that the runs would be others now.
+        """
+        found = set()
+        for name in takewhile(lambda name: name != self.stage, STAGES):
+            known = {axis: values[:1] for axis, values in axes(self.params).items()} | {"variant": self.variants}
+            for values in product(*(known[axis] for axis in STAGES[name].axes)):
+                job = Job(self.params, name, dict(zip(STAGES[name].axes, values, strict=True)))
+                found.add(digest([name, job.settings, job.code]))
+        return sorted(found)
 
     @cached_property
     def _inputs(self) -> "Freshness":

@@ -17,8 +17,8 @@ def run(params: Params, ablations: bool | None = None) -> str:
 
     `ablations`: only results of the default run (False) or of the ablations (True).
 
-    Missing results are no problem, nor are tables from git without their runs. Search indexes are checked with the
-    default run. Runs of variants that params.yaml does not list are counted, not checked. Reads all data.
+    Missing results are no problem, nor are tables from git without their runs. Search indexes, and results that
+    params.yaml does not list, are checked with the default run; of the latter only the bytes. Reads all data.
     """
     fresh, checked, alone, wrong = Freshness(params), 0, 0, []
     for job in jobs(params, ablations):
@@ -32,16 +32,16 @@ def run(params: Params, ablations: bool | None = None) -> str:
             alone += 1
         elif reason:
             wrong.append(f"{job.record}: {reason}; run `{job.command}`")
+    others = [] if ablations else _unlisted(params)
     if not ablations:
         checked += len(paths.indexes(params.dataset.name))
-        wrong += _damaged_indexes(params)
+        wrong += [*_damaged_indexes(params), *_damaged_others(others)]
     if wrong:
-        raise UserError("\n".join([f"verify: {len(wrong)} of {checked} results are damaged or stale:", *wrong]))
+        found = f"verify: {len(wrong)} of {checked + len(others)} results are damaged or stale:"
+        raise UserError("\n".join([found, *wrong]))
     said = f"verify: {checked - alone} results are undamaged, and made with the present parameters, code and inputs"
     said += f"; {alone} tables are undamaged, but their runs are not on this machine" if alone else ""
-    known = {job.record for job in jobs(params)}
-    others = sum(str(run.record) not in known for run in paths.runs())
-    return said + (f"; {others} runs that params.yaml does not list were not checked" if others else "")
+    return said + (f"; {len(others)} results that params.yaml does not list are undamaged" if others else "")
 
 
 def _damaged_indexes(params: Params) -> Iterator[str]:
@@ -51,6 +51,22 @@ def _damaged_indexes(params: Params) -> Iterator[str]:
             yield f"{stem.record}: its rows are damaged; remove it, and the next search makes it again"
         if stem.cells_record.exists() and not _is_whole(stem.cells_record):
             yield f"{stem.cells_record}: damaged; remove it, and the next search makes it again"
+
+
+def _unlisted(params: Params) -> list[Path]:
+    """The records of results of other datasets, backbones, caches, variants and seeds than those in params.yaml."""
+    run = paths.run("*", "*")
+    patterns = [run.record, run.evaluation, paths.manifest("*").record, paths.backbone("*").record]
+    patterns += [paths.frames("*", "*").record, paths.features("*", "*", "*").record]
+    known = {job.record for job in jobs(params)}
+    return [file for pattern in patterns for file in sorted(Path().glob(str(pattern))) if str(file) not in known]
+
+
+def _damaged_others(records: list[Path]) -> Iterator[str]:
+    for record in records:
+        stem = paths.ShardStem(record.with_suffix(""))
+        if not _is_whole(record) or (stem.array.exists() and damaged_rows(stem)):
+            yield f"{record}: its result is damaged, and params.yaml does not list it; remove it"
 
 
 def _is_whole(record: Path) -> bool:

@@ -1,8 +1,8 @@
 """Write src/rap/clip/models.csv, the models of the installed open_clip: python workflow/scripts/backbones.py
 
-Parameters and arithmetic are counted on models without memory (torch's device meta). A model with a text tower of the hub
-needs the file of its configuration, from the hub or from workflow/scripts/hub_towers.py, the extra `hub`, and up to 10 GB
-of memory. Run it again when open_clip's version in requirements.lock changes.
+Parameters and arithmetic are counted on models without memory (torch's device meta). A model with a text tower of the
+hub needs the file of its configuration, from the hub or from workflow/scripts/hub_towers.py, the extra `hub`, and up to
+10 GB of memory. Run it again when open_clip's version in requirements.lock changes.
 """
 
 import csv

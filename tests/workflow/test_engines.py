@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import requests
 import yaml
-from clones import GIT, clone, edit, kill, run, start
+from clones import GIT, ROOT, clone, edit, kill, run, start
 from engines import planned
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -81,7 +82,16 @@ def test_a_fresh_clone_makes_the_same_and_git_sees_no_change(by_dvc, tmp_path):
     run(fresh, "make", "demo", *INSTALLED)
     assert run(fresh, "git", "status", "--porcelain") == ""
     assert "up to date" in run(fresh, "dvc", "status")
+    figures = {f"results/runs/rap/seed-0/metrics.json:{name}" for name in ("t2v_R@1", "twin_all")}
+    assert documented(fresh, "dvc exp show --drop") >= {"Experiment", "workspace", *figures}
     assert contents(fresh, TABLE + RUNS) == contents(by_dvc, TABLE + RUNS)
+
+
+def documented(folder: Path, start: str) -> set[str]:
+    """The words that a command of docs/engines.md prints."""
+    lines = (ROOT / "docs/engines.md").read_text().splitlines()
+    (command,) = (line.strip() for line in lines if line.strip().startswith(start))
+    return set(run(folder, *shlex.split(command)).split())
 
 
 def test_ablations_are_targets_of_their_own(by_dvc, by_snakemake):

@@ -38,7 +38,7 @@ test: install
 lint: install
 	ruff check
 	ruff format --check
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
 

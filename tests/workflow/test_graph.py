@@ -69,7 +69,7 @@ def test_a_config_that_nothing_reads_is_refused(project):
 
 def test_snakefiles_are_linted_and_formatted(project):
     assert "good condition" in run(project, "snakemake", "--lint")
-    run(project, "snakefmt", "--check", "Snakefile", "workflow/rules")
+    run(project, "snakefmt", "--check", "Snakefile", "workflow")
 
 
 def test_a_typo_in_params_yaml_is_one_clear_line_of_snakemake(tmp_path):

@@ -79,7 +79,7 @@ def test_other_rates_are_tried_for_one_method_and_cost_the_same(project):
 def test_params_yaml_states_what_the_sweep_chose():
     points = pd.read_csv(tiny.ROOT / "results/sweep.csv")
     params = load(tiny.ROOT / "params.yaml")
-    compared = {*params.run, *params.tables["table6"].variants}
+    compared = {*params.run, *params.tables["table6"].variants, *params.tables["table8"].variants}
     trained = {name for name in compared if params.variant(name).adapter != "none"}
     assert set(points.variant) >= trained and sweep.differences(params, points) == []
     assert points[points.key == "train.lr"].groupby("variant")[

@@ -60,7 +60,6 @@ def _about_tests(rows: pd.DataFrame, layout: Table) -> str:
 
 def _tests(rows: pd.DataFrame, layout: Table, metric: str) -> dict[str, list[str]]:
     """The columns of a metric: interval, difference from the baseline and p."""
-    smallest = statistics.RESOLUTION * (len(rows) - 1)
     columns: dict[str, list[str]] = {"Method": rows.label.tolist(), "[low, high]": [], "Difference": [], "p": []}
     for row in rows.to_dict("records"):
         low, high, difference, *bounds, p = (
@@ -73,8 +72,14 @@ def _tests(rows: pd.DataFrame, layout: Table, metric: str) -> dict[str, list[str
             continue
         level = ", level" if row["seeds"] > 1 and statistics.is_level(*bounds) else ""
         columns["Difference"].append(f"{difference:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}]{level}")
-        columns["p"].append(f"<= {smallest:.4f}" if p <= smallest else f"{p:.4f}")
+        columns["p"].append(p_value(p, len(rows) - 1))
     return columns
+
+
+def p_value(p: float, comparisons: int) -> str:
+    """A corrected p at the four decimals of the CSV; the smallest that the tests of a column can give is a bound."""
+    smallest = round(statistics.RESOLUTION * comparisons, 4)
+    return f"<= {smallest:.4f}" if round(p, 4) <= smallest else f"{p:.4f}"
 
 
 def _caption(rows: pd.DataFrame, held_out: int) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rap.params import Table
 from rap.report import statistics
-from rap.report.markdown import TESTED
+from rap.report.markdown import TESTED, p_value
 
 COLUMNS = {
     "t2v_R@1": "R@1, text to video",
@@ -38,7 +38,7 @@ def view(name: str, rows: pd.DataFrame, layout: Table) -> dict:
         [
             *_facts(row),
             *(_figure(rows, row, metric) for metric in metrics),
-            *(_difference(row, metric, layout.baseline) for metric in compared),
+            *(_difference(row, metric, layout.baseline, len(rows) - 1) for metric in compared),
         ]
         for row in rows.to_dict("records")
     ]
@@ -61,11 +61,11 @@ def _figure(rows: pd.DataFrame, row: dict, metric: str) -> Cell:
     return Cell(f"{mean:.1f}", " ".join(small), mean, round(mean, 1) == round(best, 1))
 
 
-def _difference(row: dict, metric: str, baseline: str) -> Cell:
+def _difference(row: dict, metric: str, baseline: str, comparisons: int) -> Cell:
     """The difference from the baseline with a mark: larger, smaller, level, or unknown."""
     mean, low, high, p = (row[f"{metric}_{part}"] for part in ("diff", "diff_low", "diff_high", "p"))
     if row["variant"] == baseline or np.isnan(mean):
         return Cell("baseline")
     level = row["seeds"] > 1 and statistics.is_level(low, high)
     mark = "=" if level else "▲" if low > 0 else "▼" if high < 0 else "?"
-    return Cell(f"{mark} {mean:+.1f}", f"[{low:+.1f}, {high:+.1f}] p {p:.4f}", mean)
+    return Cell(f"{mark} {mean:+.1f}", f"[{low:+.1f}, {high:+.1f}] p {p_value(p, comparisons)}", mean)

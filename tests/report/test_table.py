@@ -13,11 +13,12 @@ import yaml
 
 from rap import params, paths
 from rap.adapters import registry
+from rap.data import registry as data
 from rap.errors import UserError
 from rap.files import read_json, write_json
 from rap.jobs import Job
 from rap.report import literature, tracking
-from rap.report.page import tables
+from rap.report.page import latex, tables
 from rap.report.statistics import estimate
 
 ROOT = Path(__file__).parents[2]
@@ -106,8 +107,11 @@ def test_training_videos_that_are_val_are_named_beside_the_rows(project, name, s
         for seed in mine.seeds:
             write_run(mine, variant, seed)
     do.table(mine, "table1")
-    text = Path("results/table1.md").read_text()
-    assert ("Not trained on: 500 training videos, held out as val (dataset.validation)." in text) == said
+    sentence = "Not trained on: 500 training videos, held out as val (dataset.validation)."
+    assert (sentence in Path("results/table1.md").read_text()) == said
+    held_out = data.held_out(mine)
+    assert (sentence in tables.view("table1", *written(mine), held_out)["notes"]) == said
+    assert (latex.escape(sentence) in latex.table(*written(mine), held_out)) == said
 
 
 def test_one_seed_has_no_deviation(project):
@@ -264,6 +268,22 @@ def test_level_is_said_from_the_interval_and_not_from_a_large_p(project):
         lorm = Path("results/table1.md").read_text().split("### Text to video R@1")[1].split("\n| ")[2]
         assert pd.read_csv("results/table1.csv").set_index("variant").loc["lorm", "t2v_R@1_p"] == 1
         assert " +0.0 [" in lorm and (", level" in lorm) == level
+
+
+def test_latex_has_the_intervals_and_differences_of_the_markdown(project):
+    do.table(project, "table1")
+    tested = Path("results/table1.md").read_text().split("## Intervals and tests")[1]
+    lines = [line.strip(" \\").split(" & ") for line in latex.table(*written(project)).splitlines() if " & " in line]
+    assert {len(line) for line in lines} == {len(lines[0])}
+    found = pd.DataFrame(lines[1:], columns=lines[0])
+    figures = lambda text: [float(figure) for figure in re.findall(r"[+-]?\d+\.\d", text)]  # noqa: E731
+    for head, metric in (("R@1, text to video", "Text to video R@1"), ("twin accuracy", "Twin accuracy")):
+        rows = [row.split(" | ") for row in tested.split(f"### {metric}\n")[1].split("\n| ")[2:5]]
+        for number, (_, interval, difference, _) in enumerate(rows):  # the CSV is rounded, so a last digit may differ
+            mine = found[f"{metric}: difference"][number].replace("$", "")
+            assert figures(found[head][number])[-2:] == pytest.approx(figures(interval), abs=0.11)
+            assert figures(mine) == pytest.approx(figures(difference), abs=0.11)
+            assert re.sub(r"\d", "", mine) == re.sub(r"\d", "", difference.strip())  # signs, "level", "baseline"
 
 
 def test_one_seed_is_never_level(project):

@@ -62,24 +62,37 @@ def _tests(rows: pd.DataFrame, layout: Table, metric: str) -> dict[str, list[str
     """The columns of a metric: interval, difference from the baseline and p."""
     columns: dict[str, list[str]] = {"Method": rows.label.tolist(), "[low, high]": [], "Difference": [], "p": []}
     for row in rows.to_dict("records"):
-        low, high, difference, *bounds, p = (
-            row[f"{metric}_{part}"] for part in ("low", "high", "diff", "diff_low", "diff_high", "p")
-        )
-        columns["[low, high]"].append(f"[{low:.1f}, {high:.1f}]")
+        columns["[low, high]"].append(interval(row, metric))
         if row["variant"] == layout.baseline:
             columns["Difference"].append("baseline")
             columns["p"].append("")
             continue
-        level = ", level" if row["seeds"] > 1 and statistics.is_level(*bounds) else ""
-        columns["Difference"].append(f"{difference:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}]{level}")
-        columns["p"].append(p_value(p, len(rows) - 1))
+        columns["Difference"].append(difference(row, metric))
+        columns["p"].append(p_value(row[f"{metric}_p"], len(rows) - 1))
     return columns
+
+
+def interval(row: dict, metric: str) -> str:
+    """[low, high] of the mean of a metric."""
+    return f"[{row[f'{metric}_low']:.1f}, {row[f'{metric}_high']:.1f}]"
+
+
+def difference(row: dict, metric: str) -> str:
+    """The difference from the baseline with its interval, and whether the two are level."""
+    mean, *bounds = (row[f"{metric}_{part}"] for part in ("diff", "diff_low", "diff_high"))
+    level = ", level" if row["seeds"] > 1 and statistics.is_level(*bounds) else ""
+    return f"{mean:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}]{level}"
 
 
 def p_value(p: float, comparisons: int) -> str:
     """A corrected p at the four decimals of the CSV; the smallest that the tests of a column can give is a bound."""
     smallest = round(statistics.RESOLUTION * comparisons, 4)
     return f"<= {smallest:.4f}" if round(p, 4) <= smallest else f"{p:.4f}"
+
+
+def not_trained_on(held_out: int) -> list[str]:
+    """The sentence on the val videos that the published protocol trains on, if there are any."""
+    return [f"Not trained on: {held_out:,} training videos, held out as val (dataset.validation)."] if held_out else []
 
 
 def _caption(rows: pd.DataFrame, held_out: int) -> str:
@@ -89,7 +102,7 @@ def _caption(rows: pd.DataFrame, held_out: int) -> str:
     lines = [
         f"Test split of {first.dataset}, backbone {first.backbone}:",
         f"evaluated {first.videos:,} of {first.videos_total:,} videos with {first.queries:,} queries.",
-        *([f"Not trained on: {held_out:,} training videos, held out as val (dataset.validation)."] if held_out else []),
+        *not_trained_on(held_out),
         f"Checkpoint: {'; '.join(chosen) or 'no training'}.",
         "R@k and twin accuracy in percent; MdR and MnR are ranks, lower is better. The best mean is bold.",
         "Ties get the expected rank: equal scores count as if put in random order.",

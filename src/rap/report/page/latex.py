@@ -1,30 +1,39 @@
-"""A table as LaTeX, for the package booktabs: means with deviations, the best in bold."""
+"""A table as LaTeX, for the package booktabs: means with deviations and intervals, and differences from the baseline.
+
+The best mean is bold. The notes below the table say what the figures are.
+"""
 
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
 from rap.params import Table
+from rap.report import statistics
+from rap.report.markdown import TESTED, difference, interval, not_trained_on
 from rap.report.page.tables import COLUMNS, LOWER_IS_BETTER
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }  # fmt: skip
+COMPARED = ("t2v_R@1", "twin_all")  # metrics with a column of differences
 
 
-def table(rows: pd.DataFrame, layout: Table) -> str:
-    """A tabular with one row per variant."""
+def table(rows: pd.DataFrame, layout: Table, held_out: int = 0) -> str:
+    """A tabular with one row per variant. `held_out`: see `rap.report.markdown`."""
     metrics = [metric for metric in COLUMNS if f"{metric}_mean" in rows]
-    lines = [f"% {layout.title}", rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}", r"\toprule"]
-    lines += [
-        " & ".join(["Method", "Trainable", *(escape(COLUMNS[metric]) for metric in metrics)]) + r" \\",
-        r"\midrule",
-    ]
+    compared = [metric for metric in COMPARED if f"{metric}_diff" in rows]
+    heads = ["Method", "Trainable", *(COLUMNS[metric] for metric in metrics)]
+    heads += [f"{TESTED[metric]}: difference" for metric in compared]
+    lines = [f"% {layout.title}", rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule"]
+    lines += [_line(map(escape, heads)), r"\midrule"]
     for row in rows.to_dict("records"):
         cells = [escape(row["label"]), f"{row['parameters']:,}", *(_cell(rows, row, metric) for metric in metrics)]
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        lines.append(_line([*cells, *(_difference(row, metric, layout.baseline) for metric in compared)]))
+    notes = [*_about(rows, layout), *not_trained_on(held_out)]
+    below = [_line([rf"\multicolumn{{{len(heads)}}}{{l}}{{\footnotesize {escape(note)}}}"]) for note in notes]
+    return "\n".join([*lines, r"\bottomrule", *below, r"\end{tabular}", ""])
 
 
 def escape(text: str) -> str:
@@ -32,9 +41,34 @@ def escape(text: str) -> str:
     return re.sub(r"[\\~^&%$#_{}]", lambda found: SPECIAL[found[0]], text)
 
 
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _about(rows: pd.DataFrame, layout: Table) -> list[str]:
+    """What the intervals and differences are, if the table has any."""
+    if not any(f"{metric}_low" in rows for metric in TESTED):
+        return []
+    baseline = rows.set_index("variant").label[layout.baseline]
+    several = rows.seeds.iloc[0] > 1
+    drawn = "queries and seeds" if several else "queries; one seed"
+    return [
+        f"[low, high]: {statistics.LEVEL} % interval over {drawn}. Difference: from {baseline}, paired by query.",
+        *([f"Level: the whole interval is within {statistics.MARGIN:g} points of zero."] if several else []),
+    ]
+
+
 def _cell(rows: pd.DataFrame, row: dict, metric: str) -> str:
     mean, std, column = row[f"{metric}_mean"], row[f"{metric}_std"], rows[f"{metric}_mean"].round(1)
     text = f"{mean:.1f}"
     best = column.min() if metric in LOWER_IS_BETTER else column.max()
     text = rf"\textbf{{{text}}}" if round(mean, 1) == best else text
-    return text if pd.isna(std) else rf"{text} $\pm$ {std:.1f}"
+    text = text if pd.isna(std) else rf"{text} $\pm$ {std:.1f}"
+    return f"{text} {interval(row, metric)}" if f"{metric}_low" in row else text
+
+
+def _difference(row: dict, metric: str, baseline: str) -> str:
+    """The difference as in the Markdown, its signs as those of formulas."""
+    if row["variant"] == baseline:
+        return "baseline"
+    return re.sub(r"[+-]", r"$\g<0>$", difference(row, metric))

@@ -9,6 +9,7 @@ import yaml
 
 from rap import paths
 from rap.data.manifest import Manifest
+from rap.data.registry import held_out
 from rap.files import digest, digest_file, write_text
 from rap.params import Params
 from rap.provenance import Record
@@ -49,10 +50,11 @@ def run(job: "Job") -> str:
     rows = {name: pd.read_csv(paths.table(name).csv, keep_default_na=False, na_values=[""]) for name in named}
     drawn = _draw(params, rows)
     found = gallery.examples(params, gallery.chosen_variant(params))
+    val = held_out(params)
     values = {
         "dataset": params.dataset.name,
         "facts": _facts(rows[named[0]]),
-        "tables": [tables.view(name, rows[name], params.tables[name]) for name in named],
+        "tables": [tables.view(name, rows[name], params.tables[name], val) for name in named],
         "figures": {name: figures.inline(figure, ABOUT[name]) for name, figure in drawn.items()},
         "time": figures.inline(figures.against_time(rows[named[0]], _seconds(params)), ABOUT["time"]),
         "gallery": found,
@@ -64,7 +66,7 @@ def run(job: "Job") -> str:
     for name, figure in drawn.items():
         figures.save(figure, paths.figure(name))
     for name in named:
-        write_text(paths.latex(name), latex.table(rows[name], params.tables[name]))
+        write_text(paths.latex(name), latex.table(rows[name], params.tables[name], val))
     written = [paths.REPORT, *map(paths.figure, drawn), *map(paths.latex, named)]
     files = {str(file.relative_to(paths.RESULTS)): digest_file(file) for file in written}
     job.result(digest(files), files).write(paths.REPORT_RECORD)

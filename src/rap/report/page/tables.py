@@ -7,7 +7,7 @@ import pandas as pd
 
 from rap.params import Table
 from rap.report import statistics
-from rap.report.markdown import TESTED, p_value
+from rap.report.markdown import TESTED, interval, not_trained_on, p_value
 
 COLUMNS = {
     "t2v_R@1": "R@1, text to video",
@@ -30,8 +30,8 @@ class Cell:
     best: bool = False
 
 
-def view(name: str, rows: pd.DataFrame, layout: Table) -> dict:
-    """A table as input of the template: title, heads, and rows of cells."""
+def view(name: str, rows: pd.DataFrame, layout: Table, held_out: int = 0) -> dict:
+    """A table as input of the template: title, notes, heads, and rows of cells. `held_out`: see `markdown`."""
     metrics = [metric for metric in COLUMNS if f"{metric}_mean" in rows]
     compared = [metric for metric in TESTED if f"{metric}_diff" in rows]
     body = [
@@ -45,7 +45,8 @@ def view(name: str, rows: pd.DataFrame, layout: Table) -> dict:
     heads = ["method", "trained parameters"] + [COLUMNS[metric] for metric in metrics]
     heads += [f"{TESTED[metric]}: difference" for metric in compared]
     label = rows.set_index("variant").label.get(layout.baseline, layout.baseline)
-    return {"name": name, "title": layout.title, "heads": heads, "rows": body, "baseline": label}
+    titles = {"name": name, "title": layout.title, "baseline": label, "notes": not_trained_on(held_out)}
+    return titles | {"heads": heads, "rows": body}
 
 
 def _facts(row: dict) -> list[Cell]:
@@ -56,7 +57,7 @@ def _figure(rows: pd.DataFrame, row: dict, metric: str) -> Cell:
     mean, std, column = row[f"{metric}_mean"], row[f"{metric}_std"], rows[f"{metric}_mean"]
     small = [] if np.isnan(std) else [f"± {std:.1f}"]
     if f"{metric}_low" in row:
-        small.append(f"[{row[f'{metric}_low']:.1f}, {row[f'{metric}_high']:.1f}]")
+        small.append(interval(row, metric))
     best = column.min() if metric in LOWER_IS_BETTER else column.max()
     return Cell(f"{mean:.1f}", " ".join(small), mean, round(mean, 1) == round(best, 1))
 

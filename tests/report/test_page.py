@@ -19,20 +19,22 @@ from rap.data.manifest import Manifest
 from rap.errors import UserError
 from rap.jobs import Job
 from rap.paths import FIGURES, LATEX, REPORT
-from rap.report.page import gallery, latex, looks
+from rap.report.page import gallery, latex, looks, stage
 
 RUN = ("zero_shot", "lorm", "rap")
 EVIL = "<img src=x onerror=alert(1)> & 100 %"
+EVIL_CAPTION = """ "'></h3><script>alert(1)</script>{{ 7 * 7 }}"""
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with two tables' runs finished; the label of LoRM is hostile."""
+    """A project with two tables' runs finished; the label of LoRM and all captions are hostile."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setattr("rap.report.tracking.log", lambda params, folders: None)
+        patch.setattr(tiny, "manifest", hostile(tiny.manifest))
         params = tiny.project(folder)
         lorm = params.variants["lorm"].model_copy(update={"label": EVIL})
         params = params.model_copy(update={"run": RUN, "seeds": (0, 1), "variants": {**params.variants, "lorm": lorm}})
@@ -46,12 +48,23 @@ def project(tmp_path_factory):
         yield params
 
 
+def hostile(manifest):
+    """The function `manifest`, with captions that end in code."""
+
+    def made(*arguments):
+        found = manifest(*arguments)
+        captions = found.captions.assign(caption=found.captions.caption + EVIL_CAPTION)
+        return Manifest.build(found.videos.to_dict("records"), captions.to_dict("records"))
+
+    return made
+
+
 class Page(HTMLParser):
-    """The tags with their attributes, and the text of table cells."""
+    """The tags with their attributes, the text of table cells, and that of heads of the third level."""
 
     def __init__(self):
         super().__init__()
-        self.tags, self.rows, self.stack = [], [], []
+        self.tags, self.rows, self.titles, self.stack = [], [], [], []
         self.feed(REPORT.read_text())
 
     def handle_starttag(self, tag, attributes):
@@ -59,16 +72,20 @@ class Page(HTMLParser):
         self.stack.append(tag)
         if tag == "tr":
             self.rows.append([])
-        if tag == "td":
+        if tag == "td" or (tag, dict(attributes).get("scope")) == ("th", "row"):
             self.rows[-1].append("")
+        if tag == "h3":
+            self.titles.append("")
 
     def handle_endtag(self, tag):
         while self.stack and self.stack.pop() != tag:
             pass
 
     def handle_data(self, text):
-        if "td" in self.stack and "small" not in self.stack:
+        if "tbody" in self.stack and {"td", "th"} & {*self.stack} and "small" not in self.stack:
             self.rows[-1][-1] += text
+        if "h3" in self.stack:
+            self.titles[-1] += text
 
 
 def test_the_page_says_what_the_table_says(project):
@@ -78,7 +95,7 @@ def test_the_page_says_what_the_table_says(project):
     assert shown[rows.variant.tolist().index("rap")][-1] == "baseline"
 
 
-def test_the_page_needs_no_network_and_a_label_stays_text(project):
+def test_the_page_needs_no_network_and_a_label_or_a_caption_stays_text(project):
     page = Page()
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes), tag
@@ -86,6 +103,33 @@ def test_the_page_needs_no_network_and_a_label_stays_text(project):
             assert re.match(r"#|data:", attributes.get(name) or "#"), attributes[name][:80]
     assert sum(tag == "script" for tag, _ in page.tags) == 1 and not any(tag == "link" for tag, _ in page.tags)
     assert "@import" not in REPORT.read_text() and EVIL in [row[0] for row in page.rows if row]
+    shown = [f"“{example['caption']}”" for example in gallery.examples(project, "rap")]
+    assert shown == [title for title in page.titles if title.startswith("“")]
+    assert all(title.endswith(f"{EVIL_CAPTION}”") for title in shown)
+
+
+def test_rows_have_heads_and_pictures_say_their_videos(project):
+    page = Page()
+    heads = [attributes for tag, attributes in page.tags if tag == "th" and attributes.get("scope") == "row"]
+    assert [head["data-value"] for head in heads] == pd.read_csv(paths.table("table1").csv).label.tolist()
+    expected = []
+    for query in gallery.examples(project, "rap"):
+        clips = [(hit["video"], hit["own"]) for hit in query["hits"]]
+        clips += [(query["video"], True)] if query["own"] else []
+        expected += [f"Frames of {video}{', the wanted clip' if own else ''}" for video, own in clips]
+    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == expected
+
+
+def test_training_videos_that_are_val_are_named_on_the_page_and_in_latex(project, monkeypatch):
+    REPORT.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "held_out", lambda params: 7)
+        do.report(project)
+    sentence = "Not trained on: 7 training videos, held out as val"
+    said = [file for file in (REPORT, LATEX / "table1.tex") if sentence in file.read_text()]
+    REPORT.unlink()
+    do.report(project)
+    assert said == [REPORT, LATEX / "table1.tex"] and sentence not in REPORT.read_text()
 
 
 def test_every_picture_decodes_and_the_ids_of_the_figures_do_not_clash(project):
@@ -174,7 +218,7 @@ def test_a_missing_or_damaged_figure_is_made_again_with_the_same_bytes(project):
 
 def test_asa_changes_no_patch_before_training_and_some_after(project):
     clip = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    model = looks._model(project, 0)
+    model = looks._model(project, "rap", 0)
     asa = looks._find(model.adapter.video, looks.ASA)
     changes = looks._changes(model, asa, 2, clip)
     assert changes.shape == (4, 16) and (changes > 0).all()
@@ -182,6 +226,13 @@ def test_asa_changes_no_patch_before_training_and_some_after(project):
         part.up.weight.data.zero_()
         part.up.bias.data.zero_()
     assert (looks._changes(model, asa, 2, clip) == 0).all()
+
+
+def test_what_was_learnt_is_that_of_the_last_variant_with_the_part(project):
+    others = project.model_copy(update={"run": ("rap", "lorm", "zero_shot")})
+    assert looks.modulation(others).get_suptitle() == EVIL
+    assert looks.where_asa_writes(others).get_suptitle() == project.variants["rap"].label
+    assert looks.where_asa_writes(project.model_copy(update={"run": ("zero_shot", "lorm")})) is None
 
 
 def test_latex_has_every_special_letter_escaped():

@@ -28,7 +28,7 @@ def examples(params: Params, variant: str) -> list[dict]:
     """For each kind of caption, the first query in the test set whose own clip is first, and the first where it is not.
 
     The queries are not hand-picked. The clips are those of the first seed, best first; each has its strip as a data
-    URL.
+    URL and its video.
     """
     folder = paths.run(variant, params.seeds[0])
     ranks = pd.read_parquet(folder.ranks)
@@ -48,6 +48,7 @@ def examples(params: Params, variant: str) -> list[dict]:
         own = captions.video_id[row.id]
         hits = [
             {
+                "video": videos[column],
                 "strip": strip(videos[column]),
                 "own": videos[column] == own,
                 "cosine": float(similarity[row.Index, column]),
@@ -58,7 +59,7 @@ def examples(params: Params, variant: str) -> list[dict]:
         found.append(
             {
                 "caption": captions.caption[row.id], "kind": row.kind, "right": row.right, "rank": rank, "hits": hits,
-                "own": None if any(hit["own"] for hit in hits) else strip(own),
+                "video": own, "own": None if any(hit["own"] for hit in hits) else strip(own),
             }
         )  # fmt: skip
     return found

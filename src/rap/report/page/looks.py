@@ -1,4 +1,4 @@
-"""The trained RAP: LoRM's modulation of each frame in each block, and the places that ASA reads and writes."""
+"""What LoRM and ASA learnt: the modulation of each frame in each block, and the places that ASA reads and writes."""
 
 import numpy as np
 import torch
@@ -24,13 +24,18 @@ MARKED = 3  # patches per frame that ASA changes most
 
 
 def modulation(params: Params) -> Figure | None:
-    """For each site of LoRM, the norm of its scale and of its shift over frames; the mean over seeds."""
-    found = [part for seed in params.seeds if (part := _part(params, seed, LoRM)) is not None]
-    if not found:
+    """For each site of LoRM, the norm of its scale and of its shift over frames; the mean over seeds.
+
+    The LoRM is that of the last variant of the default run that has one.
+    """
+    variant = _last_with(LoRM, params)
+    if variant is None:
         return None
+    found = [_find(_model(params, variant, seed).adapter.video, LoRM) for seed in params.seeds]
     names, frames_ = list(found[0].scale), params.frames.count
     with style():
-        figure = Figure(figsize=(9.6, 1.1 + 0.42 * len(names)), layout="constrained")
+        figure = Figure(figsize=(9.6, 1.4 + 0.42 * len(names)), layout="constrained")
+        figure.suptitle(params.variant(variant).label or variant)
         panels = figure.subplots(1, 2, sharey=True)
         for axes, kind in zip(panels, ("scale", "shift"), strict=True):
             norms = torch.stack([_norms(getattr(lorm, kind), names, frames_) for lorm in found]).mean(0)
@@ -55,12 +60,14 @@ def _norms(parts: nn.ModuleDict, names: list[str], count: int) -> Tensor:
 def where_asa_writes(params: Params) -> Figure | None:
     """Clips with the patches that ASA changes most in its last block; below each, the places that its heads read.
 
-    The clips are the first of the test split. The size of a change is the norm of ASA's addition to a patch.
+    The ASA is that of the last variant of the default run that has one. The clips are at even distances of the
+    test split. The size of a change is the norm of ASA's addition to a patch.
     """
-    model = _model(params, params.seeds[0])
-    asa = _find(model.adapter.video, ASA) if model else None
-    if model is None or asa is None:
+    variant = _last_with(ASA, params)
+    if variant is None:
         return None
+    model = _model(params, variant, params.seeds[0])
+    asa = _find(model.adapter.video, ASA)
     split = Manifest.read(paths.manifest(params.dataset.name)).split("test").videos
     usable = split[split.status == "ok"].video_id.iloc[:: max(1, len(split) // CLIPS)][:CLIPS]
     pictures = Pictures(params)
@@ -68,7 +75,8 @@ def where_asa_writes(params: Params) -> Figure | None:
     layer = max(map(int, asa.correlations))
     count, grid = max(len(clip) for _, clip in clips), model.clip.visual.grid
     with style():
-        figure = Figure(figsize=(1.1 * count + 0.2, 1.15 * len(clips) + 2.3), layout="constrained")
+        figure = Figure(figsize=(1.1 * count + 0.2, 1.15 * len(clips) + 2.6), layout="constrained")
+        figure.suptitle(params.variant(variant).label or variant)
         rows = figure.add_gridspec(len(clips) + 1, 1, height_ratios=[1] * len(clips) + [1.9])
         for place, (_, clip) in enumerate(clips):
             changes = _changes(model, asa, layer, clip)
@@ -124,19 +132,21 @@ def _changes(model: Retriever, asa: ASA, layer: int, clip: np.ndarray) -> np.nda
     return taken[0][0, :, 1:].numpy()
 
 
-def _model(params: Params, seed: int) -> Retriever | None:
-    """The trained RAP of a seed on the CPU, if it is among the variants that run and takes no text."""
-    if "rap" not in params.run:
-        return None
-    model, _ = new_model(params, "rap", seed, torch.device("cpu"))
-    _, weights = adapter_file.read(paths.run("rap", seed).adapter)
+def _last_with(kind: type, params: Params) -> str | None:
+    """The last variant of the default run whose video tower has a tuner of this kind and takes no text."""
+    for variant in reversed(params.run):
+        model, _ = new_model(params, variant, params.seeds[0], torch.device("cpu"))
+        if not model.conditioned and _find(model.adapter.video, kind) is not None:
+            return variant
+    return None
+
+
+def _model(params: Params, variant: str, seed: int) -> Retriever:
+    """A trained variant on the CPU."""
+    model, _ = new_model(params, variant, seed, torch.device("cpu"))
+    _, weights = adapter_file.read(paths.run(variant, seed).adapter)
     model.adapter.load_state_dict(weights)
-    return None if model.conditioned else model.eval()
-
-
-def _part(params: Params, seed: int, kind: type) -> LoRM | None:
-    model = _model(params, seed)
-    return _find(model.adapter.video, kind) if model else None
+    return model.eval()
 
 
 def _find(tuner: nn.Module, kind: type):

@@ -223,20 +223,34 @@ def test_a_table_is_a_parent_that_lasts_from_its_first_training_to_its_last(proj
         for name, begun in (("lorm", 100), ("ssf", 0), ("rap", 200))
     ]
     tracking.log(project, folders)
-    (table,) = parents(project).values()
-    assert table.info.run_name == "table1" and table.info.status == "FINISHED"
-    assert (table.info.start_time, table.info.end_time) == (1_700_000_000_000, 1_700_000_210_000)
-    assert {run.data.tags["mlflow.parentRunId"] for run in runs(project)} == {table.info.run_id}
-    assert tracking.log_all(project).startswith("0 runs logged, 3 already there") and len(parents(project)) == 1
+    tables = parents(project)
+    spans = {name: (table.info.start_time, table.info.end_time) for name, table in tables.items()}
+    began, ended = 1_700_000_000_000, 1_700_000_210_000
+    assert spans == {"table1": (began, ended), "table2": (began + 100_000, ended)}  # all rows of table 2 are in table 1
+    assert {table.info.status for table in tables.values()} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(project)} == {tables["table1"].info.run_id}
+    assert tracking.log_all(project).startswith("0 runs logged, 3 already there") and len(parents(project)) == 2
 
 
 def test_the_note_of_a_table_leads_to_its_runs(project):
     tracking.log(project, [write_run(project, "lorm", 0), write_run(project, "ssf", 0)])
-    (table,) = parents(project).values()
-    link = re.search(r"\]\(#/experiments/\d+/runs\?(.+?)\)", table.data.tags["mlflow.note.content"])[1]
     client, experiment = store(project)
-    listed = client.search_runs([experiment], parse_qs(link)["searchFilter"][0])
-    assert {run.info.run_name for run in listed} == {"lorm seed 0", "ssf seed 0"}
+    listed = {}
+    for name, table in parents(project).items():
+        link = re.search(r"\]\(#/experiments/\d+/runs\?(.+?)\)", table.data.tags["mlflow.note.content"])[1]
+        chosen = parse_qs(link)
+        assert chosen["orderByKey"] == ["metrics.`headlines/R_at_1`"] and chosen["compareRunsMode"] == ["CHART"]
+        found = client.search_runs([experiment], chosen["searchFilter"][0])
+        listed[name] = {run.info.run_name for run in found}
+    assert listed == {"table1": {"lorm seed 0", "ssf seed 0"}, "table2": {"lorm seed 0"}}
+
+
+def test_a_store_from_before_a_table_had_a_run_gets_it(project):
+    tracking.log(project, [write_run(project, "lorm", 0)])
+    client, _ = store(project)
+    client.delete_run(parents(project)["table2"].info.run_id)
+    assert tracking.log_all(project).startswith("0 runs logged, 1 already there")
+    assert parents(project).keys() == {"table1", "table2"}
 
 
 def test_the_logged_model_gives_the_embeddings_of_the_run(tmp_path, monkeypatch):
@@ -299,7 +313,7 @@ def test_a_clock_that_ran_backwards_logs_no_negative_time(project):
     tracking.log_all(project)
     assert [run.info.end_time >= run.info.start_time for run in [*runs(project), *parents(project).values()]] == [
         True
-    ] * 2
+    ] * 3
 
 
 def test_without_mlflow_tables_are_made_and_nothing_is_logged(project, monkeypatch, capsys):

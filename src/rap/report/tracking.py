@@ -1,10 +1,10 @@
 """Logs finished runs to MLflow. The files are the results; MLflow is a view of them.
 
 A variant with a seed is one MLflow run, found again by its key VARIANT/SEED, with the times of its training. It is
-the child of a run that stands for the first table that lists the variant, because MLflow allows one parent; the tag
-TABLE = 'yes' finds the runs of every table. The same result is never logged twice;
-a new result replaces the old MLflow run, which is deleted (MLflow can restore it). The table stage logs all runs of its
-table at once, because opening a store takes seconds.
+the child of a run that stands for the first table that lists the variant, because MLflow allows one parent. Every table
+of the default run has such a run, and the tag TABLE = 'yes' finds the runs of every table. The same result is
+never logged twice; a new result replaces the old MLflow run, which is deleted (MLflow can restore it). The table stage
+logs all runs of its table at once, because opening a store takes seconds.
 
 This is our own code, because MLflow has no call that finds a run by a key, skips it if its content is the same,
 replaces it if not, and holds a lock while a new database is set up. rap.report.mlflow_run defines the contents of a
@@ -111,14 +111,15 @@ class _Store:
         """Log a run unless the same result is logged already. Returns whether it was logged."""
         with self.lock:
             client, experiment = self._open(f"rap-{run.params['dataset']}")
+            parents = [self._parent(client, experiment, params, table, run.times) for table in _parents(params, run)]
             old = client.search_runs([experiment], f"tags.`rap.key` = '{run.key}'")
             if len(old) == 1 and old[0].data.tags.get("rap.contents") == run.contents:
                 return False
             for other in [*old, *self._cut_off(client, experiment)]:
                 client.delete_run(other.info.run_id)
             tags = dict(run.tags)
-            if run.tables:
-                tags["mlflow.parentRunId"] = self._parent(client, experiment, params, run)
+            if parents:
+                tags["mlflow.parentRunId"] = parents[0]
             mlflow_run.write(client, experiment, run, tags)
         return True
 
@@ -131,12 +132,16 @@ class _Store:
             return []
         return client.search_runs([experiment], "attributes.status = 'RUNNING' and tags.`rap.key` LIKE '%'")
 
-    def _parent(self, client: "MlflowClient", experiment: str, params: Params, run: Logged) -> str:
-        """The run of the first table that lists a variant; it ends with its last child. Its note links to its runs."""
-        table, (began, ended) = run.tables[0], run.times
+    def _parent(
+        self, client: "MlflowClient", experiment: str, params: Params, table: str, times: tuple[int, int]
+    ) -> str:
+        """The run of a table, which ends with the last run that it lists. Its note links to these runs."""
+        began, ended = times
         found = client.search_runs([experiment], f"tags.`rap.table` = '{table}'")
         if found:
-            id, ended = found[0].info.run_id, max(ended, found[0].info.end_time or 0)
+            id = found[0].info.run_id
+            if ended <= (found[0].info.end_time or 0):
+                return id
         else:
             about = f"{params.tables[table].title}: [its runs, by R@1]({_link(experiment, table)})"
             tags = {"rap.table": table, "mlflow.source.name": "rap", "mlflow.note.content": about}
@@ -155,6 +160,12 @@ class _Store:
         id = client.create_experiment(experiment, artifacts, TRAINING)
         client.set_experiment_tag(id, "mlflow.note.content", _note(id))
         return client, id
+
+
+def _parents(params: Params, run: Logged) -> list[str]:
+    """The tables whose runs span this one: the first that lists its variant, and all others of the default run."""
+    default = [name for name in run.tables if not params.ablations.keys() & set(params.tables[name].variants)]
+    return list(dict.fromkeys([*run.tables[:1], *default]))
 
 
 def _link(experiment: str, table: str) -> str:

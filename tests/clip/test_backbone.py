@@ -5,6 +5,8 @@ import open_clip
 import pytest
 import tiny
 import torch
+from open_clip.model import CLIPVisionCfg
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import load_file, save_file
 
 from rap import paths
@@ -88,3 +90,13 @@ def test_a_mistake_is_one_line_that_says_what_to_do(project, tmp_path, wanted, m
     with pytest.raises(UserError, match=message) as error:
         do.backbone(project(**wanted))
     assert "\n" not in str(error.value)
+
+
+def test_the_preprocessing_of_every_tag_is_open_clips():
+    pairs = open_clip.list_pretrained()
+    assert len(pairs) == 196
+    for name, tag in pairs:
+        want = merge_preprocess_dict(PreprocessCfg(), open_clip.get_pretrained_cfg(name, tag))
+        want["size"] = CLIPVisionCfg(**open_clip.get_model_config(name)["vision_cfg"]).image_size
+        for key, ours in backbone.open_clip_config(name, tag)["preprocess"].items():
+            assert ours == (list(want[key]) if isinstance(want[key], tuple) else want[key]), (name, tag, key)

@@ -41,6 +41,11 @@ def test_filters():
     assert set(listed(None, None, "whole")) | set(listed(None, None, "blocks")) == set(MODELS.name)
 
 
+def test_the_tags_shown_are_those_asked_for():
+    rows = backbones.run(SHIPPED, "datacomp_xl", None, None).split("\n\n")[0].splitlines()[2:]
+    assert rows and all("datacomp_xl" in tag for row in rows for tag in row.split("  ")[-1].split(", "))
+
+
 def test_weights_that_are_at_hand_are_marked_first(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     archive = Path(open_clip.get_pretrained_cfg("ViT-B-32", "laion400m_e32")["url"]).name

@@ -24,12 +24,13 @@ SHOWN = 3  # tags of a model
 def run(params: Params, tag: str | None, max_gflops: float | None, level: str | None) -> str:
     """One row per model, cheapest frame first; `*` marks tags whose weights are in a local cache.
 
-    A multiply-add counts as two operations. `tag`: only models with a tag that contains this text.
+    A multiply-add counts as two operations. `tag`: only models with a tag that contains this text, and only these tags.
     """
     models = known()
     models["tags"] = models.tags.fillna("").str.split()
     if tag:
-        models = models[[any(tag in one for one in tags) for tags in models.tags]]
+        models["tags"] = [[one for one in tags if tag in one] for tags in models.tags]
+        models = models[models.tags.astype(bool)]
     if max_gflops:
         models = models[models.frame <= max_gflops]
     if level:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+import typer
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
-from rap import cli, paths
+from rap import cli, errors, paths
 from rap.errors import UserError
 
 COMMANDS = [
@@ -38,6 +41,32 @@ def test_help_names_every_stage_and_says_what_it_does():
     found = rap("--help")
     assert found.returncode == 0
     assert all(command in found.stdout for command in COMMANDS)
+
+
+def commands(command, *words):
+    """The words of a command and of each below it."""
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, *words, name)
+
+
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(cli.app))), ids=" ".join)
+def test_every_help_has_an_example(words):
+    said = CliRunner().invoke(cli.app, [*words, "--help"]).stdout.splitlines()
+    assert any(line.strip().startswith(" ".join(("rap", *words))) for line in said)
+
+
+def test_the_page_without_its_extra_is_one_line(monkeypatch):
+    monkeypatch.setattr(errors, "installed", lambda module: module != "uvicorn")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # its import fails
+    monkeypatch.delitem(sys.modules, "rap.search.serve", raising=False)
+    with pytest.raises(UserError, match=r"uvicorn is not installed; run: pip install 'rap-retrieval\[serve\]'"):
+        cli.serve()
+
+
+@pytest.mark.parametrize("profile", sorted(tiny.ROOT.glob("profiles/*/config.yaml")), ids=lambda path: path.parent.name)
+def test_a_profile_states_an_option_once(profile):
+    assert YAML(typ="safe").load(profile)  # which refuses a key that stands twice
 
 
 @pytest.mark.parametrize("command", ["features", "train"])

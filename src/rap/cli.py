@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from rap import paths
-from rap.errors import UserError
+from rap.errors import UserError, require
 
 if TYPE_CHECKING:
     from rap.params import Params
@@ -38,9 +38,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Text-video retrieval with adapters on a frozen, cached CLIP. Every command reads ./params.yaml.\n\n"
-    "`dvc repro` or `snakemake --cores 8 results/table1.csv` runs all stages in order; each also runs alone.",
+    "`dvc repro` or `snakemake --cores 8 results/table1.csv` runs all stages in order; each also runs alone.\n\n"
+    "To search a folder of your own videos, with no training and no captions:\n\n"
+    "    rap dataset use folder\n"
+    "    rap dataset init my-videos\n"
+    "    rap index\n"
+    '    rap search "a dog jumps"',
 )
-dataset = typer.Typer(no_args_is_help=True, help="Inspect the dataset, or set params.yaml for another one.")
+DATASET_HELP = "Inspect the dataset, or set params.yaml for another one.\n\nrap dataset use msrvtt"
+dataset = typer.Typer(no_args_is_help=True, help=DATASET_HELP)
 app.add_typer(dataset, name="dataset")
 Shard = Annotated[int, typer.Option(help="A group of videos: an entry of `shards` in params.yaml.")]
 Variant = Annotated[str, typer.Option(help="A name under `variants` or `ablations` in params.yaml.")]
@@ -81,7 +87,10 @@ def download(
 
 @app.command()
 def backbone() -> None:
-    """Load the CLIP that params.yaml names and store its weights and config under data/backbones/."""
+    """Load the CLIP that params.yaml names and store its weights and config under data/backbones/.
+
+    rap backbone
+    """
     _stage("backbone")
 
 
@@ -135,13 +144,19 @@ def table(table: Annotated[str, typer.Option(help="A name under `tables` in para
 
 @app.command()
 def report() -> None:
-    """Write results/report.html: all tables, figures, examples and the state of the data on one page. Needs: table."""
+    """Write results/report.html: all tables, figures, examples and the state of the data on one page. Needs: table.
+
+    rap report
+    """
     _stage("report")
 
 
 @app.command()
 def verify() -> None:
-    """Check every result: report each damaged or stale file with the command that mends it."""
+    """Check every result: report each damaged or stale file with the command that mends it.
+
+    rap verify
+    """
     from rap.verify import run
 
     _call(run)
@@ -175,6 +190,8 @@ def graph(
 @app.command()
 def index() -> None:
     """Prepare a search: download, backbone, frames and features, one job after another, without an engine.
+
+        rap index
 
     Existing results are kept, so a later run computes only the videos that you added to the list.
     """
@@ -229,6 +246,7 @@ def serve(
 
     It serves only the videos of the manifest. End it with Ctrl-C. See docs/search.md.
     """
+    require("uvicorn", "serve")
     from rap.search.serve import run
 
     _call(run, variant, seed, approximate, host, port)
@@ -236,7 +254,10 @@ def serve(
 
 @app.command()
 def doctor() -> None:
-    """Check this machine and folder: Python, packages, ffmpeg, device, disk, inputs, weights, the store; with cures."""
+    """Check this machine and folder: Python, packages, ffmpeg, device, disk, inputs, weights, the store; with cures.
+
+    rap doctor
+    """
     from rap.doctor import run
 
     _call(run)
@@ -244,7 +265,10 @@ def doctor() -> None:
 
 @app.command()
 def pretrain() -> None:
-    """Train the demo's small CLIP again, from nothing (half an hour; its weights come with the project)."""
+    """Train the demo's small CLIP again, from nothing (half an hour; its weights come with the project).
+
+    rap pretrain
+    """
     from rap.demo.pretrain import run
 
     _call(run)
@@ -252,7 +276,10 @@ def pretrain() -> None:
 
 @app.command()
 def adapters() -> None:
-    """List the methods, and the variants of params.yaml with their trainable parameters. Needs: backbone."""
+    """List the methods, and the variants of params.yaml with their trainable parameters. Needs: backbone.
+
+    rap adapters
+    """
     from rap.report.methods import run
 
     _call(run)
@@ -299,7 +326,10 @@ def sweep(
 
 @app.command()
 def track() -> None:
-    """Log every finished run under results/runs to MLflow; runs that are logged already are skipped."""
+    """Log every finished run under results/runs to MLflow; runs that are logged already are skipped.
+
+    rap track
+    """
     from rap.report.tracking import log_all
 
     _call(log_all)
@@ -307,7 +337,10 @@ def track() -> None:
 
 @dataset.command()
 def stats() -> None:
-    """Report which videos are usable, which failed and why, and the lengths of clips and captions. Needs: download."""
+    """Report which videos are usable, which failed and why, and the lengths of clips and captions. Needs: download.
+
+    rap dataset stats
+    """
     from rap.report.dataset import run
 
     _call(run)
@@ -321,8 +354,11 @@ def init(
 ) -> None:
     """List the videos of a folder in FOLDER.csv, ready for captions.
 
-    List long videos in spans, so that a search finds the moment: `rap dataset init recordings --every 10s`, or
-    `rap dataset init films --shots --every 20s`, where `--every` limits the length of a shot.
+        rap dataset init my-videos
+        rap dataset init recordings --every 10s
+        rap dataset init films --shots --every 20s
+
+    List long videos in spans, so that a search finds the moment. With `--shots`, `--every` limits the length of a shot.
     """
     from rap.download.init_csv import run
 

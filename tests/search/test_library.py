@@ -88,6 +88,18 @@ def test_without_a_variant_rap_answers_if_it_is_trained_and_else_zero_shot(proje
     assert not np.array_equal(trained.index.embeddings, untold.index.embeddings)
 
 
+@pytest.mark.parametrize("form", search.FORMS)
+def test_every_form_says_that_a_later_variant_is_missing(project, capsys, form):
+    project = project.model_copy(update={"run": ("zero_shot", "rap")})
+    said = search.run(project, ["a ball"], [], None, 0, None, False, "all", 3, form, None)
+    line = "rap is not trained yet, so zero-shot CLIP searched"
+    assert (line in said) == (form != "csv") and (line in capsys.readouterr().err) == (form != "table")
+    if form == "json":
+        assert json.loads(said)["note"] == line
+    search.run(project, ["a ball"], [], "zero_shot", 0, None, False, "all", 3, form, None)
+    assert "searched" not in capsys.readouterr().err
+
+
 def test_the_last_trained_variant_of_run_answers_and_a_line_says_that_a_later_one_is_missing(project):
     project = project.model_copy(update={"run": ("zero_shot", "lorm", "rap")})
     do.train(project, "lorm", 0)

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from rap.errors import UserError
 from rap.params import Params
+from rap.progress import note
 from rap.search.hits import Hit
 from rap.search.library import Library
 
@@ -46,6 +47,8 @@ def run(
         from rap.search import contact_sheet  # which imports matplotlib
 
         contact_sheet.save(contact_sheet.sheet(params, asked[0], found[asked[0]]), picture)
+    if library.note and form != "table":  # whose last line has it
+        note(library.note)
     return FORMS[form](found, library, picture)
 
 
@@ -63,10 +66,10 @@ def table(found: Found, library: Library, picture: str | None) -> str:
 
 
 def as_json(found: Found, library: Library, picture: str | None) -> str:
-    """One object: `searched`, `variant`, and under `queries` the hits of each."""
+    """One object: `searched`, `variant`, `note`, and under `queries` the hits of each."""
     queries = [{"query": query, "hits": [hit.values() for hit in hits]} for query, hits in found.items()]
-    about = {"searched": len(library.index.videos), "variant": library.variant, "queries": queries}
-    return json.dumps(about, indent=2, ensure_ascii=False)
+    about = {"searched": len(library.index.videos), "variant": library.variant, "note": library.note}
+    return json.dumps(about | {"queries": queries}, indent=2, ensure_ascii=False)
 
 
 def as_csv(found: Found, library: Library, picture: str | None) -> str:

@@ -24,9 +24,13 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from rap import paths
+from rap.data.manifest import Manifest
 from rap.errors import UserError
+from rap.jobs import Job
 from rap.search import serve
 from rap.search.library import Library
+
+HOSTILE = "<img src=x onerror=alert(1)>.mp4"  # a file name
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +43,11 @@ def project(cached, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(project):
-    """The address of a running server; its videos are bytes that say which they are."""
+    """The address of a running server; its videos are bytes that say which they are. v7 is a span of a file."""
     do.train(project, "rap", 0)
+    manifest = Manifest.read(paths.manifest(project.dataset.name))
+    manifest.videos.loc[manifest.videos.video_id == "v7", ["path", "start", "end"]] = [HOSTILE, 1.5, 2.5]
+    manifest.write(paths.manifest(project.dataset.name), Job(project, "download", {}).result)
     library = Library.open(project, "zero_shot")
     library.folder.mkdir(parents=True, exist_ok=True)
     for path in library.index.videos.path:
@@ -130,15 +137,18 @@ def test_the_page_needs_no_network_and_lets_no_other_code_in(site):
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
+def files_shown(page: str) -> list[str]:
+    return [html.unescape(name) for name in re.findall(r'class="file">\d+\. ([^<]+)<', page)]
+
+
 @pytest.mark.slow
 def test_in_a_browser_a_search_shows_its_hits_and_a_name_with_html_stays_text(project, site):
     """The page as Chromium has it after its scripts ran."""
     query = "<img src=x onerror=alert(1)> a red ball"
     page, said = shown(f"{site}/?{urlencode({'query': query})}")
     hits = Library.open(project, "zero_shot").text(query, 12)
-    names = re.findall(r'class="file">\d+\. ([^<]+)<', page)
-    assert names == [hit.file for hit in hits] and f"{len(hits)} results for" in page
-    assert "onerror=alert" in page and "<img" not in page  # as text, escaped
+    assert files_shown(page) == [hit.file for hit in hits] and f"{len(hits)} results for" in page
+    assert any(hit.file.endswith(HOSTILE) for hit in hits) and "<img" not in page  # as text, escaped
     assert not said
 
 
@@ -158,11 +168,14 @@ const answered = async act => {
   form.variant.value = "rap";
   await answered(() => form.requestSubmit());
   await answered(() => document.querySelector("li button").click());
+  seen.push(location.search);
   form.split.value = "all"; await ask({ query: "x" }, "");
-  const cards = [...document.querySelectorAll("li")], card = cards.find(one => one.textContent.includes("v6.mp4"));
-  const player = card.querySelector("video");
-  player.preload = "auto"; await player.play(); await until(() => player.currentTime > 0);
-  seen.push(player.currentTime > 0 && player.videoWidth > 0);
+  for (const id of ["v6", "v7"]) {
+    const player = document.querySelector(`video[poster="/poster/${id}"]`);
+    player.preload = "auto"; await player.play(); await until(() => player.currentTime > 0);
+    seen.push([player.getAttribute("src"), player.currentTime, player.videoWidth]);
+    player.pause();
+  }
   document.title = JSON.stringify(seen);
 })();
 </script>"""
@@ -175,12 +188,14 @@ def page_in_use() -> str:
 
 
 @pytest.mark.slow
-def test_in_a_browser_the_controls_choose_split_and_model_and_a_hit_plays(project, site, clips):
+def test_in_a_browser_the_controls_choose_split_and_model_hits_play_and_the_address_keeps_all(project, site, clips):
+    """A hit that is a span plays from its start, through the server's ranges."""
     zero, rap = Library.open(project, "zero_shot"), Library.open(project, "rap")
-    shutil.copy(clips / "steady.mp4", zero.folder / "v6.mp4")
-    after, _ = shown(f"{site}/used", "--autoplay-policy=no-user-gesture-required", seconds=300)
+    for file in ("v6.mp4", HOSTILE):
+        shutil.copy(clips / "steady.mp4", zero.folder / file)
+    after, _ = shown(f"{site}/used", "--autoplay-policy=no-user-gesture-required", seconds=3000)
     seen = json.loads(html.unescape(re.search("<title>(.*?)</title>", after)[1]))
-    found, by, adapted, by_rap, similar, like, plays = seen
+    found, by, adapted, by_rap, similar, like, address, whole, span = seen
 
     def names(hits: list) -> list[str]:
         return [f"{rank}. {hit.file}" for rank, hit in enumerate(hits, 1)]
@@ -188,28 +203,18 @@ def test_in_a_browser_the_controls_choose_split_and_model_and_a_hit_plays(projec
     assert found == names(zero.text("a red ball", 12, "test")) and "by zero_shot" in by
     best = rap.text("a red ball", 12, "test")
     assert adapted == names(best) and "by rap" in by_rap
-    assert similar == names(rap.like(best[0].id, 12, "test")) and f"like {best[0].file}" in like
-    assert plays
+    alike = rap.like(best[0].id, 12, "test")
+    assert similar == names(alike) and f"like {best[0].file}" in like
+    kept, _ = shown(f"{site}/{address}")
+    assert files_shown(kept) == [hit.file for hit in alike] and "by rap." in kept
+    assert whole[0] == "/video/v6" and 0 < whole[1] < 1.5 and whole[2] > 0
+    assert span[0] == "/video/v7#t=1.5,2.5" and 1.5 <= span[1] < 2.5 and span[2] > 0
 
 
 @pytest.mark.slow
-def test_in_a_browser_a_video_plays_from_its_time(project, site, clips, tmp_path):
-    """Through the server's ranges, as the page's players ask for it: with the second after #t=."""
-    library = Library.open(project, "zero_shot")
-    shutil.copy(clips / "steady.mp4", library.folder / "v6.mp4")
-    page = tmp_path / "player.html"
-    page.write_text(
-        f'''<title>-</title><video muted preload="auto" src="{site}/video/v6#t=1.5"></video><script>
-        const player = document.querySelector("video");
-        player.onloadeddata = () => {{
-          player.play();
-          setTimeout(() => document.title = `${{player.currentTime}} ${{player.videoWidth}}`, 300);
-        }};
-        </script>'''
-    )
-    played, _ = shown(page.as_uri(), "--autoplay-policy=no-user-gesture-required", seconds=10)
-    second, width = map(float, re.search("<title>(.*?)</title>", played)[1].split())
-    assert 1.5 <= second < 2.5 and width > 0
+def test_in_a_browser_a_kept_search_by_a_model_that_is_gone_says_so(site):
+    page, _ = shown(f"{site}/?{urlencode({'query': 'x', 'variant': 'lorm'})}")
+    assert "not trained yet" in page and not files_shown(page)
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ import pytest
 import tiny
 import yaml
 
-from rap import params
+from rap import params, paths
 from rap.adapters import registry
 from rap.data.datasets import names
 from rap.data.registry import departures
+from rap.download import init_csv
 from rap.errors import UserError
 from rap.presets import use as presets
 
@@ -89,6 +90,19 @@ def test_the_demo_leads_back_and_what_is_set_already_is_left_as_it_is():
         use(name)
     use("demo")
     assert yaml.safe_load(Path("params.yaml").read_text()) == yaml.safe_load(SHIPPED)
+
+
+def test_only_in_a_checkout_a_line_names_what_a_checkout_has():
+    Path("mine").mkdir()
+    Path("mine/a.mp4").touch()
+
+    def said() -> list[str]:
+        Path("mine.csv").unlink(missing_ok=True)
+        return [use("msrvtt"), init_csv.run(params.load(), "mine")]
+
+    assert not any(re.search("docs/|rap graph", line) for line in said())
+    paths.DVC.touch()
+    assert [re.findall("docs/datasets.md|rap graph", line) for line in said()] == [["docs/datasets.md"], ["rap graph"]]
 
 
 def test_what_changed_is_said_and_own_settings_stay():

@@ -13,6 +13,7 @@ from rap.files import write_text
 from rap.frames.ffmpeg import VideoError
 from rap.frames.probe import probe
 from rap.params import Params
+from rap.paths import DVC
 from rap.progress import note, progress
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -47,9 +48,8 @@ def run(params: Params, folder: str, every: str | None = None, by_shots: bool = 
     write_text(target, text.getvalue())
     done = params.dataset.annotations == str(target) and params.dataset.videos == str(videos)
     listed = f"{len(found)} videos in {len(rows)} spans" if in_spans else f"{len(found)} videos"
-    left = (
-        f"; set dataset.annotations to {target} and dataset.videos to {videos} in params.yaml, then `rap graph --write`"
-    )
+    left = f"; set dataset.annotations to {target} and dataset.videos to {videos} in params.yaml"
+    left += ", then `rap graph --write`" if DVC.exists() else ""
     return f"{target}: {listed}, without captions{'' if done else left}"
 
 

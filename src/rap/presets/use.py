@@ -17,7 +17,7 @@ from rap.adapters import registry
 from rap.errors import UserError
 from rap.files import write_text
 from rap.params import Params, hint, parse
-from rap.paths import PARAMS
+from rap.paths import DVC, PARAMS
 
 FOLDER = resources.files("rap.presets")
 START = "params"  # the project's own params.yaml; not a preset
@@ -64,9 +64,8 @@ def run(params: Params, name: str, backbone: str | None = None) -> str:
         raise UserError(f"dataset: {name} needs {weights}, which is not here; work in a checkout of the project")
     if changes:
         write_text(PARAMS, text.getvalue())
-    return "\n".join(
-        [*changes, f"{PARAMS}: {len(changes)} keys changed for {name}; see docs/datasets.md for its files"]
-    )
+    about = "; see docs/datasets.md for its files" if DVC.exists() else ""
+    return "\n".join([*changes, f"{PARAMS}: {len(changes)} keys changed for {name}{about}"])
 
 
 def refuse_unknown(name: str) -> None:

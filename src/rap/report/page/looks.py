@@ -129,7 +129,7 @@ def _changes(model: Retriever, asa: ASA, layer: int, clip: np.ndarray) -> np.nda
     with torch.no_grad():
         tower.run(torch.from_numpy(clip)[None], INPUT, tower.all, context, model.adapter.video)
     hook.remove()
-    return taken[0][0, :, 1:].numpy()
+    return taken[0][0, :, tower.class_tokens :].numpy()
 
 
 def _last_with(kind: type, params: Params) -> str | None:

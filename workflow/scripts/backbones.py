@@ -69,7 +69,8 @@ if __name__ == "__main__":
         "caption",
         "tags",
     )
+    rows = [row(name) for name in open_clip.list_models()]
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row(name) for name in open_clip.list_models())
+        writer.writerows(rows)

@@ -13,8 +13,6 @@ docs/model_profile.csv of open_clip. Needs the extra `hub`.
 import sys
 from pathlib import Path
 
-from transformers import AutoConfig
-
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 MT5 = {"vocab_size": 250112, "d_kv": 64, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
@@ -32,6 +30,8 @@ TOWERS = {
 
 def write(folder: Path, layers: int) -> None:
     """A cache of the hub with one file per tower: the layout of huggingface_hub, under a made-up revision."""
+    from transformers import AutoConfig  # of an extra that the lock leaves out
+
     for name, (kind, values) in TOWERS.items():
         home = folder / f"models--{name.replace('/', '--')}"
         (home / "refs").mkdir(parents=True, exist_ok=True)

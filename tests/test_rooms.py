@@ -1,4 +1,4 @@
-"""Imports point down the list of rooms, imports inside functions included; so there is no circle between rooms."""
+"""A room imports only from rooms below it in the list, also inside functions. So no two rooms import each other."""
 
 from rap.provenance import PACKAGE, _file, _imports
 

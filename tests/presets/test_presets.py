@@ -154,6 +154,14 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
         presets.run(params.load(), name, "ViT-B-23")
 
 
+def test_a_cache_of_all_tokens_of_the_last_block_has_half_the_size():
+    for backbone, dtype in (("ViT-L-14", "float32"), ("PE-Core-B-16", "bfloat16"), ("ViT-B-16-SigLIP2", "bfloat16")):
+        presets.run(params.load(), "folder", backbone)
+        assert params.load().features.dtype == dtype
+    presets.run(params.load(), "msrvtt", "PE-Core-B-16")
+    assert params.load().features.dtype == "float16"  # the preset's own
+
+
 def test_captions_are_no_longer_than_the_backbone_reads():
     for backbone, words in (("PE-Core-B-16", 32), ("ViT-B-32", 64)):
         presets.run(params.load(), "didemo", backbone)

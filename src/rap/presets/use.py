@@ -87,8 +87,9 @@ def _text(name: str) -> str:
 def _suit(wanted: dict, backbone: str, params: Params) -> None:
     """Adapt a preset, which is written for the 12 blocks of ViT-B-32, to another backbone.
 
-    The weights are those of the backbone's first tag. Depths of caches keep their share of the blocks. For a model that
-    is used whole, the embeddings are cached, and variants that need blocks do not run.
+    The weights are those of the backbone's first tag. Depths of caches keep their share of the blocks. A head that
+    pools all tokens needs a cache of all tokens even after the last block; it is stored in half the size. For a model
+    that is used whole, the embeddings are cached, and variants that need blocks do not run.
     """
     import open_clip
 
@@ -104,10 +105,22 @@ def _suit(wanted: dict, backbone: str, params: Params) -> None:
     if "whole" not in config:
         depth = int(facts.blocks)
         features["caches"] = [_at_share(cache, depth) for cache in caches]
+        if features.get("dtype") == "float32" and _pools_all(config):
+            features["dtype"] = "bfloat16"
         return
     features["caches"] = ["video-all", "text-all"]
     run = [name for name in wanted.get("run", params.run) if not registry.needs_blocks(params, name)]
     wanted["run"] = [*run, "lorm_head"] if "lorm_head" in params.variants and "lorm_head" not in run else run
+
+
+def _pools_all(config: dict) -> bool:
+    """Whether the head of a backbone's video tower pools all tokens of a frame, and not one."""
+    import torch
+
+    from rap.clip.backbone import CLIPS, Unfilled
+
+    with torch.device("meta"), Unfilled():  # without memory for weights
+        return not CLIPS[config.get("kind", "plain")](config).visual.reads_one
 
 
 def _at_share(cache: str, depth: int) -> str:

@@ -41,6 +41,8 @@ CAPTIONS = (
 class Size:
     """Counts of docs/datasets.md. The hours of ActivityNet are the mean of val_1, 118 s, times all videos.
 
+    A clip of LSMDC is 4.2 s long (150 h for 128,118 clips, Rohrbach et al. 2017), and one of VATEX 10 s.
+
     "ten million" are clips of 15 s with a caption each, all for training, and 1,000 of them tested.
     """
 
@@ -57,6 +59,8 @@ SIZES = {
     "msvd": Size(1_970, 5.3, 48_774 + 4_290 + 27_763, 48_774, 670, 27_763),
     "didemo": Size(8_395 + 1_065 + 1_004, 87, 8_395 + 1_065 + 1_004, 8_395, 1_004, 1_004),
     "activitynet": Size(10_009 + 4_917, (10_009 + 4_917) * 118 / 3600, 10_009 + 4_917, 9_509, 4_917, 4_917),
+    "lsmdc": Size(101_079 + 7_408 + 1_000, 109_487 * 4.2 / 3600, 109_487, 101_079, 1_000, 1_000),
+    "vatex": Size(25_991 + 1_500 + 1_500, 28_991 * 10 / 3600, 28_991 * 10, 25_991 * 10, 1_500, 15_000),
     "ten million": Size(10_000_000, 10_000_000 * 15 / 3600, 10_000_000, 10_000_000, 1_000, 1_000),
 }
 

@@ -410,13 +410,14 @@ def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
 
 
 def _stages(name: str, variant: str, seed: int | None) -> None:
-    """The job of one seed, or the jobs of all seeds, each in its own process."""
-    if seed is None:
-        from rap.side_by_side import run
+    """The job of one seed, or the jobs of all seeds, each in its own process. A single one needs no other process."""
+    seeds = _guarded(lambda params: params.seeds) if seed is None else (seed,)
+    if len(seeds) == 1:
+        _stage(name, variant=variant, seed=seeds[0], parallel=True)
+        return
+    from rap.side_by_side import run
 
-        _call(run, name, variant)
-    else:
-        _stage(name, variant=variant, seed=seed, parallel=True)
+    _call(run, name, variant)
 
 
 def _leave_processes() -> None:

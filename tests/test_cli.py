@@ -75,6 +75,7 @@ def test_each_stage_has_help_of_its_own(command):
     assert found.returncode == 0 and "Needs:" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -128,6 +129,7 @@ def test_another_error_is_not_hidden(monkeypatch):
         cli._guarded(failed)
 
 
+@pytest.mark.slow
 def test_no_params_file_is_one_line(tmp_path):
     found = rap("adapters", cwd=tmp_path)
     assert (found.returncode, found.stderr) == (

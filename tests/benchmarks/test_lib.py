@@ -14,6 +14,8 @@ from workbench import ROOT, workplace  # noqa: F401
 from rap.clip.backbone import DEMO, open_clip_config
 from rap.features.cache import Cache
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def toy():
@@ -43,7 +45,6 @@ def held():
     return numbers
 
 
-@pytest.mark.slow
 def test_cost_of_a_process_is_that_of_its_work_alone():
     from lib import turns
 
@@ -167,7 +168,6 @@ def test_every_script_is_run_or_left_out_with_a_reason():
     assert {file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py")} == listed
 
 
-@pytest.mark.slow
 def test_a_failure_does_not_stop_the_other_benchmarks(tmp_path):
     (tmp_path / "__main__.py").write_text((ROOT / "benchmarks/__main__.py").read_text())
     (tmp_path / "bad.py").write_text("raise SystemExit(3)")

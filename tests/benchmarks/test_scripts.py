@@ -13,6 +13,8 @@ from rap import shards
 from rap.clip.backbone import DEMO
 from rap.files import read_json
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = ("open_clip", "ffmpeg", "imageio_ffmpeg", "av", "mlflow", "dvc", "ruamel", "torchvision", "matplotlib")
 
 
@@ -26,7 +28,6 @@ def script(name: str, *options: object) -> None:
     assert not result.returncode, result.stdout[-3000:]
 
 
-@pytest.mark.slow
 def test_features_has_a_share_and_a_floor_below_the_stage():
     import features
 
@@ -77,7 +78,6 @@ def test_the_bare_step_has_the_arithmetic_of_the_suffix_forward_and_backward(dep
     assert all(weight.grad is None for weight in run.model.parameters())
 
 
-@pytest.mark.slow
 def test_step_predicts_a_speedup_that_grows_with_depth(monkeypatch):
     import step
     from lib import ceilings
@@ -124,7 +124,6 @@ def test_both_ways_of_an_epoch_see_the_same_frames():
     assert all(np.array_equal(row, clips[number][1]) for number, row in enumerate(rows))
 
 
-@pytest.mark.slow
 def test_an_epoch_includes_its_share_of_what_comes_before(monkeypatch):
     import epoch
 
@@ -138,7 +137,6 @@ def test_an_epoch_includes_its_share_of_what_comes_before(monkeypatch):
         assert way["speedup"] == pytest.approx(found[epoch.VIDEOS]["spread"] / way["spread"])
 
 
-@pytest.mark.slow
 def test_the_script_for_a_gpu_runs_without_open_clip_and_ffmpeg():
     start = f"""import runpy, sys
 sys.modules.update(dict.fromkeys({FOREIGN!r}))
@@ -149,7 +147,6 @@ runpy.run_path({str(ROOT / "benchmarks/gpu.py")!r}, None, "__main__")"""
     assert figures(f"gpu-{DEMO}-float32")["stages"]
 
 
-@pytest.mark.slow
 def test_gpu_trains_from_three_depths():
     import gpu
 
@@ -190,7 +187,6 @@ def test_all_decoders_show_the_same_pictures(tmp_path):
         assert frames.shape == ours.shape and abs(frames - ours).mean() < 3, name
 
 
-@pytest.mark.slow
 def test_decoders_measures_every_method():
     import decoders
 
@@ -202,7 +198,6 @@ def test_decoders_measures_every_method():
     assert all(row["jpeg_one"] == 1 for row in rows if row["method"] == decoders.JPEG)
 
 
-@pytest.mark.slow
 def test_evaluation_compares_the_stage_with_sorting():
     script("evaluation", "--captions", 60, "--videos", 20, "--backbones", DEMO, "--repeats", 1)
     found = figures("evaluation")
@@ -212,14 +207,12 @@ def test_evaluation_compares_the_stage_with_sorting():
     assert all(one["floor"] > one["together"] > 0 for one in found["pairs"])
 
 
-@pytest.mark.slow
 def test_search_finds_more_in_more_groups():
     script("search", "--videos", 3000)
     exact, *found = (row["recall"] for row in figures("search")["rows"])
     assert exact == 100 and found == sorted(found) and found[-1] > 90
 
 
-@pytest.mark.slow
 def test_page_waits_for_both_kinds_of_answers():
     script("page", "--videos", 20, "--backbone", DEMO)
     rows = figures("page")["rows"]
@@ -227,7 +220,6 @@ def test_page_waits_for_both_kinds_of_answers():
     assert all(0 < row["median"] <= row["most"] for row in rows)
 
 
-@pytest.mark.slow
 def test_the_dry_run_and_the_units_agree_on_the_size_of_caches(clips, tmp_path):
     options = {"videos": 20, "tested": 4, "captions": 2, "frames": 12, "depth": 3, "batch": 8, "epochs": 1}
     script("msrvtt_size", "--backbone", DEMO, *(text for name, n in options.items() for text in (f"--{name}", n)))
@@ -262,7 +254,6 @@ def verifying(monkeypatch):
     monkeypatch.setattr(shards, "verify", lambda rows, sums, where: time.sleep(2e-4 * len(rows)))
 
 
-@pytest.mark.slow
 def test_verification_has_a_ratio_and_the_share_of_verify(verifying):
     import verification
 
@@ -280,7 +271,6 @@ def test_verification_refuses_a_stage_that_does_not_verify():
         verification.compared(lambda: None, np.zeros((1, 2)), repeats=1)
 
 
-@pytest.mark.slow
 def test_indexing_ends_at_the_embeddings_of_the_other_way():
     pytest.importorskip("cv2", reason="OpenCV, an extra of the benchmarks, is not installed")
     sizes = {"minutes": 1, "clips": 2, "seconds": 4, "height": 90, "every": 20, "backbone": "ViT-S-32-alt"}
@@ -292,7 +282,6 @@ def test_indexing_ends_at_the_embeddings_of_the_other_way():
         assert disk[videos, "frames stored"] > 5 * disk[videos, "one pass"]
 
 
-@pytest.mark.slow
 def test_recordings_are_indexed_in_spans():
     script("recordings", "--files", 2, "--minutes", 1, "--every", 7)
     found = figures("recordings")
@@ -300,7 +289,6 @@ def test_recordings_are_indexed_in_spans():
     assert all(step["speed"] == pytest.approx(2 / step["minutes"]) for step in found["steps"])
 
 
-@pytest.mark.slow
 def test_families_compares_with_open_clip_and_measures_each_size():
     import families
     import tiny_families

@@ -136,6 +136,7 @@ def test_a_variant_is_trained_and_evaluated(project, variant):
     assert "queries" in do.evaluate(project, variant, 0)
 
 
+@pytest.mark.slow
 def test_it_is_searched_and_reported_like_any_other(project, monkeypatch):
     monkeypatch.setattr("rap.report.tracking.log", lambda *_: None)
     run = ("none", "lorm")

@@ -89,6 +89,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)  # what U
 seconds = st.floats(0, 1e6) | st.just(float("nan"))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), ids=st.lists(texts, unique=True, max_size=8))
 def test_any_manifest_is_read_as_it_was_written_or_refused_in_one_line(tmp_path_factory, data, ids):

@@ -54,6 +54,7 @@ def page(server):
     return serve
 
 
+@pytest.mark.slow
 def test_a_video_is_fetched_complete_under_its_own_name(server, fetch, page, clips):
     assert fetch().read_bytes() == (clips / "steady.mp4").read_bytes()
     assert fetch(page(server.url("/steady.mp4"))).read_bytes() == (clips / "steady.mp4").read_bytes()

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import pytest
 import tiny
 import yaml
 from hypothesis import given, settings
@@ -35,6 +36,7 @@ near = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(path=st.sampled_from(list(places(SHIPPED))), value=anything | near, removed=st.booleans())
 def test_any_value_at_any_place_is_accepted_or_refused_in_one_line(path, value, removed):

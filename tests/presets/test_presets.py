@@ -83,6 +83,7 @@ def test_a_preset_gives_the_protocol_and_touches_nothing_else(name):
     assert len(changed) <= len(wanted)
 
 
+@pytest.mark.slow
 def test_the_demo_leads_back_and_what_is_set_already_is_left_as_it_is():
     said = use("demo")
     assert Path("params.yaml").read_text() == SHIPPED and said.startswith("params.yaml: 0 keys changed")
@@ -135,6 +136,7 @@ def test_a_preset_that_is_not_there_or_does_not_fit_is_one_line_and_changes_noth
     assert Path("params.yaml").read_text() == SHIPPED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["folder", "msrvtt"])
 def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
     presets.run(params.load(), name, "ViT-L-14")
@@ -154,6 +156,7 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
         presets.run(params.load(), name, "ViT-B-23")
 
 
+@pytest.mark.slow
 def test_a_cache_of_all_tokens_of_the_last_block_has_half_the_size():
     for backbone, dtype in (("ViT-L-14", "float32"), ("PE-Core-B-16", "bfloat16"), ("ViT-B-16-SigLIP2", "bfloat16")):
         presets.run(params.load(), "folder", backbone)

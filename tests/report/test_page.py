@@ -21,6 +21,8 @@ from rap.jobs import Job
 from rap.paths import FIGURES, LATEX, REPORT
 from rap.report.page import gallery, latex, looks, stage
 
+pytestmark = pytest.mark.slow
+
 RUN = ("zero_shot", "lorm", "rap")
 EVIL = "<img src=x onerror=alert(1)> & 100 %"
 EVIL_CAPTION = """ "'></h3><script>alert(1)</script>{{ 7 * 7 }}"""
@@ -190,7 +192,6 @@ def test_a_test_video_without_captions_is_a_column_and_moves_no_other(tmp_path, 
         assert [hit["own"] for hit in example["hits"]] == [n == place for n in range(gallery.WIDTH)]
 
 
-@pytest.mark.slow
 def test_the_smallest_run_has_a_page(tmp_path, monkeypatch):
     """One variant without training, one seed: no deviation, no losses, nothing learnt."""
     monkeypatch.chdir(tmp_path)
@@ -241,7 +242,6 @@ def test_latex_has_every_special_letter_escaped():
     )
 
 
-@pytest.mark.slow
 def test_in_a_browser_nothing_fails_sorting_and_filters_work(project, tmp_path):
     act = """<script>
     const heads = document.querySelectorAll("th button"), first = () => document.querySelector("tbody").rows[0];
@@ -266,7 +266,6 @@ def test_in_a_browser_nothing_fails_sorting_and_filters_work(project, tmp_path):
     assert not said
 
 
-@pytest.mark.slow
 def test_in_a_browser_the_page_fits_a_phone_and_follows_the_theme(project, tmp_path):
     look = """<script>
     const page = document.createElement("iframe"), told = [];

@@ -23,6 +23,8 @@ from rap.report import literature, tracking
 from rap.report.page import latex, tables
 from rap.report.statistics import estimate
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"zero_shot": (0, 10.0), "ssf": (3600, 20.0), "lorm": (10200, 30.0)}
 

@@ -23,6 +23,8 @@ from rap.search import query as search
 from rap.search.hits import merged
 from rap.search.library import Library
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ print([name for name in {HEAVY} if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_a_search_imports_nothing_that_it_does_not_use(project):
     said = subprocess.run([sys.executable, "-c", SEARCHES], capture_output=True, text=True)
     assert said.stdout.splitlines()[-1:] == ["[]"], said
@@ -112,6 +113,7 @@ def test_an_index_is_made_once_and_grows_by_what_is_new(project):
     assert ranked(find(project, top=12)) == ranked(whole)
 
 
+@pytest.mark.slow
 def test_the_second_of_two_searches_waits_until_the_index_is_made(project):
     find(project)
     (stem,) = {file.with_suffix("") for file in paths.index(project.dataset.name, "model").parent.glob("*.json")}

@@ -11,6 +11,8 @@ from rap.errors import UserError
 from rap.params import load
 from rap.training import sweep
 
+pytestmark = pytest.mark.slow
+
 GRID = {"lr": [0.001, 0.01], "options": {"window": {"last": [1, 2]}}, "seeds": [0, 1]}
 NAMES = ["late", "static", "lorm"]
 
@@ -37,7 +39,6 @@ def test_every_method_gets_the_same_budget_and_no_test_clip_is_read(project):
     assert said.count("\n") == 3 and "late: window.last: " in said
 
 
-@pytest.mark.slow
 def test_a_second_sweep_trains_nothing_and_a_changed_parameter_trains_its_variant_again(project, monkeypatch):
     sweep.run(project, NAMES)
     before = paths.sweep().read_bytes()

@@ -128,6 +128,7 @@ def test_seeds_differ_and_repeat(project):
     assert digests("lora", 0) == first
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_the_backbone(project):
     params = project(train={"epochs": 60})
     before = digest_file(paths.backbone(params.backbone.name) / "weights.safetensors")

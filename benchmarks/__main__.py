@@ -24,7 +24,7 @@ OTHERS = {  # not part of `make bench`
     "slurm": "needs root",
     "msrvtt_size": "needs 10 GB of disk and more memory",
     "gpu": "needs a GPU",
-    "recordings": "takes more than half an hour",
+    "recordings": "takes twenty minutes",
     "indexing": "takes more than half an hour",
     "manifest": "prints seconds only",
 }

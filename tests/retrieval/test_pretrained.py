@@ -64,6 +64,14 @@ def test_a_file_and_the_backbone_give_what_the_run_gives(home, tmp_path, method)
         assert torch.equal(model.model.video(clips), trained.video(clips))
 
 
+def test_padding_of_a_query_is_not_computed(home, tmp_path, monkeypatch):
+    model, seen = from_pretrained(travelled(home, "lorm", tmp_path), paths.backbone(home.backbone.name)), []
+    text = model.model.text
+    monkeypatch.setattr(model.model, "text", lambda batch: seen.append(batch.x.shape[1]) or text(batch))
+    model.texts(["a red ball"])
+    assert seen == [5]  # start, three words, end
+
+
 def test_a_text_conditioned_method_travels_but_has_no_embedding_of_a_video(home, tmp_path):
     model = from_pretrained(travelled(home, "text_query", tmp_path), paths.backbone(home.backbone.name))
     assert model.texts(["a red ball"]).shape == (1, 16)

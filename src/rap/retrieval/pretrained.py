@@ -46,6 +46,9 @@ class Pretrained:
     def texts(self, captions: list[str]) -> Tensor:
         """Embeddings of captions, float32 [Q, E], L2-normalised."""
         ids, lengths = tokenize(captions, self.tokenizer, self.header["max_words"])
+        tower = self.model.clip.text
+        if tower.words is None and not tower.whole:  # padding changes nothing, and a query is short
+            ids = ids[:, : lengths.max()]
         return self.model.text(Batch(torch.from_numpy(ids), torch.from_numpy(lengths), INPUT).to(self.device))
 
     @torch.no_grad()

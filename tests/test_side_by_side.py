@@ -11,7 +11,7 @@ from threading import Barrier
 import pytest
 import yaml
 
-from rap import params, paths, side_by_side
+from rap import cli, params, paths, side_by_side
 from rap.errors import UserError
 
 RAP = [sys.executable, "-m", "rap"]
@@ -80,6 +80,13 @@ def test_a_seed_that_fails_stops_no_other_and_the_command_fails(project):
     done = rap("train", "--variant", "lorm")
     assert done.returncode == 2 and "a folder lies where a file belongs" in done.stderr
     assert done.stdout.count("steps on") == 2 and "Traceback" not in done.stderr
+
+
+def test_a_single_seed_needs_no_other_process(project, monkeypatch, capsys):
+    change(seeds=[0])
+    monkeypatch.delattr(side_by_side, "_process")
+    cli._stages("train", "lorm", None)
+    assert "steps on" in capsys.readouterr().out
 
 
 def test_nothing_waits_for_seeds_that_have_not_begun(project, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import yaml
 
-from rap.clip import backbone
+from rap.clip import models
 from rap.params import Params, parse
 
 TEXT = (tiny.ROOT / "CONTRIBUTING.md").read_text()
@@ -146,7 +146,7 @@ def test_a_backbone_is_a_name_and_a_tag_or_a_file(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     tagged, local = (block["backbone"] for block in SETTINGS if "backbone" in block)
-    config = backbone.open_clip_config(tagged["name"], tagged["pretrained"])
+    config = models.open_clip_config(tagged["name"], tagged["pretrained"])
     assert config["model"]["quick_gelu"] and open_clip.get_pretrained_cfg(tagged["name"], tagged["pretrained"])
     torch.manual_seed(0)
     Path(local["weights"]).parent.mkdir()

@@ -32,7 +32,7 @@ from rap.params import Params, Sampling
 from rap.provenance import Record
 from rap.retrieval.corpus import open_corpus, records
 from rap.retrieval.loss import info_nce
-from rap.retrieval.model import Retriever
+from rap.retrieval.model import Retriever, new_model
 from rap.runtime import device as devices
 from rap.training import costs
 from rap.training import run as runs
@@ -281,7 +281,7 @@ class OpenedRun:
     def __init__(self, settings: Params, variant: str):
         self.settings, self.variant, self.training = settings, variant, settings.training(variant)
         self.device = devices.setup(settings.runtime)
-        self.model, _ = runs.new_model(settings, variant, SEED, self.device)
+        self.model, _ = new_model(settings, variant, SEED, self.device)
         self.corpus = open_corpus(settings, self.model)
         self.split, self.video_bytes = self.corpus.split("train"), self.corpus.video.nbytes
         self.parameters = self.model.adapter.count

@@ -16,7 +16,8 @@ import yaml
 from lib import ours
 from lib.report import ROOT
 from rap import params
-from rap.clip.backbone import CLIPS, DEMO, open_clip_config
+from rap.clip.backbone import CLIPS, DEMO
+from rap.clip.models import open_clip_config
 from rap.clip.towers import Clip
 from rap.data.benchmark import assemble, carve
 from rap.data.manifest import Manifest

@@ -19,7 +19,7 @@ from rap.errors import UserError
 from rap.files import digest
 from rap.params import Params, hint
 from rap.provenance import Provenance, Record
-from rap.runtime.alone import alone, sweep
+from rap.runtime.alone import alone, remove_temporary
 from rap.stages import STAGES, Item, Stage, axes
 
 
@@ -256,12 +256,12 @@ def perform(params: Params, stage: str, **values: Any) -> str:
     if int(os.environ.get("RANK", 0)):  # of the processes that share a job, the first holds the lock
         return _run(job, values)
     if job.done():
-        _sweep(job)
+        _tidy(job)
         return f"{job.record}: up to date"
     with alone(job.record, job.command):
-        sweep(job.files)
+        remove_temporary(job.files)
         summary = _run(job, values)
-        _sweep(job)
+        _tidy(job)
         return summary
 
 
@@ -271,9 +271,9 @@ def _run(job: Job, values: dict) -> str:
     return import_module(job.about.module).run(job, **values)
 
 
-def _sweep(job: Job) -> None:
+def _tidy(job: Job) -> None:
     """Remove files that killed processes left of a job that is now done."""
-    sweep(job.files)
+    remove_temporary(job.files)
     for file in job.about.parts(job.params, job.item):
         file.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ FIGURES, LATEX = RESULTS / "figures", RESULTS / "latex"
 
 
 class _File:
-    """An attribute of a path: the path that goes on with `end`."""
+    """An attribute of a path: the path with `end` appended."""
 
     def __init__(self, end: str):
         self.end = end

@@ -132,10 +132,8 @@ def _imports(name: str, file: Path) -> tuple[str, ...]:
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from _imported(ast.Module(child.orelse, []), package)
-            continue
+    """Names in the import statements below a node. Expressions hold no statements, so they are not visited."""
+    for child in _statements(node):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
@@ -143,8 +141,17 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
             base = ".".join([*parents, child.module or ""]).rstrip(".") if child.level else str(child.module)
             yield base
             yield from (f"{base}.{alias.name}" for alias in child.names)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _imported(ast.Module(child.orelse, []), package)
         else:
             yield from _imported(child, package)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements, and the parts with statements, such as a handler of exceptions, directly below a node."""
+    for value in vars(node).values():
+        if isinstance(value, list):
+            yield from (item for item in value if isinstance(item, ast.stmt | ast.excepthandler | ast.match_case))
 
 
 @cache
@@ -155,7 +162,9 @@ def _tree(file: Path) -> ast.Module:
 
 @cache
 def _syntax(file: Path) -> str:
-    return digest(_plain(_tree(file)))
+    words: list[str] = []
+    _spell(_tree(file), words)
+    return digest("\n".join(words))
 
 
 @cache
@@ -166,23 +175,31 @@ def _data(file: Path) -> dict[str, str]:
     return {other.name: digest_file(other) for other in beside if other.name in named}
 
 
-def _plain(node: Any) -> Any:
-    """A syntax tree as nested lists, without docstrings, positions and empty fields.
+def _spell(node: Any, words: list[str]) -> None:
+    """Append a syntax tree as words, without docstrings, positions and empty fields.
 
     New versions of Python add fields that are empty for older code; without empty fields the digests agree between
     versions.
     """
     if isinstance(node, list):
-        return [_plain(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    filled = {name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind"}
-    body = filled.get("body", [])
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _is_docstring(body):
-        filled["body"] = body[1:]
-    return [type(node).__name__, *([name, _plain(value)] for name, value in filled.items())]
+        words.append("[")
+        for item in node:
+            _spell(item, words)
+        words.append("]")
+    elif isinstance(node, ast.AST):
+        words.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name != "kind" and value is not None and value != []:
+                words.append(name)
+                _spell(value[1:] if name == "body" and _has_docstring(node) else value, words)
+        words.append(")")
+    else:
+        words.append(repr(node))
 
 
-def _is_docstring(body: Any) -> bool:
-    first = body[0] if body else None
+def _has_docstring(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    first = node.body[0] if node.body else None
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

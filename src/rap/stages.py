@@ -152,7 +152,7 @@ STAGES = {
     ),
     "backbone": Stage(
         about="The weights of the frozen CLIP, and how to prepare frames and captions for it",
-        module="rap.clip.backbone",
+        module="rap.clip.stage",
         axes=(),
         settings=lambda params, item: params.backbone.model_dump(),
         inputs=(),

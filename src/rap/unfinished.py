@@ -33,7 +33,7 @@ def mapped(file: Path) -> np.memmap:
     except Exception as error:  # numpy parses a header as Python: a damaged header raises errors of the parser
         raise ValueError(f"{file}: not an array: {error}") from error
     if file.stat().st_size != array.offset + array.nbytes:
-        raise ValueError(f"{file}: goes on after its last row")
+        raise ValueError(f"{file}: has bytes after its last row")
     return array
 
 

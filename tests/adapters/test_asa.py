@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from rap.adapters import asa, lorm, rap
 from rap.adapters.base import Adapter
-from rap.clip.backbone import build, open_clip_config
+from rap.clip.backbone import build
+from rap.clip.models import open_clip_config
 from rap.clip.plain import Plain
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import Context, Tuner

@@ -11,7 +11,8 @@ import pytest
 import torch
 from workbench import ROOT, workplace  # noqa: F401
 
-from rap.clip.backbone import DEMO, open_clip_config
+from rap.clip.backbone import DEMO
+from rap.clip.models import open_clip_config
 from rap.features.cache import Cache
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import load_file, save_file
 
 from rap import paths
-from rap.clip import backbone
+from rap.clip import backbone, models
 from rap.errors import UserError
 from rap.files import digest_file
 
@@ -98,5 +98,5 @@ def test_the_preprocessing_of_every_tag_is_open_clips():
     for name, tag in pairs:
         want = merge_preprocess_dict(PreprocessCfg(), open_clip.get_pretrained_cfg(name, tag))
         want["size"] = CLIPVisionCfg(**open_clip.get_model_config(name)["vision_cfg"]).image_size
-        for key, ours in backbone.open_clip_config(name, tag)["preprocess"].items():
+        for key, ours in models.open_clip_config(name, tag)["preprocess"].items():
             assert ours == (list(want[key]) if isinstance(want[key], tuple) else want[key]), (name, tag, key)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rap.clip import backbone
+from rap.clip.models import open_clip_config
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Context, Tuner
 from rap.errors import UserError
@@ -73,7 +74,7 @@ def test_a_text_tower_of_the_hub_has_open_clips_embeddings(kind, tmp_path, monke
     open_clip.add_model_config(Path("configs"))
     torch.manual_seed(0)
     theirs = open_clip.create_model(f"rap-{kind}", load_weights=False, pretrained_text=False).eval()
-    described = backbone.open_clip_config(f"rap-{kind}", None)
+    described = open_clip_config(f"rap-{kind}", None)
     assert described["kind"] == "whole"
     ours = backbone.build(described, theirs.state_dict(), kind)
     ids = torch.randint(2, 64, (3, 8))

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from rap.clip import backbone
+from rap.clip import backbone, models
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Context, Tuner
 
@@ -20,7 +20,7 @@ def pair(request):
     """open_clip's model with random weights, and our Clip with the same weights."""
     torch.manual_seed(0)
     theirs = open_clip.create_model(request.param).eval()
-    return theirs, backbone.build(backbone.open_clip_config(request.param, None), theirs.state_dict(), "open_clip")
+    return theirs, backbone.build(models.open_clip_config(request.param, None), theirs.state_dict(), "open_clip")
 
 
 def test_video_tower_equals_encode_image_at_every_cut(pair):

@@ -20,16 +20,15 @@ from safetensors.torch import save_file
 
 from rap import paths
 from rap.adapters import registry
-from rap.clip import backbone, whole
+from rap.clip import backbone, models, whole
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Context, Tuner
 from rap.errors import UserError
 from rap.params import Params, Table
 from rap.report import methods
 from rap.retrieval.loss import LOSSES
-from rap.retrieval.model import Retriever
+from rap.retrieval.model import Retriever, new_model
 from rap.search.library import Library
-from rap.training.run import new_model
 
 NAME = "rap-whole"
 TINY = {  # a ResNet, as small as it gets
@@ -183,7 +182,7 @@ def compared() -> list[str]:
         name
         for name, model in known.items()
         if not name.startswith("rap-")
-        and not backbone.has_blocks(name)
+        and not models.has_blocks(name)
         and ("hf_model_name" in model["text_cfg"]) == (asked == "hub")
     ]
 
@@ -192,12 +191,12 @@ def compared() -> list[str]:
 @pytest.mark.parametrize("name", compared())
 def test_embeddings_are_those_of_open_clip(name):
     with torch.device("meta"):
-        size = sum(weight.numel() for weight in whole.Whole(backbone.open_clip_config(name, None)).parameters())
+        size = sum(weight.numel() for weight in whole.Whole(models.open_clip_config(name, None)).parameters())
     if size > LARGEST:
         pytest.skip(f"{size / 1e9:.1f} billion parameters")
     torch.manual_seed(0)
     theirs = open_clip.create_model(name, load_weights=False, pretrained_text=False).eval()
-    config = backbone.open_clip_config(name, None)
+    config = models.open_clip_config(name, None)
     ours = backbone.build(config, theirs.state_dict(), name)
     size = config["preprocess"]["size"]
     pixels = torch.randint(0, 256, (1, 2, size, size, 3), dtype=torch.uint8)

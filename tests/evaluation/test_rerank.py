@@ -15,7 +15,7 @@ from rap.errors import UserError
 from rap.evaluation import rerank
 from rap.report import table as tables
 from rap.retrieval.corpus import open_corpus
-from rap.training.run import new_model
+from rap.retrieval.model import new_model
 
 random = np.random.default_rng(0)
 COSINES = random.uniform(-0.2, 0.4, (12, 7)).round(5)

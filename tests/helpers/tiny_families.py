@@ -12,7 +12,7 @@ from timm.models import register_model
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
-from rap.clip import backbone
+from rap.clip import backbone, models
 from rap.clip.towers import Clip
 
 E, WORDS = 24, 12  # SigLIP has no projection: its embedding is as wide as its tokens
@@ -113,7 +113,7 @@ def pair(name: str, layers: int | None = None) -> tuple[torch.nn.Module, Clip, d
     for weight in theirs.parameters():
         scale = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1
         weight.data = weight.data * (weight.ndim < 2) + scale * torch.randn(weight.shape, generator=generator)
-    config = backbone.open_clip_config(name, None)
+    config = models.open_clip_config(name, None)
     if layers:
         for tower in ("vision_cfg", "text_cfg"):
             config["model"][tower]["layers"] = layers

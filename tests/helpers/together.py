@@ -10,9 +10,9 @@ import torch
 from rap import params
 from rap.retrieval.corpus import open_corpus
 from rap.retrieval.loss import LOSSES
+from rap.retrieval.model import new_model
 from rap.runtime import distributed
 from rap.runtime.device import setup
-from rap.training.run import new_model
 
 BATCHES = (8, 7, 3)  # pairs: even, uneven, and fewer than there may be processes
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from rap import params
-from rap.clip import backbone
+from rap.clip import models
 from rap.report import backbones
 
 MODELS = pd.read_csv(tiny.ROOT / "src/rap/clip/models.csv", keep_default_na=False)
@@ -25,7 +25,7 @@ def test_the_list_is_that_of_the_installed_open_clip():
     known = [name for name in open_clip.list_models() if not name.startswith("rap-")]  # of other tests
     assert list(MODELS.name) == known
     assert [" ".join(open_clip.list_pretrained_tags_by_model(name)) for name in known] == list(MODELS.tags)
-    levels = ["blocks" if backbone.has_blocks(name) else "whole" for name in known]
+    levels = ["blocks" if models.has_blocks(name) else "whole" for name in known]
     assert levels == list(MODELS.level)
 
 
@@ -55,6 +55,6 @@ def test_weights_that_are_at_hand_are_marked_first(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["RN50", "ViTamin-B"])
 def test_a_model_that_is_used_whole_names_near_models_with_blocks(name):
-    config = backbone.open_clip_config(name, None)
+    config = models.open_clip_config(name, None)
     near = config["whole"].rpartition(" are ")[2].split(" and ")
-    assert len(near) == 2 and all(backbone.has_blocks(one) for one in near)
+    assert len(near) == 2 and all(models.has_blocks(one) for one in near)

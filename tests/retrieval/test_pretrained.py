@@ -21,9 +21,9 @@ from rap.files import digest_file, write_json
 from rap.params import Variant
 from rap.retrieval import adapter_file
 from rap.retrieval.corpus import open_corpus
+from rap.retrieval.model import new_model
 from rap.retrieval.pretrained import from_pretrained
 from rap.shards import untracked
-from rap.training.run import new_model
 
 FILE = "adapter.safetensors"
 

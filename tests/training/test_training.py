@@ -18,9 +18,10 @@ from rap.files import digest_file
 from rap.params import Variant
 from rap.retrieval.corpus import open_corpus
 from rap.retrieval.loss import info_nce, sigmoid
+from rap.retrieval.model import new_model
 from rap.training.batches import Pairs
 from rap.training.optimiser import optimiser, rate
-from rap.training.run import new_model, read_run
+from rap.training.run import read_run
 from rap.training.state import State
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from pathlib import Path
 import open_clip
 import torch
 
-from rap.clip import backbone
+from rap.clip import backbone, models
 from rap.clip.towers import INPUT, Clip, Context, Tuner
 from rap.clip.whole import KIND
 from rap.errors import UserError
@@ -22,7 +22,7 @@ FILE = Path("src/rap/clip/models.csv")
 
 
 def row(name: str) -> dict:
-    config = backbone.open_clip_config(name, None)
+    config = models.open_clip_config(name, None)
     whole, model = config.get("kind") == KIND, config["model"]
     facts = {
         "name": name,

@@ -14,9 +14,11 @@ class Whole(Tuner):
 
 
 def whole(clip: Clip) -> Adapter:
-    """A trainable copy of the backbone. The logit scale stays frozen, as in every method (DESIGN section 4)."""
+    """A trainable copy of the backbone. The logit scale and bias stay frozen, as in every method."""
     own = copy.deepcopy(clip).requires_grad_(True)
     own.logit_scale.requires_grad_(False)
+    if own.logit_bias is not None:
+        own.logit_bias.requires_grad_(False)
     return Adapter(Whole(), Whole(), own)
 
 
@@ -24,6 +26,6 @@ def whole(clip: Clip) -> Adapter:
 def build(clip: Clip, frames: int) -> Adapter:
     """Full fine-tuning of both towers (CLIP4Clip-meanP, Luo et al. 2021)
 
-    Parameters: all of CLIP except the logit scale.
+    Parameters: all of CLIP except the logit scale and bias.
     """
     return whole(clip)

@@ -48,11 +48,11 @@ class Modulation(nn.Module):
         self.unit = nn.Parameter(torch.ones(units, options.rank)) if units else None
         self.channel = nn.Parameter(torch.zeros(options.rank, width))
 
-    def forward(self, read: Tensor, length: Tensor, layer: int | None) -> Tensor:
-        """M for clips of `length` [B] valid frames, [B or 1, T, tokens or 1, D]; `read` [B, T, D] shows each frame."""
-        rows = at_frames(self.time, length, read.shape[1])
-        if self.content is not None:
-            rows = rows + salience(read, length) @ self.content
+    def forward(self, x: Tensor, length: Tensor, layer: int | None) -> Tensor:
+        """M for clips X [B, T, tokens, D] or [B, T, D] of `length` [B] valid frames: [B or 1, T, tokens or 1, D]."""
+        rows = at_frames(self.time, length, x.shape[1])
+        if self.content is not None:  # at block 0, [CLS] is the same in every frame: the mean of the tokens is not
+            rows = rows + salience(x.mean(2) if x.ndim == 4 else x, length) @ self.content
         rows = rows[:, :, None]
         if self.unit is not None:
             rows = rows * (self.unit if layer is None else self.unit[layer])
@@ -88,8 +88,7 @@ class LoRM(Tuner):
         if name is None:
             return x
         unit = layer if self.shared else None
-        read = x if site == "ln_post" else x.mean(2)  # at block 0, [CLS] is the same in every frame
-        scale, shift = (part[name](read, context.length, unit) for part in (self.scale, self.shift))
+        scale, shift = (part[name](x, context.length, unit) for part in (self.scale, self.shift))
         if site == "ln_post":
             scale, shift = scale[:, :, 0], shift[:, :, 0]
         else:  # the last block may hold only [CLS]

@@ -20,7 +20,7 @@ class EvaBlock(TimmBlock):
     """`inner`: timm's EvaBlock or EvaBlockPostNorm."""
 
     @property
-    def post(self) -> bool:
+    def post_norm(self) -> bool:
         """Whether the norm follows attention and MLP."""
         return isinstance(self.inner, EvaBlockPostNorm)
 
@@ -37,10 +37,10 @@ class EvaBlock(TimmBlock):
         }
 
     def ln_1(self, x: Tensor) -> Tensor:
-        return x if self.post else self.inner.norm1(x)
+        return x if self.post_norm else self.inner.norm1(x)
 
     def ln_2(self, x: Tensor) -> Tensor:
-        return x if self.post else self.inner.norm2(x)
+        return x if self.post_norm else self.inner.norm2(x)
 
     def joined(self) -> tuple[Tensor, Tensor | None]:
         attn = self.inner.attn
@@ -64,7 +64,7 @@ class EvaBlock(TimmBlock):
         return torch.cat([x[..., :fixed, :], turned], dim=-2).type_as(x)
 
     def after_attention(self, x: Tensor) -> Tensor:
-        return self.inner.norm1(x) if self.post else _scaled(x, self.inner.gamma_1)
+        return self.inner.norm1(x) if self.post_norm else _scaled(x, self.inner.gamma_1)
 
     def fc(self, h: Tensor) -> Tensor:
         mlp = self.inner.mlp
@@ -78,7 +78,7 @@ class EvaBlock(TimmBlock):
         return super().activated(h)
 
     def after_mlp(self, x: Tensor) -> Tensor:
-        return self.inner.norm2(x) if self.post else _scaled(x, self.inner.gamma_2)
+        return self.inner.norm2(x) if self.post_norm else _scaled(x, self.inner.gamma_2)
 
 
 def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:

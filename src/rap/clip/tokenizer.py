@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from rap.clip.weights import reachable_or_offline
+from rap.clip.hub import reachable_or_offline
 from rap.errors import UserError, require
 
 

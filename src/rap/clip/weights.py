@@ -1,21 +1,18 @@
 """The source of a backbone's weights: a local file, or open_clip's file for a model and a tag."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import requests
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rap.clip.hub import cached_or_reachable, in_hubs_cache
 from rap.clip.torchscript import is_torchscript, read_torchscript
 from rap.errors import UserError
 from rap.params import hint
 
 ARCHIVES = Path("~/.cache/clip")  # the download cache of open_clip and of OpenAI's package
-PATIENCE = 10  # timeout of the hub's first response, in seconds
 EXTRAS = ("input_resolution", "context_length", "vocab_size")  # settings that OpenAI's archives store among the weights
 
 
@@ -54,7 +51,7 @@ def find(name: str, tag: str) -> Path:
                 warnings.simplefilter("error", UserWarning)  # do not overwrite a file with another digest
                 return Path(download_pretrained_from_url(known["url"]))
         if known.get("hf_hub"):
-            _cached_or_reachable(known["hf_hub"])
+            cached_or_reachable(known["hf_hub"])
         return Path(download_pretrained(known))
     except Exception as error:  # the hub's client raises many types when the hub is unreachable
         places = [f"https://huggingface.co/{known['hf_hub'].strip('/')}"] if known.get("hf_hub") else []
@@ -66,40 +63,6 @@ def find(name: str, tag: str) -> Path:
         ) from None
 
 
-def _cached_or_reachable(model: str) -> None:
-    """Raises OSError if a model is not cached and the hub does not respond; its client would retry for a minute."""
-    from huggingface_hub import constants
-
-    if not _in_hubs_cache(model) and not constants.HF_HUB_OFFLINE:
-        requests.head(constants.ENDPOINT, timeout=PATIENCE)
-
-
-@contextmanager
-def reachable_or_offline() -> Iterator[None]:
-    """Without a connection, make the hub's clients read only their cache; they would retry for a minute."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    try:
-        if not before:
-            requests.head(constants.ENDPOINT, timeout=PATIENCE)
-    except requests.RequestException:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _in_hubs_cache(model: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-
-    owner, file = model.rsplit("/", 1)
-    names = [file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
-    return any(isinstance(try_to_load_from_cache(owner, name), str) for name in names)
-
-
 def is_cached(name: str, tag: str) -> bool:
     """Whether the weights of open_clip's `name` and `tag` are on this machine."""
     import open_clip
@@ -107,7 +70,7 @@ def is_cached(name: str, tag: str) -> bool:
     known = open_clip.get_pretrained_cfg(name, tag)
     archive = Path(known.get("url") or "").name
     on_disk = bool(archive) and (ARCHIVES.expanduser() / archive).is_file()
-    return on_disk or bool(known.get("hf_hub") and _in_hubs_cache(known["hf_hub"]))
+    return on_disk or bool(known.get("hf_hub") and in_hubs_cache(known["hf_hub"]))
 
 
 def _short(error: Exception) -> str:

@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rap.clip.hub import reachable_or_offline
 from rap.clip.towers import INPUT, Block, Clip, Context, TextTower, Tower, Tuner, VideoTower
-from rap.clip.weights import reachable_or_offline
 from rap.errors import UserError, require
 
 KIND = "whole"  # the entry `kind` of a backbone's config
@@ -104,9 +104,12 @@ def open_clip_model(name: str, model: dict) -> nn.Module:
 
 
 def converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of other projects and of older versions under the names and shapes of `model`, as open_clip does it."""
+    """Weights of other projects and of older versions under the names of `model`, as open_clip does it.
+
+    Unlike open_clip, weights for another picture size or text length keep their shape, so that they are refused.
+    """
     from open_clip.convert import convert_state_dict
-    from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+    from open_clip.model import convert_to_custom_text_state_dict
 
     state = dict(convert_state_dict(model, state))
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
@@ -118,9 +121,6 @@ def converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if "logit_bias" in own and "logit_bias" not in state:
         state["logit_bias"] = torch.zeros_like(own["logit_bias"])
     state.pop("text.transformer.embeddings.position_ids", None)
-    with _quiet():
-        resize_pos_embed(state, model)
-        resize_text_pos_embed(state, model)
     return state
 
 

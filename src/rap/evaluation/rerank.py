@@ -12,11 +12,6 @@ from rap.retrieval.corpus import Corpus, Split
 from rap.retrieval.model import Retriever
 from rap.retrieval.scoring import score
 
-LABELS = {"dsl": "DSL", "qb_norm": "QB-norm"}
-ABOUT = {
-    "dsl": "+ DSL re-weights the scores by all test queries at once: test-set information.",
-    "qb_norm": "+ QB-norm re-weights them by a bank of training captions and clips.",
-}
 BETA = 20.0  # inverse temperature of QB-norm in its authors' code
 
 # Cosines of training captions with the videos of a split [bank, V], and of its captions with training videos [Q, bank].

@@ -12,11 +12,10 @@ from rap.evaluation import rerank
 from rap.files import allocate, atomic, digest, digest_file, write_json
 from rap.retrieval import adapter_file, metrics, twins
 from rap.retrieval.corpus import Corpus, Split, open_corpus, records
-from rap.retrieval.model import Retriever
+from rap.retrieval.model import Retriever, new_model
 from rap.retrieval.scoring import blocks
 from rap.runtime import distributed
 from rap.runtime.device import setup
-from rap.training.run import new_model
 
 if TYPE_CHECKING:
     from pathlib import Path

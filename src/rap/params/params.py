@@ -104,7 +104,7 @@ class Params(Section):
             raise ValueError(f"run: list at least one variant, each once; found {list(self.run)}")
         for name, ablation in self.ablations.items():
             if name in self.variants:
-                raise ValueError(f"ablations.{name}: this name stands under variants too; give it another")
+                raise ValueError(f"ablations.{name}: variants has the same name; choose another one")
             if ablation.base and ablation.base not in self.variants:
                 found = hint(ablation.base, self.variants)
                 raise ValueError(f"ablations.{name}.base: no variant named {ablation.base!r}{found}")
@@ -127,12 +127,14 @@ class Params(Section):
 
     @property
     def tables(self) -> dict[str, Table]:
-        """The tables with the rows of `run` and of the ablations. A table without rows is omitted.
+        """The tables with the rows of `run` and of the ablations. A table of one row compares nothing: it is omitted.
 
-        If the baseline does not run, the first row replaces it.
+        If no table has two rows, the first with a row remains. If the baseline does not run, the first row replaces it.
         """
         made = {*self.run, *self.ablations}
-        return {name: found for name, table in self.listed.items() if (found := table.only(made)).variants}
+        found = {name: table.only(made) for name, table in self.listed.items()}
+        several = {name: table for name, table in found.items() if len(table.variants) > 1}
+        return several or dict([(name, table) for name, table in found.items() if table.variants][:1])
 
     @property
     def all_variants(self) -> dict[str, Variant]:

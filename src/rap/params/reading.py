@@ -18,7 +18,7 @@ class Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key.value, str) and names.count(key.value) > 1:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} stands twice", problem_mark=key.start_mark
+                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
                 )
         return super().construct_mapping(node, deep)
 

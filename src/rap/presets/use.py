@@ -93,8 +93,7 @@ def _suit(wanted: dict, backbone: str, params: Params) -> None:
     """
     import open_clip
 
-    from rap.clip.backbone import open_clip_config
-    from rap.clip.models import known
+    from rap.clip.models import known, open_clip_config
 
     config, tags = open_clip_config(backbone, None), open_clip.list_pretrained_tags_by_model(backbone)
     facts = known().set_index("name").loc[backbone]

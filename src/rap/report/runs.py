@@ -6,11 +6,10 @@ import pandas as pd
 
 from rap import paths
 from rap.errors import UserError
-from rap.evaluation import rerank
 from rap.files import read_json
 from rap.params import Params
 from rap.provenance import Record
-from rap.training.run import Run
+from rap.training.run import Costs, Run
 
 MEASURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
 DIRECTIONS = {"t2v": "Text to video", "v2t": "Video to text"}
@@ -19,16 +18,7 @@ PROTOCOLS = {
     "val": "best epoch on val",
     "test": "best epoch on test (optimistic; as in some papers)",
 }
-COSTS = (
-    "began",
-    "ended",
-    "train_seconds",
-    "peak_memory_bytes",
-    "cache_bytes",
-    "flops_per_clip",
-    "index_bytes_per_video",
-    "device",
-)
+RERANKED = {"dsl": "DSL", "qb_norm": "QB-norm"}  # labels of rap.evaluation.rerank's methods
 
 
 def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record]) -> pd.DataFrame:
@@ -54,7 +44,7 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record
     label = params.variant(variant).label or variant
     rows = [{"variant": variant, "label": label, "post": "", **facts, **flat(figures)}]
     for name in params.evaluation.post:
-        row = {"variant": f"{variant}+{name}", "label": f"{label} + {rerank.LABELS[name]}", "post": name}
+        row = {"variant": f"{variant}+{name}", "label": f"{label} + {RERANKED[name]}", "post": name}
         rows.append(row | facts | flat(figures["post"][name]))
     return pd.DataFrame(rows)
 
@@ -66,10 +56,10 @@ def read_costs(variant: str, seed: int) -> dict:
     """
     file = paths.run(variant, seed).costs
     try:
-        return read_json(file)
+        return Costs(**read_json(file)).model_dump()
     except FileNotFoundError:
-        return dict.fromkeys(COSTS[:-1]) | {"device": "unknown"}
-    except ValueError:
+        return Costs().model_dump()
+    except (ValueError, TypeError):
         raise UserError(f"{file}: damaged; remove it, and the costs of this training are unknown") from None
 
 

@@ -4,9 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rap import paths
+from rap.adapters import registry
 from rap.adapters.base import Adapter
+from rap.clip import backbone
 from rap.clip.towers import Clip, Context
 from rap.features.cache import Batch
+from rap.params import Params
 from rap.runtime import distributed
 
 
@@ -72,3 +76,10 @@ class Retriever(nn.Module):
         frames = self.clip.visual.run(x, start, self.clip.visual.all, context, self.adapter.video)
         head, length = self.adapter.head, context.length
         return self.pool(head(frames, length), length, head.weights(length, frames.shape[1]))
+
+
+def new_model(params: Params, variant: str, seed: int, device: torch.device) -> tuple[Retriever, dict]:
+    """The backbone with a variant's adapter, initialised from the seed, on a device; and the backbone's config."""
+    clip, config = backbone.load(paths.backbone(params.backbone.name))
+    torch.manual_seed(seed)
+    return Retriever(clip, registry.build(clip, params, variant)).to(device), config

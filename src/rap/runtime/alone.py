@@ -28,7 +28,7 @@ def alone(record: str | Path, command: str) -> Iterator[None]:
         lock.release()
 
 
-def sweep(files: Iterable[str | Path]) -> None:
+def remove_temporary(files: Iterable[str | Path]) -> None:
     """Remove the temporary files (rap.files.atomic) of these files, whose names may be patterns such as *.svg."""
     for file in map(Path, files):
         for left in file.parent.glob(f".{file.name}.*.tmp"):

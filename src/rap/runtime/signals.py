@@ -1,12 +1,15 @@
 """SIGTERM and SIGHUP end a command as Ctrl-C does. The processes that it started end with it, also after SIGKILL."""
 
+import ctypes
 import os
 import shutil
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal was closed"}
 
 
@@ -34,6 +37,12 @@ def tied(command: list[str]) -> list[str]:
     """The command, such that the kernel kills its process when the starting thread ends; Linux only."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
+
+
+def end_with_parent() -> None:
+    """Make the kernel kill this process when the thread that forked it ends; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_children() -> None:

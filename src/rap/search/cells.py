@@ -13,7 +13,7 @@ from rap import paths
 from rap.errors import UserError, require
 from rap.files import atomic, digest_file
 from rap.provenance import Record
-from rap.runtime.alone import alone, sweep
+from rap.runtime.alone import alone, remove_temporary
 from rap.shards import untracked
 
 LEAST = 100_000  # below this number of embeddings, search reads all: a few milliseconds
@@ -52,7 +52,7 @@ def refresh(stem: paths.ShardStem, embeddings: np.ndarray) -> Cells | None:
     content, file, record = Record.read(stem.record).content, stem.cells, stem.cells_record
     with alone(record, "rap search"):
         if not _is_of(record, content):
-            sweep([file, record])
+            remove_temporary([file, record])
             made = build(embeddings)
             with atomic(file) as path, path.open("wb") as opened:
                 np.savez(opened, **{part: getattr(made, part) for part in PARTS})

@@ -21,7 +21,7 @@ from rap.params import Params
 from rap.progress import progress
 from rap.retrieval.pretrained import Pretrained
 from rap.retrieval.scoring import parts
-from rap.runtime.alone import alone, sweep
+from rap.runtime.alone import alone, remove_temporary
 from rap.shards import Item, build, seal, untracked
 
 
@@ -74,7 +74,7 @@ def refresh(params: Params, model: Pretrained) -> tuple[Index, int]:
 
     stem = paths.index(params.dataset.name, model.digest)
     with alone(stem.record, "rap search"):
-        sweep([stem.index, stem.record])
+        remove_temporary([stem.index, stem.record])
         shard, made = build(stem, keys, (model.model.clip.embed_dim,), "float32", compute, params.features.batch)
         seal(shard, untracked)
     return Index(videos, shard.array, stem), made

@@ -1,16 +1,11 @@
-"""A run is a variant trained with one seed: its model before training, and the facts of the finished training."""
+"""A run is a variant trained with one seed. Its facts and its costs, as every reader of a run sees them."""
 
 from typing import Any, Literal
 
-import torch
-
 from rap import paths
-from rap.adapters import registry
-from rap.clip import backbone
 from rap.errors import UserError
-from rap.params import Params, Section
+from rap.params import Section
 from rap.provenance import Record
-from rap.retrieval.model import Retriever
 
 
 class Run(Section):
@@ -35,6 +30,19 @@ class Run(Section):
     pairs: int
 
 
+class Costs(Section):
+    """Times and memory of a training, in costs.json. They vary, so no record covers them. None: unknown."""
+
+    began: float | None = None  # of the process, in seconds since 1970; MLflow shows both
+    ended: float | None = None
+    train_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    cache_bytes: int | None = None
+    flops_per_clip: int | None = None
+    index_bytes_per_video: int | None = None
+    device: str = "unknown"
+
+
 def read_run(folder: paths.RunFolder) -> tuple[Run, Record]:
     """The facts and the record of a finished training. Raises UserError if there is none, or it is damaged."""
     try:
@@ -42,10 +50,3 @@ def read_run(folder: paths.RunFolder) -> tuple[Run, Record]:
     except FileNotFoundError:
         raise UserError(f"{folder.record}: not there; run `rap train` first") from None
     return Run(**record.facts), record
-
-
-def new_model(params: Params, variant: str, seed: int, device: torch.device) -> tuple[Retriever, dict]:
-    """The backbone with a variant's adapter, initialised from the seed, on a device; and the backbone's config."""
-    clip, config = backbone.load(paths.backbone(params.backbone.name))
-    torch.manual_seed(seed)
-    return Retriever(clip, registry.build(clip, params, variant)).to(device), config

@@ -13,7 +13,7 @@ from rap.params import Params
 from rap.retrieval import adapter_file
 from rap.retrieval.corpus import Corpus, open_corpus, records
 from rap.retrieval.loss import refuse_unfit
-from rap.retrieval.model import Retriever
+from rap.retrieval.model import Retriever, new_model
 from rap.runtime import distributed
 from rap.runtime.device import setup
 from rap.training import costs
@@ -21,7 +21,7 @@ from rap.training.batches import Pairs
 from rap.training.loop import COLUMNS, fit
 from rap.training.monitor import watched
 from rap.training.optimiser import optimiser
-from rap.training.run import Run, new_model
+from rap.training.run import Costs, Run
 from rap.training.state import State
 
 if TYPE_CHECKING:
@@ -106,19 +106,17 @@ def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: St
     with atomic(folder.history) as path:
         pd.DataFrame(state.history, columns=COLUMNS).to_csv(path, index=False, lineterminator="\n")
     device = model.clip.logit_scale.device
-    write_json(
-        folder.costs,
-        {
-            "began": round(began, 3),  # of this process, in seconds since 1970; MLflow shows them
-            "ended": round(time.time(), 3),
-            "train_seconds": round(state.seconds, 3),
-            "peak_memory_bytes": costs.peak_memory(device),
-            "cache_bytes": corpus.video.nbytes + corpus.text.nbytes,
-            "flops_per_clip": costs.flops_per_clip(model, params.frames.count),
-            "index_bytes_per_video": costs.index_bytes_per_video(model, params.frames.count),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        },
+    measured = Costs(
+        began=round(began, 3),
+        ended=round(time.time(), 3),
+        train_seconds=round(state.seconds, 3),
+        peak_memory_bytes=costs.peak_memory(device),
+        cache_bytes=corpus.video.nbytes + corpus.text.nbytes,
+        flops_per_clip=costs.flops_per_clip(model, params.frames.count),
+        index_bytes_per_video=costs.index_bytes_per_video(model, params.frames.count),
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
     )
+    write_json(folder.costs, measured.model_dump())
     files = {file.name: digest_file(file) for file in folder.trained}
     said = facts.model_dump(mode="json")
     job.result(digest([files, said]), files, **said).write(folder.record)

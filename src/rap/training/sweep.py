@@ -22,13 +22,12 @@ from rap.params import Params, hint
 from rap.progress import progress
 from rap.retrieval import metrics, twins
 from rap.retrieval.corpus import Corpus, open_corpus, records
-from rap.retrieval.model import Retriever
+from rap.retrieval.model import Retriever, new_model
 from rap.retrieval.scoring import score
 from rap.runtime.device import setup
 from rap.training.batches import Pairs
 from rap.training.loop import fit
 from rap.training.optimiser import optimiser
-from rap.training.run import new_model
 from rap.training.state import State
 
 SPLIT = "val"

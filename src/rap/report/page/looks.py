@@ -16,8 +16,7 @@ from rap.frames.pictures import Pictures
 from rap.params import Params
 from rap.report.plots import COLOURS, INK, PALE, style
 from rap.retrieval import adapter_file
-from rap.retrieval.model import Retriever
-from rap.training.run import new_model
+from rap.retrieval.model import Retriever, new_model
 
 CLIPS = 4  # clips in the figure of ASA
 MARKED = 3  # patches per frame that ASA changes most

@@ -1,12 +1,14 @@
 """`rap train --variant V`: all seeds at once, with the bytes of one seed after another, and nothing left behind."""
 
+import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Barrier
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -58,20 +60,53 @@ def test_all_seeds_at_once_give_the_bytes_of_one_after_another(project):
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_as_many_run_at_once_as_params_yaml_says(project, monkeypatch, jobs):
     """The barrier opens for `jobs` at once; the last round may have fewer, so the seeds are a multiple."""
-    settings, running, most = change(runtime={"jobs": jobs}, seeds=list(range(2 * jobs))), [], []
-    barrier = Barrier(jobs, timeout=20)
+    settings, barrier = change(runtime={"jobs": jobs}, seeds=list(range(2 * jobs))), side_by_side.FORK.Barrier(jobs)
 
-    def process(job, several):
-        running.append(job)
-        most.append(len(running))
-        barrier.wait()
-        barrier.wait()
-        running.remove(job)
-        return 0
+    def work(job, several):
+        say("begins")
+        barrier.wait(timeout=20)
+        say("ends")
 
-    monkeypatch.setattr(side_by_side, "_process", process)
-    side_by_side.run(settings, "train", "lorm")
-    assert max(most) <= jobs and len(most) == 2 * jobs
+    monkeypatch.setattr(side_by_side, "_work", work)
+    side_by_side.run(settings, "train", {"variant": "lorm"})
+    steps = [1 if word == "begins" else -1 for word in said()]
+    assert len(steps) == 4 * jobs and max(sum(steps[:n]) for n in range(len(steps))) <= jobs
+
+
+def say(word: str) -> None:
+    """Append a word to a file that all processes share."""
+    with Path("said.txt").open("a") as file:
+        file.write(f"{word}\n")
+
+
+def said() -> list[str]:
+    return Path("said.txt").read_text().split()
+
+
+def test_a_stage_is_imported_once_for_all_seeds(project, monkeypatch):
+    monkeypatch.delitem(sys.modules, "rap.training.stage")
+    monkeypatch.setattr(side_by_side, "_work", lambda job, several: say(str("rap.training.stage" in sys.modules)))
+    side_by_side.run(project, "train", {"variant": "lorm"})
+    assert said() == ["True"] * len(SEEDS)
+
+
+@pytest.mark.slow
+def test_all_shards_of_a_cache_give_the_bytes_of_one_after_another(project):
+    files = [paths.features("demo", "video-0", shard).array for shard in project.shards]
+    assert len(files) > 1
+    expected = [file.read_bytes() for file in files]
+    shutil.rmtree(files[0].parent)
+    done = rap("features", "--cache", "video-0")
+    assert done.stdout.count("computed") == len(files) and done.returncode == 0
+    assert [file.read_bytes() for file in files] == expected
+
+
+def test_lines_of_processes_do_not_mix_and_are_not_bars(tmp_path, capfd):
+    stream = side_by_side.Lines(os.fdopen(os.dup(2), "wb", buffering=0), line_buffering=True)
+    written = []
+    with patch.object(stream.buffer, "write", side_effect=lambda data: written.append(bytes(data)) or len(data)):
+        print("one", "line", file=stream)
+    assert written == [b"one line\n"] and not stream.isatty()
 
 
 @pytest.mark.slow
@@ -84,32 +119,34 @@ def test_a_seed_that_fails_stops_no_other_and_the_command_fails(project):
 
 def test_a_single_seed_needs_no_other_process(project, monkeypatch, capsys):
     change(seeds=[0])
-    monkeypatch.delattr(side_by_side, "_process")
-    cli._stages("train", "lorm", None)
+    monkeypatch.delattr(side_by_side, "_work")
+    cli._stages("train", variant="lorm", seed=None)
     assert "steps on" in capsys.readouterr().out
 
 
 def test_nothing_waits_for_seeds_that_have_not_begun(project, monkeypatch):
-    """The first seed is interrupted while the second begins: the third must not begin."""
-    begun = []
+    """The command is interrupted while the first seed runs: that one ends, and no other begins."""
 
-    def process(job, several):
-        begun.append(job.item["seed"])
-        if job.item["seed"] == 0:
-            raise KeyboardInterrupt
-        time.sleep(1)
-        return 0
+    def work(job, several):
+        say(str(job.item["seed"]))
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(20)
+        say("survived")
 
-    monkeypatch.setattr(side_by_side, "_process", process)
+    monkeypatch.setattr(side_by_side, "_work", work)
     with pytest.raises(KeyboardInterrupt):
-        side_by_side.run(change(runtime={"jobs": 1}), "train", "lorm")
-    assert begun in ([0], [0, 1])
+        side_by_side.run(change(runtime={"jobs": 1}), "train", {"variant": "lorm"})
+    assert said() == ["0"] and not multiprocessing.active_children()
 
 
 def test_a_killed_process_is_one_line(project, monkeypatch):
-    monkeypatch.setattr(side_by_side, "_process", lambda job, several: -9 if job.item["seed"] == 1 else 0)
+    def killed(job, several):
+        if job.item["seed"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(side_by_side, "_work", killed)
     with pytest.raises(UserError, match=r"`rap train --variant lorm --seed 1` was killed by signal 9; if memory"):
-        side_by_side.run(project, "train", "lorm")
+        side_by_side.run(project, "train", {"variant": "lorm"})
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ app = typer.Typer(
 DATASET_HELP = "Inspect the dataset, or set params.yaml for another one.\n\nrap dataset use msrvtt"
 dataset = typer.Typer(no_args_is_help=True, help=DATASET_HELP)
 app.add_typer(dataset, name="dataset")
-Shard = Annotated[int, typer.Option(help="A group of videos: an entry of `shards` in params.yaml.")]
+Shards = Annotated[int | None, typer.Option("--shard", help="A group of videos. Default: all `shards`, side by side.")]
 Variant = Annotated[str, typer.Option(help="A name under `variants` or `ablations` in params.yaml.")]
 Searcher = Annotated[
     str | None, typer.Option("--variant", help="Default: the last trained one of `run`, else zero-shot CLIP.")
@@ -95,24 +95,24 @@ def backbone() -> None:
 
 
 @app.command()
-def frames(shard: Shard) -> None:
-    """Decode the videos of a shard and store their frames. Needs: download, backbone.
+def frames(shard: Shards = None) -> None:
+    """Decode the videos and store their frames. Needs: download, backbone.
 
     rap frames --shard 0
     """
-    _stage("frames", shard=shard)
+    _stages("frames", shard=shard)
 
 
 @app.command()
 def features(
     cache: Annotated[str, typer.Option(help="What to compute: an entry of `features.caches`, such as video-0.")],
-    shard: Shard,
+    shard: Shards = None,
 ) -> None:
-    """Compute the output of the frozen part of CLIP for a shard, once for all variants. Needs: frames, backbone.
+    """Compute the output of the frozen part of CLIP, once for all variants. Needs: frames, backbone.
 
     rap features --cache video-2 --shard 0
     """
-    _stage("features", cache=cache, shard=shard, parallel=True)
+    _stages("features", cache=cache, shard=shard)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def train(variant: Variant, seed: Seeds = None) -> None:
 
     rap train --variant rap --seed 0
     """
-    _stages("train", variant, seed)
+    _stages("train", variant=variant, seed=seed)
 
 
 @app.command()
@@ -130,7 +130,7 @@ def evaluate(variant: Variant, seed: Seeds = None) -> None:
 
     rap evaluate --variant rap --seed 0
     """
-    _stages("evaluate", variant, seed)
+    _stages("evaluate", variant=variant, seed=seed)
 
 
 @app.command()
@@ -409,15 +409,18 @@ def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
         print(f"{summary}; {time.perf_counter() - began:.1f} s", flush=True)
 
 
-def _stages(name: str, variant: str, seed: int | None) -> None:
-    """The job of one seed, or the jobs of all seeds, each in its own process. A single one needs no other process."""
-    seeds = _guarded(lambda params: params.seeds) if seed is None else (seed,)
-    if len(seeds) == 1:
-        _stage(name, variant=variant, seed=seeds[0], parallel=True)
+def _stages(name: str, **item: Any) -> None:
+    """One job or, without a seed or a shard, the jobs of all, each in its own process. One alone needs no other."""
+    from rap.stages import STAGES, axes
+
+    axis = STAGES[name].together
+    values = _guarded(lambda params: axes(params)[axis]) if item[axis] is None else [item[axis]]
+    if len(values) == 1:
+        _stage(name, **item | {axis: values[0]}, parallel=STAGES[name].gpu)
         return
     from rap.side_by_side import run
 
-    _call(run, name, variant)
+    _call(run, name, {key: value for key, value in item.items() if key != axis})
 
 
 def _leave_processes() -> None:

@@ -1,38 +1,36 @@
-"""Runs all unfinished seeds of a variant, one process per seed, `runtime.jobs` at a time."""
+"""Runs the jobs of one command side by side, `runtime.jobs` at a time: the seeds of a variant, the shards of a cache.
 
-import os
-import subprocess
+Each job has its own process. The processes are forked after the import of the stage, which takes seconds.
+"""
+
+import io
+import multiprocessing
 import sys
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 
+from rap.__main__ import main
 from rap.errors import UserError
 from rap.jobs import Job, perform
 from rap.params import Params
-from rap.runtime.signals import end_children, tied
+from rap.runtime.signals import end_children, end_with_parent
+from rap.stages import STAGES, Item, axes
+
+FORK = multiprocessing.get_context("fork")
 
 
-def run(params: Params, stage: str, variant: str) -> str:
-    """Run the job of every seed; return the summaries of the seeds that were up to date.
+def run(params: Params, stage: str, item: Item) -> str:
+    """Run the jobs of all values of the axis that `item` lacks; return the summaries of those that were up to date.
 
-    Seeds that are computed print their summaries when they end. A seed that fails does not stop the others. Raises
+    Jobs that are computed print their summaries when they end. A job that fails does not stop the others. Raises
     UserError if a process was killed, and SystemExit with the exit status of a failed process.
     """
-    summaries, waiting = [], []
-    for seed in params.seeds:
-        job = Job(params, stage, {"variant": variant, "seed": seed})
-        if job.done():
-            summaries.append(perform(params, stage, **job.item))
-        else:
-            waiting.append(job)
-    several = min(params.runtime.jobs, len(waiting)) > 1
-    with ThreadPoolExecutor(params.runtime.jobs) as pool:
-        started = [pool.submit(_process, job, several) for job in waiting]
-        try:
-            statuses = [process.result() for process in started]
-        except BaseException:
-            _end(started)
-            raise
+    axis = STAGES[stage].together
+    jobs = [Job(params, stage, item | {axis: value}) for value in axes(params)[axis]]
+    waiting = [job for job in jobs if not job.done()]
+    summaries = [perform(params, stage, **job.item) for job in jobs if job not in waiting]
+    statuses = _processes(waiting, params.runtime.jobs)
     for job, status in zip(waiting, statuses, strict=True):
         if status < 0:
             raise UserError(f"`{job.command}` was killed by signal {-status}; if memory is short, lower runtime.jobs")
@@ -41,21 +39,47 @@ def run(params: Params, stage: str, variant: str) -> str:
     return "\n".join(summaries)
 
 
-def _end(started: list[Future]) -> None:
-    """Start no further process, and kill the running ones; a thread may start one during the kill."""
-    for process in started:
-        process.cancel()
-    while not all(process.done() for process in started):
+def _processes(jobs: list[Job], most: int) -> list[int]:
+    """The exit statuses of the jobs, each in its own process, `most` at once. An exception here ends the processes."""
+    if jobs:
+        import_module(jobs[0].about.module)
+    started: list[ForkProcess] = []
+    running: list[ForkProcess] = []
+    try:
+        for job in jobs:
+            running = _unfinished(running, most - 1)
+            process = FORK.Process(target=_work, args=(job, min(most, len(jobs)) > 1))
+            process.start()
+            running.append(process)
+            started.append(process)
+        _unfinished(running, 0)
+    except BaseException:
         end_children()
-        time.sleep(0.02)
+        for process in started:
+            process.join()
+        raise
+    return [process.exitcode or 0 for process in started]
 
 
-def _process(job: Job, several: bool) -> int:
-    """Run the command of a job; return its exit status. If `several` run at once, lines replace progress bars."""
-    command = tied([sys.executable, "-m", "rap", *job.command.split()[1:]])
-    if not several:
-        return subprocess.run(command).returncode
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        for line in process.stderr or ():
-            os.write(2, line)
-    return process.returncode
+def _unfinished(running: list[ForkProcess], most: int) -> list[ForkProcess]:
+    """Wait until at most `most` processes run; return these."""
+    while len(running) > most:
+        wait([process.sentinel for process in running])
+        running = [process for process in running if process.is_alive()]
+    return running
+
+
+def _work(job: Job, several: bool) -> None:
+    """Run the command of a job in this process. If `several` run at once, lines replace progress bars."""
+    end_with_parent()
+    if several:
+        sys.stderr = Lines(io.FileIO(2, "w", closefd=False), line_buffering=True)
+    sys.argv = job.command.split()
+    main()
+
+
+class Lines(io.TextIOWrapper):
+    """A stream that is no terminal for progress bars. It writes whole lines, so that those of processes do not mix."""
+
+    def isatty(self) -> bool:
+        return False

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from clones import run
 
+from rap.params import load
+from rap.stages import STAGES, axes
+
 BLOCK = re.compile(
     r"^(?:local)?rule (?P<rule>\w+):\n(?P<fields>(?:    .*\n)+)(?:Shell command: (?P<command>.*)\n)?", re.M
 )
@@ -21,17 +24,20 @@ def _by_dvc(folder: Path, target: str) -> set[str]:
     """DVC learns what changed from its first stage, so that one runs."""
     run(folder, "dvc", "repro", "--quiet", "provenance")
     stale = json.loads(run(folder, "dvc", "status", "--json", TARGETS[target]))
-    return {command_of(name.rpartition(":")[2]) for name in stale}
+    return set().union(*(commands_of(folder, name.rpartition(":")[2]) for name in stale))
 
 
-def command_of(stage: str) -> str:
-    """`features@video-0-1` as a command. A stage of all seeds is that of seed 0: the projects of the tests have one."""
+def commands_of(folder: Path, stage: str) -> set[str]:
+    """The jobs of one stage of DVC: `features@video-0` is that cache of all shards, `train@rap` all seeds of `rap`."""
     name, _, item = stage.partition("@")
-    options = {"features": ("cache", "shard"), "frames": ("shard",)}.get(name, ("variant", "seed"))
     if name.startswith("table"):
-        return f"rap table --table {name}"
-    values = [item, "0"] if "seed" in options and item else item.rsplit("-", len(options) - 1) if item else []
-    return " ".join(["rap", name, *(f"--{option} {value}" for option, value in zip(options, values, strict=False))])
+        return {f"rap table --table {name}"}
+    about = STAGES[name]
+    own = [axis for axis in about.axes if axis != about.together]
+    command = " ".join(["rap", name, *(f"--{axis} {value}" for axis, value in zip(own, [item], strict=False))])
+    if not about.together:
+        return {command}
+    return {f"{command} --{about.together} {value}" for value in axes(load(folder / "params.yaml"))[about.together]}
 
 
 def _by_snakemake(folder: Path, target: str) -> set[str]:

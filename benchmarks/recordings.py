@@ -32,10 +32,10 @@ TABLE = (
 )
 
 
-def main(files: int = 10, minutes: int = 60, every: int = 8) -> None:
+def main(files: int = 10, minutes: float = 60, every: int = 8) -> None:
     written = report.Report("recordings")
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        films = record(files, 60 * minutes)
+        films = record(files, round(60 * minutes))
         times = {"ffmpeg, every picture, none kept": timed(lambda: floor(films))}
         prepare()
         times["list the spans, inspect and digest the files"] = timed(lambda: (listed(every), rap("download")))
@@ -47,7 +47,7 @@ def main(files: int = 10, minutes: int = 60, every: int = 8) -> None:
         spans = Path("videos.csv").read_text().count("\n") - 1
     hours = files * minutes / 60
     rows = [row(step, seconds, times, hours) for step, seconds in times.items()]
-    text = f"{files} recordings of {minutes} minutes in {spans:,} spans of {every} s, with 12 frames of 64 px each."
+    text = f"{files} recordings of {minutes:g} minutes in {spans:,} spans of {every} s, with 12 frames of 64 px each."
     written.write({"hours": hours, "every": every, "steps": rows}, text, report.table(rows, TABLE))
 
 

@@ -283,10 +283,10 @@ def test_indexing_ends_at_the_embeddings_of_the_other_way():
 
 
 def test_recordings_are_indexed_in_spans():
-    script("recordings", "--files", 2, "--minutes", 1, "--every", 7)
+    script("recordings", "--files", 2, "--minutes", 0.25, "--every", 7)
     found = figures("recordings")
-    assert found["hours"] == pytest.approx(2 / 60) and found["steps"][0]["share"] == 1
-    assert all(step["speed"] == pytest.approx(2 / step["minutes"]) for step in found["steps"])
+    assert found["hours"] == pytest.approx(0.5 / 60) and found["steps"][0]["share"] == 1
+    assert all(step["speed"] == pytest.approx(0.5 / step["minutes"]) for step in found["steps"])
 
 
 def test_families_compares_with_open_clip_and_measures_each_size():

@@ -80,15 +80,15 @@ def parents(project) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_eight_processes_at_once_into_a_new_store(project):
-    jobs = [("lorm", 0), ("lorm", 1), ("lorm", 2), ("ssf", 0), ("ssf", 1), ("ssf", 2), ("rap", 0), ("rap", 0)]
+def test_processes_at_once_into_a_new_store(project):
+    jobs = [("lorm", 0), ("lorm", 1), ("rap", 0), ("rap", 0)]
     folders = [write_run(project, *job) for job in jobs]
     started = [
         subprocess.Popen([sys.executable, "-c", JOB, str(folder)], stderr=subprocess.PIPE, text=True)
         for folder in folders
     ]
-    assert [process.communicate()[1] for process in started] == [""] * 8
-    assert [process.returncode for process in started] == [0] * 8
+    assert [process.communicate()[1] for process in started] == [""] * len(jobs)
+    assert [process.returncode for process in started] == [0] * len(jobs)
     found = runs(project, everything=True)
     assert sorted(run.data.tags["rap.key"] for run in found) == sorted(f"{v}/{s}" for v, s in set(jobs))
     assert all(run.info.status == "FINISHED" for run in found)

@@ -12,13 +12,13 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from rap.retrieval.pretrained import from_pretrained
-
 
 class Captions(PythonModel):
     """Embeddings of captions, float32 [Q, E], L2-normalised."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        from rap.retrieval.pretrained import from_pretrained  # imports torch, which logging a model does not need
+
         self.model = from_pretrained(context.artifacts["adapter"], context.model_config["backbone_folder"])
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> np.ndarray:

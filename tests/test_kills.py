@@ -18,7 +18,7 @@ import tiny
 
 from rap import paths
 
-KILLS = int(os.environ.get("KILLS", 2))
+KILLS = int(os.environ.get("KILLS", 1))
 STAGES = {
     "features": ["features", "--cache", "video-1", "--shard", "0"],
     "train": ["train", "--variant", "lorm", "--seed", "0"],

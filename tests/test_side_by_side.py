@@ -1,5 +1,6 @@
-"""`rap train --variant V`: all seeds at once, with the bytes of one seed after another, and nothing left behind."""
+"""All seeds of a variant, or shards of a cache, at once: the bytes of one after another, and nothing left behind."""
 
+import io
 import multiprocessing
 import os
 import shutil
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import yaml
@@ -62,7 +62,7 @@ def test_as_many_run_at_once_as_params_yaml_says(project, monkeypatch, jobs):
     """The barrier opens for `jobs` at once; the last round may have fewer, so the seeds are a multiple."""
     settings, barrier = change(runtime={"jobs": jobs}, seeds=list(range(2 * jobs))), side_by_side.FORK.Barrier(jobs)
 
-    def work(job, several):
+    def work(job, several, parent):
         say("begins")
         barrier.wait(timeout=20)
         say("ends")
@@ -85,7 +85,7 @@ def said() -> list[str]:
 
 def test_a_stage_is_imported_once_for_all_seeds(project, monkeypatch):
     monkeypatch.delitem(sys.modules, "rap.training.stage")
-    monkeypatch.setattr(side_by_side, "_work", lambda job, several: say(str("rap.training.stage" in sys.modules)))
+    monkeypatch.setattr(side_by_side, "_work", lambda *_: say(str("rap.training.stage" in sys.modules)))
     side_by_side.run(project, "train", {"variant": "lorm"})
     assert said() == ["True"] * len(SEEDS)
 
@@ -101,12 +101,23 @@ def test_all_shards_of_a_cache_give_the_bytes_of_one_after_another(project):
     assert [file.read_bytes() for file in files] == expected
 
 
-def test_lines_of_processes_do_not_mix_and_are_not_bars(tmp_path, capfd):
-    stream = side_by_side.Lines(os.fdopen(os.dup(2), "wb", buffering=0), line_buffering=True)
+def test_lines_of_processes_do_not_mix_and_are_not_bars(tmp_path):
     written = []
-    with patch.object(stream.buffer, "write", side_effect=lambda data: written.append(bytes(data)) or len(data)):
-        print("one", "line", file=stream)
-    assert written == [b"one line\n"] and not stream.isatty()
+
+    class Raw(io.FileIO):
+        def write(self, data):
+            written.append(bytes(data))
+            return len(data)
+
+    stream = side_by_side.Lines(Raw(tmp_path / "said", "w"), "ascii", "backslashreplace", line_buffering=True)
+    print("a ca\u00f1on:", 2, file=stream)
+    assert written == [b"a ca\\xf1on: 2\n"] and not stream.isatty()
+
+
+def test_torchrun_starts_one_job(project, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match=r"^torchrun runs one job: add --seed, one of 0, 1, 2$"):
+        cli._stages("train", variant="lorm", seed=None)
 
 
 @pytest.mark.slow
@@ -127,20 +138,25 @@ def test_a_single_seed_needs_no_other_process(project, monkeypatch, capsys):
 def test_nothing_waits_for_seeds_that_have_not_begun(project, monkeypatch):
     """The command is interrupted while the first seed runs: that one ends, and no other begins."""
 
-    def work(job, several):
+    def work(job, several, parent):
         say(str(job.item["seed"]))
-        os.kill(os.getppid(), signal.SIGINT)
         time.sleep(20)
         say("survived")
 
+    def interrupted(sentinels):
+        while not Path("said.txt").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(side_by_side, "_work", work)
+    monkeypatch.setattr(side_by_side, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         side_by_side.run(change(runtime={"jobs": 1}), "train", {"variant": "lorm"})
     assert said() == ["0"] and not multiprocessing.active_children()
 
 
 def test_a_killed_process_is_one_line(project, monkeypatch):
-    def killed(job, several):
+    def killed(job, several, parent):
         if job.item["seed"] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -418,6 +418,8 @@ def _stages(name: str, **item: Any) -> None:
     if len(values) == 1:
         _stage(name, **item | {axis: values[0]}, parallel=STAGES[name].gpu)
         return
+    if "RANK" in os.environ:
+        raise UserError(f"torchrun runs one job: add --{axis}, one of {', '.join(map(str, values))}")
     from rap.side_by_side import run
 
     _call(run, name, {key: value for key, value in item.items() if key != axis})

@@ -16,6 +16,7 @@ from rap.errors import UserError
 from rap.files import digest, write_json, write_text
 from rap.jobs import Job, jobs
 from rap.params import Params
+from rap.params.tables import tables_of
 from rap.stages import RUN, STAGES, Stage, axes
 
 NOTE = """\
@@ -43,7 +44,7 @@ def write(params: Params, ablations: bool = False) -> str:
 def write_digests(params: Params) -> str:
     """Write data/provenance.json. Raises UserError if dvc.yaml does not match params.yaml."""
     if stale := [str(file) for file, text in rendered(params).items() if file.exists() and _differs(file, text)]:
-        raise UserError(f"{stale[0]}: does not fit params.yaml any more; run `rap graph --write`, then go on")
+        raise UserError(f"{stale[0]}: does not fit params.yaml any more; run `rap graph --write`, then continue")
     found = digests(params)
     write_json(paths.DIGESTS, found)
     return f"{paths.DIGESTS}: digests of parameters and source code for {sum(map(len, found.values()))} jobs"
@@ -110,7 +111,7 @@ def _over_runs(job: Job) -> dict[str, Any]:
     """A job that reads the runs of several variants: DVC's placeholders cannot list them."""
     names = {"dataset": "${dataset.name}", "backbone": "${backbone.name}", **job.item}
     several = [names | {"variant": variant, "table": table} for variant in job.variants for table in job.tables]
-    table = job.params.tables.get(job.item.get("table", ""))
+    table = tables_of(job.params).get(job.item.get("table", ""))
     return {
         "desc": f"{job.about.about}: {table.title}" if table else job.about.about,
         "cmd": job.command,
@@ -122,7 +123,7 @@ def _over_runs(job: Job) -> dict[str, Any]:
 
 def _plots(params: Params) -> list[dict[str, Any]]:
     """For `dvc plots show`: recall in the tables of the default run, and the loss of every training, by seed."""
-    tables = [name for name in params.tables if not Job(params, "table", {"table": name}).is_ablation]
+    tables = [name for name in tables_of(params) if not Job(params, "table", {"table": name}).is_ablation]
     recall = [
         {
             f"recall, {name}": {

@@ -18,6 +18,7 @@ from rap import paths, provenance
 from rap.errors import UserError
 from rap.files import digest
 from rap.params import Params, hint
+from rap.params.tables import tables_of
 from rap.provenance import Provenance, Record
 from rap.runtime.alone import alone, remove_temporary
 from rap.stages import STAGES, Item, Stage, axes
@@ -57,7 +58,7 @@ class Job:
     def variants(self) -> list[str]:
         """The variants that the job reads or writes: its own, those of its table, or those of the default run."""
         if "table" in self.item:
-            return list(self.params.tables[self.item["table"]].variants)
+            return list(tables_of(self.params)[self.item["table"]].variants)
         return [self.item["variant"]] if "variant" in self.item else list(self.params.run)
 
     @property
@@ -65,7 +66,7 @@ class Job:
         """The tables that the job reads or writes."""
         if "table" in self.item:
             return [self.item["table"]]
-        return [name for name in self.params.tables if not Job(self.params, "table", {"table": name}).is_ablation]
+        return [name for name in tables_of(self.params) if not Job(self.params, "table", {"table": name}).is_ablation]
 
     @property
     def is_ablation(self) -> bool:
@@ -255,14 +256,21 @@ def perform(params: Params, stage: str, **values: Any) -> str:
         registry.check(params)
     if int(os.environ.get("RANK", 0)):  # of the processes that share a job, the first holds the lock
         return _run(job, values)
-    if job.done():
-        _tidy(job)
-        return f"{job.record}: up to date"
+    if said := up_to_date(job):
+        return said
     with alone(job.record, job.command):
         remove_temporary(job.files)
         summary = _run(job, values)
         _tidy(job)
         return summary
+
+
+def up_to_date(job: Job) -> str:
+    """The summary of a job that is done, without what killed processes left of it; an empty text if it is not done."""
+    if not job.done():
+        return ""
+    _tidy(job)
+    return f"{job.record}: up to date"
 
 
 def _run(job: Job, values: dict) -> str:

@@ -5,6 +5,8 @@ Each job has its own process. The processes are forked after the import of the s
 
 import io
 import multiprocessing
+import os
+import signal
 import sys
 from importlib import import_module
 from multiprocessing.connection import wait
@@ -12,9 +14,9 @@ from multiprocessing.context import ForkProcess
 
 from rap.__main__ import main
 from rap.errors import UserError
-from rap.jobs import Job, perform
+from rap.jobs import Job, up_to_date
 from rap.params import Params
-from rap.runtime.signals import end_children, end_with_parent
+from rap.runtime.signals import Ended, end_with_parent
 from rap.stages import STAGES, Item, axes
 
 FORK = multiprocessing.get_context("fork")
@@ -27,9 +29,12 @@ def run(params: Params, stage: str, item: Item) -> str:
     UserError if a process was killed, and SystemExit with the exit status of a failed process.
     """
     axis = STAGES[stage].together
-    jobs = [Job(params, stage, item | {axis: value}) for value in axes(params)[axis]]
-    waiting = [job for job in jobs if not job.done()]
-    summaries = [perform(params, stage, **job.item) for job in jobs if job not in waiting]
+    summaries, waiting = [], []
+    for job in (Job(params, stage, item | {axis: value}) for value in axes(params)[axis]):
+        if said := up_to_date(job):
+            summaries.append(said)
+        else:
+            waiting.append(job)
     statuses = _processes(waiting, params.runtime.jobs)
     for job, status in zip(waiting, statuses, strict=True):
         if status < 0:
@@ -43,18 +48,20 @@ def _processes(jobs: list[Job], most: int) -> list[int]:
     """The exit statuses of the jobs, each in its own process, `most` at once. An exception here ends the processes."""
     if jobs:
         import_module(jobs[0].about.module)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it hides how processes end
     started: list[ForkProcess] = []
     running: list[ForkProcess] = []
     try:
         for job in jobs:
             running = _unfinished(running, most - 1)
-            process = FORK.Process(target=_work, args=(job, min(most, len(jobs)) > 1))
+            process = FORK.Process(target=_work, args=(job, min(most, len(jobs)) > 1, os.getpid()))
             process.start()
             running.append(process)
             started.append(process)
         _unfinished(running, 0)
     except BaseException:
-        end_children()
+        for process in started:
+            process.kill()
         for process in started:
             process.join()
         raise
@@ -69,13 +76,21 @@ def _unfinished(running: list[ForkProcess], most: int) -> list[ForkProcess]:
     return running
 
 
-def _work(job: Job, several: bool) -> None:
+def _work(job: Job, several: bool, parent: int) -> None:
     """Run the command of a job in this process. If `several` run at once, lines replace progress bars."""
     end_with_parent()
+    if os.getppid() != parent:  # it ended before the kernel knew
+        sys.exit(1)
     if several:
-        sys.stderr = Lines(io.FileIO(2, "w", closefd=False), line_buffering=True)
+        raw = io.FileIO(2, "w", closefd=False)
+        sys.stderr = Lines(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+        if job.params.runtime.processes > 1:  # their bars would mix
+            os.environ["TQDM_DISABLE"] = "1"
     sys.argv = job.command.split()
-    main()
+    try:
+        main()
+    except Ended as ended:
+        sys.exit(ended.status)
 
 
 class Lines(io.TextIOWrapper):

@@ -11,6 +11,7 @@ from typing import Any
 from rap import paths
 from rap.data import datasets, registry
 from rap.params import Params
+from rap.params.tables import tables_of
 
 Item = dict[str, Any]  # the axes of a job with their values, such as {"variant": "rap", "seed": 0}
 
@@ -101,7 +102,7 @@ def _variant(params: Params, item: Item) -> dict:
 
 
 def _table_settings(params: Params, item: Item) -> dict:
-    table = params.tables[item["table"]]
+    table = tables_of(params)[item["table"]]
     labels = [params.variant(name).label for name in table.variants]
     shown = {"post": list(params.evaluation.post), "held_out": registry.held_out(params)}
     return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, **shown}
@@ -161,7 +162,7 @@ STAGES = {
         memory=4000,
     ),
     "frames": Stage(
-        about="Decode the videos of a shard into frames of the backbone's size",
+        about="Decode the videos into frames of the backbone's size",
         module="rap.frames.stage",
         axes=("shard",),
         together="shard",
@@ -173,7 +174,7 @@ STAGES = {
         minutes=240,
     ),
     "features": Stage(
-        about="Compute the frozen part of a tower on a shard, once for all variants",
+        about="Compute the frozen part of a tower, once for all variants",
         module="rap.features.stage",
         axes=("cache", "shard"),
         together="shard",
@@ -248,5 +249,5 @@ def axes(params: Params) -> dict[str, list]:
         "cache": list(params.features.caches),
         "variant": [*params.run, *params.ablations],
         "seed": list(params.seeds),
-        "table": list(params.tables),
+        "table": list(tables_of(params)),
     }

@@ -12,6 +12,7 @@ from rap import params
 from rap.adapters import registry
 from rap.errors import UserError
 from rap.jobs import jobs, perform
+from rap.params.tables import tables_of
 
 FILE = tiny.ROOT / "params.yaml"
 SHIPPED = yaml.safe_load(FILE.read_text())
@@ -85,6 +86,23 @@ def test_a_variant_that_does_not_run_leaves_the_tables_and_needs_no_other_edit()
     assert settings.variant("rank_4").options["lorm"]["rank"] == 4  # its base is still defined
     trained = {job.item["variant"] for job in jobs(settings, ablations=False) if job.stage == "train"}
     assert trained == {"zero_shot", "lorm_head"}
+
+
+@pytest.mark.parametrize(
+    ("run", "listed", "made"),
+    [
+        (["rap"], None, {"table1": 1}),
+        (["zero_shot", "lorm", "rap"], {"a": ["zero_shot", "lorm"], "b": ["rap"], "c": ["lorm"]}, {"a": 2, "b": 1}),
+        (["zero_shot", "lorm"], {"a": ["lorm"], "b": ["zero_shot", "lorm"]}, {"b": 2}),
+    ],
+)
+def test_a_table_of_one_row_is_made_only_for_a_variant_that_no_other_table_has(run, listed, made):
+    values = SHIPPED | {"run": run}
+    if listed:
+        rows = {name: {"title": name, "variants": names, "baseline": names[0]} for name, names in listed.items()}
+        values |= {"tables": rows, "ablations": {}}
+    found = tables_of(params.parse(params.Params, values, "params.yaml"))
+    assert {name: len(table.variants) for name, table in found.items() if set(table.variants) <= set(run)} == made
 
 
 def test_every_key_of_a_section_is_required():

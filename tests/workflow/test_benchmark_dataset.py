@@ -25,7 +25,7 @@ def test_both_engines_take_a_benchmark_from_its_annotations_to_its_tables(tmp_pa
     printed = run(folder, "snakemake", "--dry-run", "--forceall", "--printshellcmds", "--cores", "1", "all")
     assert "rap frames --shard 3" in wanted
     for command, job in wanted.items():
-        by_dvc = stages[re.sub(r" --seed \d+$", "", command)]  # one stage for all seeds
+        by_dvc = stages[re.sub(rf" --{job.about.together or '.'} \d+$", "", command)]  # one for all seeds or shards
         assert {out.def_path for out in by_dvc.outs} >= set(job.about.in_dvc or job.outputs), command
         assert f"Shell command: {command}" in printed
         assert not any("demo/" in path for path in job.outputs), command

@@ -40,7 +40,7 @@ def test_dvc_resolves_its_files_to_the_jobs_of_the_stages(project, monkeypatch, 
     found.pop("rap graph --digests", None)
     expected: dict[str, set[str]] = {}
     for job in jobs(load(), ablations):
-        command = re.sub(rf" --{job.about.together or '.'} \d+$", "", job.command)  # one stage of DVC for all seeds
+        command = re.sub(rf" --{job.about.together or '.'} \d+$", "", job.command)  # one stage for all seeds or shards
         expected.setdefault(command, set()).update(job.about.in_dvc or job.outputs)
     assert found == expected
 

@@ -34,6 +34,7 @@ def reachable_or_offline() -> Iterator[None]:
 
 
 def in_hubs_cache(model: str) -> bool:
+    """Whether the cache holds the weights of a model, OWNER/NAME/ or OWNER/NAME/FILE."""
     from huggingface_hub import try_to_load_from_cache
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 

@@ -1,4 +1,7 @@
-"""The models of open_clip: the config of each, whether its towers can be cut, its size and its cost."""
+"""The models of open_clip: the config of each, whether its towers can be cut, its size and its cost.
+
+Sizes and costs are in models.csv, which workflow/scripts/backbones.py writes.
+"""
 
 from importlib.resources import files
 from typing import TYPE_CHECKING

@@ -9,7 +9,7 @@ from rap.report import literature, statistics
 from rap.report.runs import DIRECTIONS, MEASURES
 
 TESTED = {"t2v_R@1": "Text to video R@1", "v2t_R@1": "Video to text R@1", "twin_all": "Twin accuracy"}
-RERANKED = {  # what the rows of rap.evaluation.rerank's methods are
+ABOUT = {  # what the rows of rap.evaluation.rerank's methods are
     "dsl": "+ DSL re-weights the scores by all test queries at once: test-set information.",
     "qb_norm": "+ QB-norm re-weights them by a bank of training captions and clips.",
 }
@@ -116,7 +116,7 @@ def _caption(rows: pd.DataFrame, held_out: int) -> str:
             lines.append("A method without trainable parameters gives the same figures for every seed: ± 0.0.")
     else:
         lines.append("One seed: no standard deviation.")
-    lines += [RERANKED[name] for name in rows.post.unique() if name]
+    lines += [ABOUT[name] for name in rows.post.unique() if name]
     return " ".join(lines)
 
 

@@ -16,6 +16,7 @@ from rap import paths
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.params import Params
+from rap.params.tables import tables_of
 from rap.provenance import Record
 from rap.report.runs import read_costs
 from rap.training.run import Run, read_run
@@ -61,7 +62,7 @@ def read(params: Params, folder: paths.RunFolder) -> Logged:
         if record and (damaged := record.damaged(folder)):
             again = f"rap {stage} --variant {run.variant} --seed {run.seed}"
             raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
-    tables = [name for name, table in params.tables.items() if run.variant in table.variants]
+    tables = [name for name, table in tables_of(params).items() if run.variant in table.variants]
     tags = {"variant": run.variant, "adapter": run.adapter, "seed": str(run.seed)} | dict.fromkeys(tables, "yes")
     tags |= {"digest.weights": run.weights, "mlflow.source.name": "rap"}
     for stage, record in (("train", trained), ("evaluate", evaluated)):

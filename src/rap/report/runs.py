@@ -18,7 +18,7 @@ PROTOCOLS = {
     "val": "best epoch on val",
     "test": "best epoch on test (optimistic; as in some papers)",
 }
-RERANKED = {"dsl": "DSL", "qb_norm": "QB-norm"}  # labels of rap.evaluation.rerank's methods
+LABELS = {"dsl": "DSL", "qb_norm": "QB-norm"}  # labels of rap.evaluation.rerank's methods
 
 
 def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record]) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record
     label = params.variant(variant).label or variant
     rows = [{"variant": variant, "label": label, "post": "", **facts, **flat(figures)}]
     for name in params.evaluation.post:
-        row = {"variant": f"{variant}+{name}", "label": f"{label} + {RERANKED[name]}", "post": name}
+        row = {"variant": f"{variant}+{name}", "label": f"{label} + {LABELS[name]}", "post": name}
         rows.append(row | facts | flat(figures["post"][name]))
     return pd.DataFrame(rows)
 

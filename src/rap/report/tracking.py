@@ -1,7 +1,7 @@
 """Logs finished runs to MLflow. The files are the results; MLflow is a view of them.
 
 A variant with a seed is one MLflow run, found again by its key VARIANT/SEED, with the times of its training. It is
-the child of a run that stands for the first table that lists the variant, because MLflow allows one parent. Every table
+the child of the run of the first table that lists the variant, because MLflow allows one parent. Every table
 of the default run has such a run, and the tag TABLE = 'yes' finds the runs of every table. The same result is
 never logged twice; a new result replaces the old MLflow run, which is deleted (MLflow can restore it). The table stage
 logs all runs of its table at once, because opening a store takes seconds.
@@ -25,6 +25,7 @@ from rap import paths
 from rap.errors import UserError, installed, require
 from rap.files import digest
 from rap.params import Params
+from rap.params.tables import tables_of
 from rap.report import mlflow_run
 from rap.report.mlflow_run import Logged
 from rap.runtime.mlflow_settings import prepare
@@ -143,7 +144,7 @@ class _Store:
             if ended <= (found[0].info.end_time or 0):
                 return id
         else:
-            about = f"{params.tables[table].title}: [its runs, by R@1]({_link(experiment, table)})"
+            about = f"{tables_of(params)[table].title}: [its runs, by R@1]({_link(experiment, table)})"
             tags = {"rap.table": table, "mlflow.source.name": "rap", "mlflow.note.content": about}
             id = client.create_run(experiment, began, tags, run_name=table).info.run_id
         client.set_terminated(id, end_time=ended)
@@ -164,7 +165,8 @@ class _Store:
 
 def _parents(params: Params, run: Logged) -> list[str]:
     """The tables whose runs span this one: the first that lists its variant, and all others of the default run."""
-    default = [name for name in run.tables if not params.ablations.keys() & set(params.tables[name].variants)]
+    made = tables_of(params)
+    default = [name for name in run.tables if not params.ablations.keys() & set(made[name].variants)]
     return list(dict.fromkeys([*run.tables[:1], *default]))
 
 

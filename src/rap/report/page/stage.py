@@ -12,6 +12,7 @@ from rap.data.manifest import Manifest
 from rap.data.registry import held_out
 from rap.files import digest, digest_file, write_text
 from rap.params import Params
+from rap.params.tables import tables_of
 from rap.provenance import Record
 from rap.report import dataset
 from rap.report.page import figures, gallery, latex, looks, tables
@@ -48,13 +49,13 @@ def run(job: "Job") -> str:
     for shard in params.shards:
         job.reads(paths.frames(params.dataset.name, shard).record)
     rows = {name: pd.read_csv(paths.table(name).csv, keep_default_na=False, na_values=[""]) for name in named}
-    drawn = _draw(params, rows)
+    drawn, layouts = _draw(params, rows), tables_of(params)
     found = gallery.examples(params, gallery.chosen_variant(params))
     val = held_out(params)
     values = {
         "dataset": params.dataset.name,
         "facts": _facts(rows[named[0]]),
-        "tables": [tables.view(name, rows[name], params.tables[name], val) for name in named],
+        "tables": [tables.view(name, rows[name], layouts[name], val) for name in named],
         "figures": {name: figures.inline(figure, ABOUT[name]) for name, figure in drawn.items()},
         "time": figures.inline(figures.against_time(rows[named[0]], _seconds(params)), ABOUT["time"]),
         "gallery": found,
@@ -66,7 +67,7 @@ def run(job: "Job") -> str:
     for name, figure in drawn.items():
         figures.save(figure, paths.figure(name))
     for name in named:
-        write_text(paths.latex(name), latex.table(rows[name], params.tables[name], val))
+        write_text(paths.latex(name), latex.table(rows[name], layouts[name], val))
     written = [paths.REPORT, *map(paths.figure, drawn), *map(paths.latex, named)]
     files = {str(file.relative_to(paths.RESULTS)): digest_file(file) for file in written}
     job.result(digest(files), files).write(paths.REPORT_RECORD)

@@ -12,6 +12,7 @@ VENV := .venv
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE :=  # compile each module once, at its first import: compiling all packages takes a minute
 
 .PHONY: demo install check test lint bench docs sync
 
@@ -25,7 +26,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 		{ echo "make: $(PYTHON) is absent or older than Python 3.11; name a newer one: make demo PYTHON=python3.11" >&2; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	uv pip install --python $(VENV)/bin/python --compile-bytecode -r requirements.lock
+	uv pip install --python $(VENV)/bin/python -r requirements.lock
 	uv pip install --python $(VENV)/bin/python --no-deps --editable .
 	touch $@
 

@@ -1,5 +1,6 @@
 """Both engines to the end on a small demo: same bytes, nothing left to do, the same bytes after a kill."""
 
+import base64
 import json
 import os
 import random
@@ -201,6 +202,15 @@ def test_a_killed_training_ends_with_the_same_bytes(by_dvc, by_snakemake):
     run(by_snakemake, "snakemake", "--unlock")
     run(by_snakemake, "snakemake", "--cores", "2", RUNS[1])
     assert contents(by_snakemake, RUNS[:2]) == contents(by_dvc, RUNS[:2])
+
+
+def test_a_job_that_was_killed_before_its_end_was_noted_hides_no_other(by_snakemake):
+    """Its files are whole, and Snakemake has a mark that they are not. What follows from them is missing."""
+    shutil.rmtree(by_snakemake / "results")
+    mark = base64.b64encode(b"data/demo/features/video-0/shard-0.npy").decode()
+    (by_snakemake / ".snakemake/incomplete" / mark).touch()
+    found = planned(by_snakemake, "snakemake")
+    assert {"rap features --cache video-0 --shard 0", "rap train --variant lorm --seed 0", "rap report"} <= found
 
 
 KILLS = int(os.environ.get("KILLS", 1))

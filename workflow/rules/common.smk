@@ -60,8 +60,11 @@ def inputs(stage):
 
     def files(wildcards):
         job = job_of(stage, wildcards)
+        # A job that runs anyway has no ancient inputs: behind a job that was killed
+        # before its end was noted, Snakemake leaves out jobs whose inputs are ancient.
         if FRESH.record(job.record):
             workflow.dag.forcefiles.add(job.record)
+            return job.inputs
         return [file if is_remade(file) else ancient(file) for file in job.inputs]
 
     return files

@@ -94,7 +94,10 @@ def _work(job: Job, several: bool, parent: int) -> None:
 
 
 class Lines(io.TextIOWrapper):
-    """A stream that is no terminal for progress bars. It writes whole lines, so that those of processes do not mix."""
+    """A stream that progress bars do not take for a terminal.
+
+    It writes whole lines, so that the lines of several processes do not mix.
+    """
 
     def isatty(self) -> bool:
         return False

@@ -108,14 +108,14 @@ def test_ctrl_c_in_a_stage_is_one_line_and_status_130(tmp_path, monkeypatch):
     assert checkpoint.exists()
 
 
-@pytest.mark.parametrize("number", cli.CURES)
-def test_what_the_operating_system_refuses_is_one_line_with_a_cure(monkeypatch, number):
+@pytest.mark.parametrize("number", cli.REMEDIES)
+def test_what_the_operating_system_refuses_is_one_line_with_a_remedy(monkeypatch, number):
     monkeypatch.chdir(tiny.ROOT)
 
     def refused(params):
         raise OSError(number, "", "results/table1.csv")
 
-    with pytest.raises(UserError, match=f"results/table1.csv: {os.strerror(number)}; {cli.CURES[number]}"):
+    with pytest.raises(UserError, match=f"results/table1.csv: {os.strerror(number)}; {cli.REMEDIES[number]}"):
         cli._guarded(refused)
 
 

@@ -1,4 +1,4 @@
-"""`rap doctor` finds what is missing, and names a cure for each."""
+"""`rap doctor` finds what is missing, and names a remedy for each."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ def changed(params, section, **values):
     return params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
 
 
-def test_each_lack_has_its_cure(project, monkeypatch):
+def test_each_lack_has_its_remedy(project, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setattr(doctor, "LOW", 1e9)
@@ -39,7 +39,7 @@ def test_each_lack_has_its_cure(project, monkeypatch):
     with pytest.raises(UserError) as error:
         doctor.run(broken)
     said = str(error.value)
-    for cure in (
+    for remedy in (
         "command dvc: source .venv/bin/activate",
         "mlflow: pip install 'rap-retrieval[tracking]'",
         "dvc.yaml: run `rap graph --write`",
@@ -48,10 +48,10 @@ def test_each_lack_has_its_cure(project, monkeypatch):
         "weights: w.pt is not there",
         "MLflow store: /proc cannot be written" if os.geteuid() else "",
     ):
-        assert cure in said, cure
+        assert remedy in said, remedy
 
 
-def test_no_ffmpeg_is_said_with_its_cure(project, monkeypatch):
+def test_no_ffmpeg_is_said_with_its_remedy(project, monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
     doctor.ffmpeg._program.cache_clear()
     with pytest.raises(UserError, match=r"ffmpeg: .*IMAGEIO_FFMPEG_EXE"):

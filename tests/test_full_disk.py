@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rap.cli import CURES
+from rap.cli import REMEDIES
 from rap.errors import UserError
 from rap.jobs import Job, jobs, perform
 from rap.params import Params
@@ -35,7 +35,7 @@ def ends(params: Params, job: Job) -> str:
     except UserError as error:
         return "" if "\n" not in str(error) and "room" in str(error) else f"said {error}"
     except OSError as error:  # the command makes a line of it
-        return "" if error.errno in CURES else repr(error)
+        return "" if error.errno in REMEDIES else repr(error)
     except Exception as error:
         return repr(error)
     return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rap.cli import CURES
+from rap.cli import REMEDIES
 from rap.errors import UserError
 from rap.files import digest
 from rap.jobs import Job, jobs, perform
@@ -68,7 +68,7 @@ def ends(params: Params, job: Job, expected: dict[str, bytes], hurt: str = "") -
     except UserError as error:
         return "" if "\n" not in str(error) and "run `rap" in str(error) else f"said {error}"
     except OSError as error:  # the command makes a line of it
-        return "" if error.errno in CURES and error.filename else repr(error)
+        return "" if error.errno in REMEDIES and error.filename else repr(error)
     except Exception as error:
         return repr(error)
     found = contents(params) | ({hurt: expected[hurt]} if hurt else {})

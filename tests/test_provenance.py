@@ -1,5 +1,6 @@
 """Provenance: what counts as source code, what a record promises, when a job runs, and what it refuses."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from sealed import damage
 
 from rap import paths, provenance, verify
+from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.files import digest_file
 from rap.jobs import Job
@@ -264,8 +266,8 @@ SHARD, AGAIN = f"{D}/features/video-0/shard-1", "run `rap features --cache video
         (Path.unlink, f"{D}/manifest/manifest.json", "manifest.json: not there; run `rap download` first"),
         (damage, f"{D}/manifest/manifest.json", "manifest.json: damaged; run `rap download` first"),
         (damage, f"{D}/manifest/captions.parquet", "captions.parquet: damaged; run `rap download`"),
-        (Path.unlink, f"{B}/backbone.json", "backbone.json: missing; run `rap backbone` first"),
-        (damage, f"{B}/weights.safetensors", "weights.safetensors: missing or damaged; run `rap backbone`"),
+        (Path.unlink, f"{B}/backbone.json", "backbone.json: not there; run `rap backbone` first"),
+        (damage, f"{B}/weights.safetensors", "weights.safetensors: damaged; run `rap backbone`"),
     ],
 )
 def test_a_training_refuses_a_missing_or_damaged_input_with_the_command_that_makes_it(project, hurt, file, message):
@@ -319,6 +321,28 @@ def test_verify_checks_the_bytes_of_results_that_params_yaml_does_not_list(proje
     lines = str(error.value).splitlines()[1:]
     assert all(line.endswith("its result is damaged, and params.yaml does not list it; remove it") for line in lines)
     assert [line.split("/")[2 if "data/old" not in line else 1] for line in lines] == ["old", "old", "old"]
+
+
+def test_verify_checks_tables_costs_indexes_and_videos_beyond_the_present_jobs(project):
+    Library.open(project, "lorm")
+    shutil.copytree(f"{D}/index", "data/old/index")
+    for file in Path("results").glob("table1.*"):
+        shutil.copy(file, f"results/other{file.suffix}")
+    record = Record.read("results/table1.json")
+    names = {name.replace("table1", "other"): sha for name, sha in record.files.items()}
+    dataclasses.replace(record, item={"table": "other"}, files=names).write("results/other.json")
+    video = videos_folder(project) / "v0.mp4"
+    video.parent.mkdir(parents=True, exist_ok=True)
+    assert "undamaged" in verify.run(project)
+    video.write_bytes(b"another video than the manifest's")
+    (index,) = Path("data/old/index").glob("*.npy")
+    for file in (index, "results/other.csv", f"{RUN}/costs.json"):
+        damage(file, count=3)
+    with pytest.raises(UserError) as error:
+        verify.run(project)
+    assert sorted(line.partition(":")[0] for line in str(error.value).splitlines()[1:]) == sorted(
+        [str(index.with_suffix(".json")), "results/other.json", f"{RUN}/costs.json", str(video)]
+    )
 
 
 def test_verify_checks_the_index_of_a_search(project):

@@ -13,7 +13,7 @@ from rap.jobs import jobs, perform
 
 
 @pytest.mark.slow
-def test_a_read_only_disk_is_one_line_with_a_cure(tmp_path, disk, monkeypatch):
+def test_a_read_only_disk_is_one_line_with_a_remedy(tmp_path, disk, monkeypatch):
     params = whole.project(disk)
     shutil.rmtree(disk / "data/demo/features")
     monkeypatch.chdir(disk)

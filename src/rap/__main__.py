@@ -1,4 +1,4 @@
-"""The entry of the `rap` command: a signal ends it in one line, even while Python imports the rest."""
+"""The entry of the `rap` command: a signal ends it with one line, even during imports."""
 
 import os
 import signal

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -25,7 +25,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-CURES = {  # of errors of the operating system
+REMEDIES = {  # of errors of the operating system
     errno.ENOSPC: "make room on the disk, then run the same command again",
     errno.EDQUOT: "make room in your quota, then run the same command again",
     errno.EROFS: "the file system is read-only; work in a folder that can be written",
@@ -153,7 +153,7 @@ def report() -> None:
 
 @app.command()
 def verify() -> None:
-    """Check every result: report each damaged or stale file with the command that mends it.
+    """Check every result: name each damaged or stale file with the command that repairs it.
 
     rap verify
     """
@@ -202,8 +202,10 @@ def index() -> None:
 
 @app.command()
 def search(
-    queries: Annotated[list[str] | None, typer.Argument(help='What the video shows, in quotes: "a dog jumps".')] = None,
-    like: Annotated[list[str] | None, typer.Option(help="Search for what resembles a video or a picture.")] = None,
+    queries: Annotated[
+        list[str] | None, typer.Argument(help='A description of the video, in quotes: "a dog jumps".')
+    ] = None,
+    like: Annotated[list[str] | None, typer.Option(help="Find videos similar to this video or picture.")] = None,
     variant: Searcher = None,
     seed: Seed = 0,
     adapter: Annotated[str | None, typer.Option(help="An adapter.safetensors, in place of variant and seed.")] = None,
@@ -236,7 +238,7 @@ def serve(
     seed: Seed = 0,
     approximate: Approximate = False,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Another than this one lets others in.")
+        str, typer.Option(help="Address to listen on. Any other makes the page public in your network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
 ) -> None:
@@ -254,7 +256,7 @@ def serve(
 
 @app.command()
 def doctor() -> None:
-    """Check this machine and folder: Python, packages, ffmpeg, device, disk, inputs, weights, the store; with cures.
+    """Check this machine and folder (Python, packages, ffmpeg, device, disk, inputs, weights, MLflow); name remedies.
 
     rap doctor
     """
@@ -265,7 +267,7 @@ def doctor() -> None:
 
 @app.command()
 def pretrain() -> None:
-    """Train the demo's small CLIP again, from nothing (half an hour; its weights come with the project).
+    """Train the demo's small CLIP again from scratch (half an hour; its weights come with the project).
 
     rap pretrain
     """
@@ -288,8 +290,10 @@ def adapters() -> None:
 @app.command()
 def backbones(
     tag: Annotated[str | None, typer.Option(help="Only models with a tag that contains this, such as laion.")] = None,
-    max_gflops: Annotated[float | None, typer.Option(help="Only models up to this cost of a frame.")] = None,
-    level: Annotated[str | None, typer.Option(help="blocks: can be cut at any block; whole: embeddings only.")] = None,
+    max_gflops: Annotated[float | None, typer.Option(help="Only models of at most this many GFLOPs a frame.")] = None,
+    level: Annotated[
+        Literal["blocks", "whole"] | None, typer.Option(help="blocks: can be cut at any block; whole: embeddings only.")
+    ] = None,
 ) -> None:
     """List the models for `backbone.name`, with sizes, costs, tags, and the weights on this machine.
 
@@ -381,7 +385,7 @@ def use(
     from rap.graph import write
     from rap.presets.use import begin, run
 
-    _cured(lambda: begin(name))
+    _remedied(lambda: begin(name))
     _call(run, name, backbone)
     if paths.DVC.exists():
         _call(write)
@@ -410,7 +414,7 @@ def _stage(name: str, *, parallel: bool = False, **item: Any) -> None:
 
 
 def _stages(name: str, **item: Any) -> None:
-    """One job or, without a seed or a shard, the jobs of all, each in its own process. One alone needs no other."""
+    """One job or, without a seed or a shard, the jobs of all, each in its own process; a single job runs in this."""
     from rap.stages import STAGES, axes
 
     axis = STAGES[name].together
@@ -442,18 +446,18 @@ def _call(function: Callable[..., str | None], *arguments: Any) -> None:
 def _guarded(function: "Callable[[Params], T]") -> T:
     from rap import params
 
-    return _cured(lambda: function(params.load()))
+    return _remedied(lambda: function(params.load()))
 
 
-def _cured(work: Callable[[], T]) -> T:
-    """Do something; where the operating system refuses, say what helps."""
+def _remedied(work: Callable[[], T]) -> T:
+    """Call `work`; turn an error of the operating system into a UserError with its remedy."""
     try:
         return work()
     except OSError as error:
-        if error.errno not in CURES:
+        if error.errno not in REMEDIES:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        raise UserError(f"{where}{os.strerror(error.errno)}; {CURES[error.errno]}") from None
+        raise UserError(f"{where}{os.strerror(error.errno)}; {REMEDIES[error.errno]}") from None
 
 
 def _is_main() -> bool:

@@ -22,28 +22,28 @@ LOW = 5.0  # GB of free disk; below this the check fails
 
 
 class Finding(NamedTuple):
-    """The name of a check, its result, and the remedy; `cure` is empty if nothing is wrong."""
+    """The name of a check, its result, and the remedy; `remedy` is empty if nothing is wrong."""
 
     what: str
     found: str
-    cure: str = ""
+    remedy: str = ""
 
 
 def run(params: Params) -> str:
     """A table of all checks. Raises UserError, which lists the remedies, if a requirement is missing."""
     findings = [finding for check in CHECKS for finding in check(params)]
-    rows = [("ok" if not cure else "!!", what, found) for what, found, cure in findings]
+    rows = [("ok" if not remedy else "!!", what, found) for what, found, remedy in findings]
     print(tabulate(rows, headers=["", "what", "found"]))
-    cures = [f"{what}: {cure}" for what, _, cure in findings if cure]
-    if cures:
-        raise UserError("\n".join([f"doctor: {len(cures)} of {len(findings)} checks failed:", *cures]))
+    remedies = [f"{what}: {remedy}" for what, _, remedy in findings if remedy]
+    if remedies:
+        raise UserError("\n".join([f"doctor: {len(remedies)} of {len(findings)} checks failed:", *remedies]))
     return f"doctor: {len(findings)} checks, nothing is missing"
 
 
 def _python(params: Params) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    cure = "" if sys.version_info >= LEAST_PYTHON else "install Python 3.11 or newer"
-    yield Finding("Python", version, cure)
+    remedy = "" if sys.version_info >= LEAST_PYTHON else "install Python 3.11 or newer"
+    yield Finding("Python", version, remedy)
     for module, extra in EXTRAS.items():
         there = installed(module)
         found = metadata.version(module.replace("_", "-")) if there else "not installed"
@@ -71,8 +71,8 @@ def _ffmpeg(params: Params) -> Iterator[Finding]:
     yield Finding("ffmpeg", version)
     known = ffmpeg.decoders()
     missing = [codec for codec in CODECS if not any(name == codec or name.endswith(f"d{codec}") for name in known)]
-    cure = f"videos in {', '.join(missing)} will fail: install another ffmpeg" if missing else ""
-    yield Finding("decoders", ", ".join(codec for codec in CODECS if codec not in missing), cure)
+    remedy = f"videos in {', '.join(missing)} will fail: install another ffmpeg" if missing else ""
+    yield Finding("decoders", ", ".join(codec for codec in CODECS if codec not in missing), remedy)
 
 
 def _device(params: Params) -> Iterator[Finding]:
@@ -98,8 +98,8 @@ def _computes_bfloat16() -> bool:
 
 def _disk(params: Params) -> Iterator[Finding]:
     free = shutil.disk_usage(".").free / 1e9
-    cure = "make room: docs/scaling.md says how much a dataset takes" if free < LOW else ""
-    yield Finding("free disk", f"{free:.1f} GB", cure)
+    remedy = "make room: docs/scaling.md says how much a dataset takes" if free < LOW else ""
+    yield Finding("free disk", f"{free:.1f} GB", remedy)
     writable = os.access(".", os.W_OK)
     yield Finding("this folder", "can be written" if writable else "read-only", "" if writable else "work elsewhere")
 
@@ -117,9 +117,9 @@ def _weights(params: Params) -> Finding:
     wanted, stored = params.backbone, paths.backbone(params.backbone.name).record
     if stored.exists():
         return Finding("weights", str(stored.parent))
-    if wanted.weights:
-        cure = "" if Path(wanted.weights).is_file() else f"{wanted.weights} is not there; name another file or a tag"
-        return Finding("weights", wanted.weights, cure)
+    if wanted.file:
+        remedy = "" if wanted.file.is_file() else f"{wanted.file} is not there; name another file or a tag"
+        return Finding("weights", str(wanted.file), remedy)
     if wanted.pretrained:
         return Finding("weights", f"open_clip's {wanted.name}, {wanted.pretrained}: `rap backbone` fetches them")
     return Finding("weights", "none", "set backbone.weights to a file or backbone.pretrained to a tag")

@@ -67,6 +67,19 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def write_checked(path: str | Path, values: dict[str, Any]) -> None:
+    """A JSON object with its own checksum, which `read_checked` verifies."""
+    write_json(path, values | {"checksum": digest(values)})
+
+
+def read_checked(path: str | Path) -> dict[str, Any]:
+    """Raises ValueError if the file is damaged."""
+    values = json.loads(Path(path).read_text(encoding="utf-8", errors="replace"))
+    if not isinstance(values, dict) or values.pop("checksum", None) != digest(values):
+        raise ValueError(f"{path}: damaged")
+    return values
+
+
 def digest_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with Path(path).open("rb") as file:

@@ -16,7 +16,6 @@ from rap.errors import UserError
 from rap.files import digest, write_json, write_text
 from rap.jobs import Job, jobs
 from rap.params import Params
-from rap.params.tables import tables_of
 from rap.stages import RUN, STAGES, Stage, axes
 
 NOTE = """\
@@ -111,7 +110,7 @@ def _over_runs(job: Job) -> dict[str, Any]:
     """A job that reads the runs of several variants: DVC's placeholders cannot list them."""
     names = {"dataset": "${dataset.name}", "backbone": "${backbone.name}", **job.item}
     several = [names | {"variant": variant, "table": table} for variant in job.variants for table in job.tables]
-    table = tables_of(job.params).get(job.item.get("table", ""))
+    table = job.params.tables.get(job.item.get("table", ""))
     return {
         "desc": f"{job.about.about}: {table.title}" if table else job.about.about,
         "cmd": job.command,
@@ -123,7 +122,7 @@ def _over_runs(job: Job) -> dict[str, Any]:
 
 def _plots(params: Params) -> list[dict[str, Any]]:
     """For `dvc plots show`: recall in the tables of the default run, and the loss of every training, by seed."""
-    tables = [name for name in tables_of(params) if not Job(params, "table", {"table": name}).is_ablation]
+    tables = [name for name in params.tables if not Job(params, "table", {"table": name}).is_ablation]
     recall = [
         {
             f"recall, {name}": {

@@ -6,6 +6,7 @@ content of its inputs, and the inputs are fresh themselves.
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -18,7 +19,6 @@ from rap import paths, provenance
 from rap.errors import UserError
 from rap.files import digest
 from rap.params import Params, hint
-from rap.params.tables import tables_of
 from rap.provenance import Provenance, Record
 from rap.runtime.alone import alone, remove_temporary
 from rap.stages import STAGES, Item, Stage, axes
@@ -58,7 +58,7 @@ class Job:
     def variants(self) -> list[str]:
         """The variants that the job reads or writes: its own, those of its table, or those of the default run."""
         if "table" in self.item:
-            return list(tables_of(self.params)[self.item["table"]].variants)
+            return list(self.params.tables[self.item["table"]].variants)
         return [self.item["variant"]] if "variant" in self.item else list(self.params.run)
 
     @property
@@ -66,7 +66,7 @@ class Job:
         """The tables that the job reads or writes."""
         if "table" in self.item:
             return [self.item["table"]]
-        return [name for name in tables_of(self.params) if not Job(self.params, "table", {"table": name}).is_ablation]
+        return [name for name in self.params.tables if not Job(self.params, "table", {"table": name}).is_ablation]
 
     @property
     def is_ablation(self) -> bool:
@@ -75,7 +75,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        return " ".join(["rap", self.stage, *(f"--{axis} {value}" for axis, value in self.item.items())])
+        return provenance.command(self.stage, self.item)
 
     @property
     def inputs(self) -> list[str]:
@@ -90,7 +90,7 @@ class Job:
     def files(self) -> list[str | Path]:
         """All output files, as names or patterns."""
         about = self.about
-        return [*self.outputs, *about.beside(self.params, self.item), *about.parts(self.params, self.item)]
+        return [*self.outputs, *about.untracked(self.params, self.item), *about.parts(self.params, self.item)]
 
     @property
     def record(self) -> str:
@@ -146,10 +146,7 @@ class Job:
         """
         if reason := self._inputs.record(str(path)):
             raise UserError(f"{path}: {reason}; run `{_command_for(self.params, str(path))}` first")
-        record, folder = Record.read(path), Path(path).parent
-        if damaged := record.damaged(folder, None if whole else files):
-            again = _command_for(self.params, str(path))
-            raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
+        record = Record.open(Path(path), Record.read(path).command, None if whole else files)
         self.read[str(path)] = record.content
         return record
 
@@ -167,8 +164,8 @@ class Job:
         return Freshness(self.params).record(self.record)
 
     def done(self) -> bool:
-        """Whether nothing is to be done: the result is fresh, undamaged and independent of the outside world."""
-        return not self.about.looks and not self.stale() and not self.damaged()
+        """Whether nothing is to be done: the result is fresh and undamaged, and the stage does not always run."""
+        return not self.about.always_runs and not self.stale() and not self.damaged()
 
     def damaged(self) -> list[str]:
         """Files of the result whose bytes differ from its record. Reads all files."""
@@ -255,18 +252,21 @@ def perform(params: Params, stage: str, **values: Any) -> str:
     if not job.about.inputs:  # the first stages: an error in any variant is reported before hours of work
         registry.check(params)
     if int(os.environ.get("RANK", 0)):  # of the processes that share a job, the first holds the lock
-        return _run(job, values)
+        return up_to_date(job) or _run(job, values)
     if said := up_to_date(job):
         return said
     with alone(job.record, job.command):
+        if said := up_to_date(job):  # the process that this one waited for did the job
+            return said
         remove_temporary(job.files)
-        summary = _run(job, values)
+        with _watched(job):
+            summary = _run(job, values)
         _tidy(job)
         return summary
 
 
 def up_to_date(job: Job) -> str:
-    """The summary of a job that is done, without what killed processes left of it; an empty text if it is not done."""
+    """The summary of a finished job, after removal of what killed processes left; an empty text if it must run."""
     if not job.done():
         return ""
     _tidy(job)
@@ -274,9 +274,17 @@ def up_to_date(job: Job) -> str:
 
 
 def _run(job: Job, values: dict) -> str:
-    if job.done():  # the process that this one waited for did the job
-        return f"{job.record}: up to date"
     return import_module(job.about.module).run(job, **values)
+
+
+def _watched(job: Job) -> AbstractContextManager[None]:
+    """Measures the machine during the job, if params.yaml asks for it."""
+    every, metrics = job.params.tracking.system_metrics, job.about.metrics
+    if every is None or metrics is None:
+        return nullcontext()
+    from rap.runtime.monitor import watched
+
+    return watched(every, metrics(job.item))
 
 
 def _tidy(job: Job) -> None:

@@ -63,7 +63,7 @@ class RunFolder(PosixPath):
     record = _File("/run.json")  # of the training
     checkpoint = _File("/checkpoint.pt")
     costs = _File("/costs.json")  # times and memory of the training: they vary, so no engine tracks them
-    system = _File("/system.csv")  # what the machine did meanwhile, if `tracking.system_metrics` asks for it
+    system = _File("/system.csv")  # samples of the machine's load, if `tracking.system_metrics` asks for them
     metrics = _File("/metrics.json")
     figures = _File("/figures.json")
     ranks = _File("/ranks.parquet")
@@ -138,8 +138,8 @@ def index(name: str, model: str) -> ShardStem:
 
 
 def indexes(name: str) -> list[ShardStem]:
-    """The search indexes of a data set."""
-    records = index(name, "*").parent.glob("*.json")
+    """The search indexes of a dataset; "*": of all."""
+    records = Path().glob(str(index(name, "*").record))
     return sorted(ShardStem(file.with_suffix("")) for file in records if file.name.count(".") == 1)
 
 

@@ -8,7 +8,6 @@ every file, and its own checksum.
 """
 
 import ast
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from rap.errors import UserError
-from rap.files import digest, digest_file, write_json
+from rap.files import digest, digest_file, read_checked, write_checked
 
 FORMAT = 1
 PACKAGE = Path(__file__).parent
@@ -54,28 +53,48 @@ class Record:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: str | Path) -> None:
-        values = asdict(self) | {"format": FORMAT, "digest": self.provenance.digest}
-        write_json(path, values | {"checksum": digest(values)})
+        write_checked(path, asdict(self) | {"format": FORMAT, "digest": self.provenance.digest})
 
     @classmethod
     def read(cls, path: str | Path) -> "Record":
         """Raises FileNotFoundError if the record is missing, and UserError if it is damaged or of another format."""
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
         try:
-            values = json.loads(text)
-            checksum = values.pop("checksum")
-            good = checksum == digest(values) and values.pop("format") == FORMAT
-        except (ValueError, KeyError, AttributeError, TypeError):
-            good = False
-        if not good:
+            values = read_checked(path)
+        except ValueError:
+            values = {}
+        if values.pop("format", None) != FORMAT:
             raise UserError(f"{path}: damaged, or of another version of rap; run the stage that writes it again")
-        values.pop("digest")
+        del values["digest"]
         return cls(**values | {"provenance": Provenance(**values["provenance"])})
+
+    @classmethod
+    def open(cls, path: Path, command: str, files: Iterable[str] | None = ()) -> "Record":
+        """The record, after a check of `files` beside it; None: all of its files.
+
+        Raises UserError, which names the `command` to run, if one of them is missing or damaged.
+        """
+        try:
+            record = cls.read(path)
+        except FileNotFoundError:
+            raise UserError(f"{path}: not there; run `{command}` first") from None
+        if damaged := record.damaged(path.parent, files):
+            raise UserError(f"{path.parent / damaged[0]}: damaged; run `{command}` to make it again")
+        return record
+
+    @property
+    def command(self) -> str:
+        """The command that wrote the result."""
+        return command(self.stage, self.item)
 
     def damaged(self, folder: Path, names: Iterable[str] | None = None) -> list[str]:
         """The files, of `names` or of all, that are missing from `folder` or whose bytes have changed."""
         chosen = self.files if names is None else names
-        return [name for name in chosen if not _is_intact(folder / name, self.files[name])]
+        return [name for name in chosen if not _is_intact(folder / name, self.files.get(name, ""))]
+
+
+def command(stage: str, item: dict[str, Any]) -> str:
+    """The command of a job: `rap STAGE` with an option for each axis."""
+    return " ".join(["rap", stage, *(f"--{axis} {value}" for axis, value in item.items())])
 
 
 def _is_intact(file: Path, checksum: str) -> bool:

@@ -83,7 +83,7 @@ def verify(rows: np.ndarray, checksums: Sequence[str], where: str) -> None:
     """Raises UserError if a row [N, ...] does not have its checksum."""
     for row, expected in zip(rows, checksums, strict=True):
         if checksum(row) != expected:
-            raise UserError(f"{where}: a row is damaged; `rap verify` names every damaged file and how to mend it")
+            raise UserError(f"{where}: a row is damaged; `rap verify` names every damaged file and how to repair it")
 
 
 def build(
@@ -182,5 +182,4 @@ def _reusable(stem: paths.ShardStem, keys: dict[str, str], shape: tuple, dtype: 
 
 
 def _again(record: Record) -> str:
-    options = "".join(f" --{name} {value}" for name, value in record.item.items())
-    return f"run `rap {record.stage}{options}` to make it again" if record.stage else "remove it"
+    return f"run `{record.command}` to make it again" if record.stage else "remove it"

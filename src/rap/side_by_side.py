@@ -83,7 +83,7 @@ def _work(job: Job, several: bool, parent: int) -> None:
         sys.exit(1)
     if several:
         raw = io.FileIO(2, "w", closefd=False)
-        sys.stderr = Lines(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+        sys.stderr = LogStream(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
         if job.params.runtime.processes > 1:  # their bars would mix
             os.environ["TQDM_DISABLE"] = "1"
     sys.argv = job.command.split()
@@ -93,8 +93,8 @@ def _work(job: Job, several: bool, parent: int) -> None:
         sys.exit(ended.status)
 
 
-class Lines(io.TextIOWrapper):
-    """A stream that progress bars do not take for a terminal.
+class LogStream(io.TextIOWrapper):
+    """A text stream that does not report to be a terminal.
 
     It writes whole lines, so that the lines of several processes do not mix.
     """

@@ -11,7 +11,6 @@ from typing import Any
 from rap import paths
 from rap.data import datasets, registry
 from rap.params import Params
-from rap.params.tables import tables_of
 
 Item = dict[str, Any]  # the axes of a job with their values, such as {"variant": "rap", "seed": 0}
 
@@ -42,12 +41,13 @@ class Stage:
     outputs: tuple[str, ...]
     external: Callable[[Params], list[str]] = lambda params: []  # the user's own files among the inputs
     plugins: Callable[[Params, Item], list[str]] = lambda params, item: []  # modules that the parameters choose
-    beside: Callable[[Params, Item], list[Path]] = lambda params, item: []  # files that are not part of the result
+    untracked: Callable[[Params, Item], list[Path]] = lambda params, item: []  # files that are not part of the result
     parts: Callable[[Params, Item], list[Path]] = lambda params, item: []  # of an unfinished result: a run continues it
+    metrics: Callable[[Item], Path] | None = None  # where `tracking.system_metrics` goes; None: the stage has none
     together: str = ""  # an axis whose values one command runs in parallel if the option is omitted, as DVC does
     in_dvc: tuple[str, ...] = ()  # kept by DVC instead of the outputs
     in_git: bool = False  # git keeps the outputs, so DVC does not
-    looks: bool = False  # depends on the outside world: never "up to date" by itself
+    always_runs: bool = False  # it reads files that no record covers
     gpu: bool = False
     threads: Callable[[Params], int] = lambda params: 1
     memory: int = 2000  # MB, for a cluster
@@ -102,7 +102,7 @@ def _variant(params: Params, item: Item) -> dict:
 
 
 def _table_settings(params: Params, item: Item) -> dict:
-    table = tables_of(params)[item["table"]]
+    table = params.tables[item["table"]]
     labels = [params.variant(name).label for name in table.variants]
     shown = {"post": list(params.evaluation.post), "held_out": registry.held_out(params)}
     return {"table": table.model_dump(mode="json"), "labels": labels, "seeds": params.seeds, **shown}
@@ -123,10 +123,10 @@ def _users_files(params: Params) -> list[str]:
 
 def _weights(params: Params) -> list[str]:
     """A local weights file; that of the demo's own backbone comes with its config."""
-    file = params.backbone.weights
+    file = params.backbone.file
     if not file:
         return []
-    return [file, str(Path(file).with_suffix(".json"))] if params.backbone.name == "demo-vit" else [file]
+    return [str(file), str(file.with_suffix(".json"))] if params.backbone.name == "demo-vit" else [str(file)]
 
 
 def _method(params: Params, item: Item) -> list[str]:
@@ -147,7 +147,7 @@ STAGES = {
         inputs=(),
         external=_users_files,
         outputs=_patterns(*MANIFEST.files, MANIFEST.record),
-        looks=True,
+        always_runs=True,
         threads=lambda params: params.runtime.workers,
         minutes=720,
     ),
@@ -196,8 +196,9 @@ STAGES = {
         inputs=_patterns(*MANIFEST.files, *BACKBONE.files, *SHARDS),
         outputs=_patterns(*TRAINED),
         together="seed",
-        beside=lambda params, item: [paths.run(**item).costs, paths.run(**item).system],
+        untracked=lambda params, item: [paths.run(**item).costs, paths.run(**item).system],
         parts=lambda params, item: [paths.run(**item).checkpoint],
+        metrics=lambda item: paths.run(**item).system,
         gpu=True,
         threads=_processes,
         memory=4000,
@@ -224,7 +225,7 @@ STAGES = {
         settings=_table_settings,
         inputs=_patterns(RUN.record, *EVALUATED),
         outputs=_patterns(*TABLE.files, TABLE.record),
-        beside=lambda params, item: [paths.table(item["table"]).costs],
+        untracked=lambda params, item: [paths.table(item["table"]).costs],
         in_git=True,
     ),
     "report": Stage(
@@ -236,7 +237,7 @@ STAGES = {
             *MANIFEST.files, *BACKBONE.files, *FRAMES.files, FRAMES.record, TABLE.record, *TRAINED, *EVALUATED
         ),
         outputs=_patterns(paths.REPORT, paths.REPORT_RECORD),
-        beside=lambda params, item: [paths.figure("*"), paths.latex("*")],
+        untracked=lambda params, item: [paths.figure("*"), paths.latex("*")],
         in_dvc=_patterns(paths.FIGURES),  # the page shows times, which vary: dvc.lock would change with every run
     ),
 }
@@ -249,5 +250,5 @@ def axes(params: Params) -> dict[str, list]:
         "cache": list(params.features.caches),
         "variant": [*params.run, *params.ablations],
         "seed": list(params.seeds),
-        "table": list(tables_of(params)),
+        "table": list(params.tables),
     }

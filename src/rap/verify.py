@@ -1,15 +1,22 @@
 """`rap verify` and `rap graph`: the state of every result, with the command that repairs it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
 
 from rap import paths
+from rap.data.manifest import Manifest
+from rap.data.registry import videos_folder
 from rap.errors import UserError
+from rap.files import digest_file
 from rap.jobs import Freshness, Job, damaged_rows, jobs
 from rap.params import Params
+from rap.progress import progress
 from rap.provenance import Record
+from rap.report.runs import read_costs
+from rap.training import points
 
 
 def run(params: Params, ablations: bool | None = None) -> str:
@@ -17,8 +24,9 @@ def run(params: Params, ablations: bool | None = None) -> str:
 
     `ablations`: only results of the default run (False) or of the ablations (True).
 
-    Missing results are no problem, nor are tables from git without their runs. Search indexes, and results that
-    params.yaml does not list, are checked with the default run; of the latter only the bytes. Reads all data.
+    Missing results are no problem, nor are tables from git without their runs. With the default run, the videos, search
+    indexes, costs, sweeps, and results that params.yaml does not list are checked; of the latter only the bytes. Reads
+    all data.
     """
     fresh, checked, alone, wrong = Freshness(params), 0, 0, []
     for job in jobs(params, ablations):
@@ -34,8 +42,8 @@ def run(params: Params, ablations: bool | None = None) -> str:
             wrong.append(f"{job.record}: {reason}; run `{job.command}`")
     others = [] if ablations else _unlisted(params)
     if not ablations:
-        checked += len(paths.indexes(params.dataset.name))
-        wrong += [*_damaged_indexes(params), *_damaged_others(others)]
+        checked += len(paths.indexes("*"))
+        wrong += [*_damaged_indexes(), *_damaged_others(others), *_damaged_alone(), *_changed_videos(params)]
     if wrong:
         found = f"verify: {len(wrong)} of {checked + len(others)} results are damaged or stale:"
         raise UserError("\n".join([found, *wrong]))
@@ -44,9 +52,9 @@ def run(params: Params, ablations: bool | None = None) -> str:
     return said + (f"; {len(others)} results that params.yaml does not list are undamaged" if others else "")
 
 
-def _damaged_indexes(params: Params) -> Iterator[str]:
+def _damaged_indexes() -> Iterator[str]:
     """A line for each. A stale index is no problem: the next search updates it."""
-    for stem in paths.indexes(params.dataset.name):
+    for stem in paths.indexes("*"):
         if damaged_rows(stem):
             yield f"{stem.record}: its rows are damaged; remove it, and the next search makes it again"
         if stem.cells_record.exists() and not _is_whole(stem.cells_record):
@@ -58,6 +66,7 @@ def _unlisted(params: Params) -> list[Path]:
     run = paths.run("*", "*")
     patterns = [run.record, run.evaluation, paths.manifest("*").record, paths.backbone("*").record]
     patterns += [paths.frames("*", "*").record, paths.features("*", "*", "*").record]
+    patterns += [paths.table("*").record, paths.refused("*").record]
     known = {job.record for job in jobs(params)}
     return [file for pattern in patterns for file in sorted(Path().glob(str(pattern))) if str(file) not in known]
 
@@ -67,6 +76,29 @@ def _damaged_others(records: list[Path]) -> Iterator[str]:
         stem = paths.ShardStem(record.with_suffix(""))
         if not _is_whole(record) or (stem.array.exists() and damaged_rows(stem)):
             yield f"{record}: its result is damaged, and params.yaml does not list it; remove it"
+
+
+def _damaged_alone() -> Iterator[str]:
+    """A line for each file with its own checksum that no record covers: costs of trainings, and the sweep."""
+    reads = [partial(read_costs, folder) for folder in paths.runs()] + [points.read]
+    for read in reads:
+        try:
+            read()
+        except UserError as error:
+            yield str(error)
+
+
+def _changed_videos(params: Params) -> Iterator[str]:
+    """A line for each video that is not the one that the manifest describes. A video that is absent is no problem."""
+    try:
+        manifest = Manifest.read(paths.manifest(params.dataset.name))
+    except UserError:
+        return
+    digests = {row.path: row.digest for row in manifest.rows() if row.digest}
+    folder = videos_folder(params)
+    for path, digest in progress(digests.items(), "videos", unit="video"):
+        if (file := folder / path).is_file() and digest_file(file) != digest:
+            yield f"{file}: changed after `rap download`; restore it, or run `rap download`"
 
 
 def _is_whole(record: Path) -> bool:

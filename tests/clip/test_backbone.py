@@ -39,8 +39,8 @@ def test_a_local_file_of_open_clip_loads_unchanged(project, tmp_path, suffix):
     if suffix == "pt":
         torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, file)
     else:
-        save_file(state, file)
-    params = project(name="ViT-B-32", weights=str(file))
+        save_file({f"module.{name}": value for name, value in state.items()}, file)
+    params = project(name="ViT-B-32", weights=f"~/{file.name}")
     assert "151.28 M" in do.backbone(params)
     folder = paths.backbone(params.backbone.name)
     clip, config = backbone.load(folder)
@@ -58,6 +58,23 @@ def test_a_load_draws_no_random_number_and_has_the_weights_of_the_file(tmp_path)
     found = backbone.build(tiny.CONFIG, state, "here").state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
     assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_a_logit_scale_and_a_bias_of_any_shape_are_loaded():
+    """As open_clip does; a bias comes from its option --siglip."""
+    state = tiny.clip().state_dict()
+    odd = state | {"logit_scale": torch.tensor([2.5]), "logit_bias": torch.tensor([-9.0])}
+    found = backbone.build(tiny.CONFIG, odd, "here")
+    assert found.logit_scale == 2.5 and found.logit_bias == -9.0 and not found.logit_bias.requires_grad
+    again = backbone.build(tiny.CONFIG, found.weights.state_dict(), "here")
+    assert torch.equal(again.logits(torch.ones(2)), found.logits(torch.ones(2)))
+    assert backbone.build(tiny.CONFIG, state, "here").logit_bias is None
+
+
+def test_a_missing_tokenizer_is_reported_before_a_video_is_decoded(project, tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "any.safetensors")
+    with pytest.raises(UserError, match=r"transformers|its tokenizer timm/ViT-B-16-SigLIP2 cannot be found"):
+        do.backbone(project(name="ViT-B-16-SigLIP2", weights="any.safetensors"))
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from rap.clip import backbone, models, whole
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Context, Tuner
 from rap.errors import UserError
+from rap.features.cache import Batch
 from rap.params import Params, Table
 from rap.report import methods
 from rap.retrieval.loss import LOSSES
@@ -148,6 +149,15 @@ def test_it_is_searched_and_reported_like_any_other(project, monkeypatch):
     assert "results/report.html" in do.report(params)
     found = Library.open(params, variant="lorm").text("a red ball", top=3)
     assert len(found) == 3
+
+
+def test_training_leaves_the_statistics_of_a_frozen_backbone_alone(project):
+    model, _ = new_model(project, "lorm", 0, torch.device("cpu"))
+    before = {name: value.clone() for name, value in model.clip.weights.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    model.train()
+    model.video(Batch(torch.randint(0, 256, (2, project.frames.count, 32, 32, 3)).byte(), torch.tensor([4, 4]), INPUT))
+    assert all(torch.equal(value, before[name]) for name, value in model.clip.weights.state_dict().items())
 
 
 def test_a_method_that_needs_blocks_is_refused_in_one_line_with_near_models(project):

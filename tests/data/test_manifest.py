@@ -81,7 +81,7 @@ def test_a_manifest_that_is_half_written_is_none(tmp_path, monkeypatch):
 def test_a_damaged_manifest_is_refused(tmp_path):
     Manifest.build(*rows()).write(tmp_path, untracked)
     damage(tmp_path / "captions.parquet")
-    with pytest.raises(UserError, match=r"captions.parquet: damaged; run `rap download` again"):
+    with pytest.raises(UserError, match=r"captions.parquet: damaged; run `rap download` to make it again"):
         Manifest.read(tmp_path)
 
 

@@ -3,13 +3,16 @@
 import do
 import numpy as np
 import pytest
+import sealed
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
 from rap import paths
 from rap.clip.towers import INPUT
 from rap.errors import UserError
-from rap.features.cache import Cache, choose, position
+from rap.features.cache import Cache, choose, deeper, position
+from rap.files import digest_file, read_json, write_json
 from rap.jobs import Job
 from rap.shards import Item, Shard, build, seal
 
@@ -110,6 +113,41 @@ def test_rows_of_another_batch_are_not_taken_over(project):
     do.features(project, "video-2", 0)
     more = project.model_copy(update={"features": project.features.model_copy(update={"batch": 1})})
     assert " 4 computed" in do.features(more, "video-2", 0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"preprocess": {"mean": [0.1, 0.5, 0.5]}}, {"model": {"quick_gelu": True}}], ids=["mean", "activation"]
+)
+def test_rows_of_the_same_weights_with_another_arithmetic_are_not_taken_over(project, change):
+    """Tags of one architecture may share a file of weights."""
+    do.features(project, "video-2", 0)
+    stem = paths.features(project.dataset.name, "video-2", 0)
+    before = np.array(Shard.read(stem).array)
+    folder = paths.backbone(project.backbone.name)
+    config = read_json(folder.config)
+    ((part, values),) = change.items()
+    write_json(folder.config, config | {part: config[part] | values})
+    sealed.backbone(project)
+    assert " 4 computed" in do.features(project, "video-2", 0)
+    assert (Shard.read(stem).array != before).any()
+
+
+def test_numbers_that_float16_cannot_hold_are_refused(project):
+    folder = paths.backbone(project.backbone.name)
+    weights = load_file(folder.weights)
+    weights["visual.ln_pre.weight"] *= 1e6
+    save_file(weights, folder.weights)
+    write_json(folder.config, read_json(folder.config) | {"digest": digest_file(folder.weights)})
+    sealed.backbone(project)
+    small = project.model_copy(update={"features": project.features.model_copy(update={"dtype": "float16"})})
+    with pytest.raises(UserError, match=r"features\.dtype: float16 is too small .* bfloat16"):
+        do.features(small, "video-0", 0)
+    assert not paths.features(project.dataset.name, "video-0", 0).record.exists()
+
+
+def test_a_method_that_starts_at_the_pixels_needs_no_deeper_cache(project):
+    tower = tiny.clip().visual
+    assert deeper("frames", "video", tower, INPUT) == "" and deeper("video-0", "video", tower, 2) == "video-2"
 
 
 def test_the_deepest_usable_cache_is_chosen(project):

@@ -8,7 +8,7 @@ import pandas as pd
 from rap import paths
 from rap.adapters import registry
 from rap.evaluation.stage import headlines
-from rap.files import digest, digest_file, write_json
+from rap.files import digest, digest_file, write_checked, write_json
 from rap.jobs import Job
 from rap.params import Params
 from rap.training.run import Run
@@ -33,7 +33,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     folder.adapter.touch()
     folder.history.write_text(history)
-    write_json(folder.costs, COSTS | (costs or {}))
+    write_checked(folder.costs, COSTS | (costs or {}))
     values: dict[str, Any] = {
         "variant": variant,
         "seed": seed,

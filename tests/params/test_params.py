@@ -12,7 +12,6 @@ from rap import params
 from rap.adapters import registry
 from rap.errors import UserError
 from rap.jobs import jobs, perform
-from rap.params.tables import tables_of
 
 FILE = tiny.ROOT / "params.yaml"
 SHIPPED = yaml.safe_load(FILE.read_text())
@@ -101,7 +100,7 @@ def test_a_table_of_one_row_is_made_only_for_a_variant_that_no_other_table_has(r
     if listed:
         rows = {name: {"title": name, "variants": names, "baseline": names[0]} for name, names in listed.items()}
         values |= {"tables": rows, "ablations": {}}
-    found = tables_of(params.parse(params.Params, values, "params.yaml"))
+    found = params.parse(params.Params, values, "params.yaml").tables
     assert {name: len(table.variants) for name, table in found.items() if set(table.variants) <= set(run)} == made
 
 

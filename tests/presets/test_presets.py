@@ -18,6 +18,7 @@ from rap.presets import use as presets
 
 WEIGHTS = Path("src/rap/demo/demo-vit.safetensors")
 SHIPPED = (tiny.ROOT / "params.yaml").read_text()
+STANDARD = ("zero_shot", "late", "static", "shuffled", "ssf", "lorm", "asa", "st_adapter", "rap")
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +147,9 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
     presets.run(params.load(), name, "ViT-SO400M-14-SigLIP2")  # of 27 blocks
     settings = params.load()
     assert (settings.backbone.name, settings.backbone.pretrained) == ("ViT-SO400M-14-SigLIP2", "webli")
-    assert settings.features.caches[0] == {"folder": "video-27", "msrvtt": "video-14"}[name]
+    assert settings.features.caches[0] == {"folder": "video-all", "msrvtt": "video-14"}[name]
+    assert settings.run == {"folder": ("zero_shot",), "msrvtt": STANDARD}[name]
+    assert settings.features.batch == 1  # of videos: this model costs 27 times ViT-B-32
     presets.run(params.load(), name, "RN50")
     settings, run = params.load(), ("zero_shot", "lorm_head")
     assert (settings.backbone.name, settings.backbone.pretrained) == ("RN50", "openai")
@@ -157,12 +160,12 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
 
 
 @pytest.mark.slow
-def test_a_cache_of_all_tokens_of_the_last_block_has_half_the_size():
-    for backbone, dtype in (("ViT-L-14", "float32"), ("PE-Core-B-16", "bfloat16"), ("ViT-B-16-SigLIP2", "bfloat16")):
-        presets.run(params.load(), "folder", backbone)
+def test_a_cache_in_sixteen_bits_keeps_the_range_of_a_model_that_was_trained_in_bfloat16():
+    for backbone, dtype in (("ViT-L-14", "float16"), ("PE-Core-B-16", "bfloat16"), ("ViT-B-16-SigLIP2", "bfloat16")):
+        presets.run(params.load(), "msrvtt", backbone)
         assert params.load().features.dtype == dtype
-    presets.run(params.load(), "msrvtt", "PE-Core-B-16")
-    assert params.load().features.dtype == "float16"  # the preset's own
+    presets.run(params.load(), "folder", "PE-Core-B-16")
+    assert params.load().features.dtype == "float32"  # the preset's own
 
 
 def test_captions_are_no_longer_than_the_backbone_reads():

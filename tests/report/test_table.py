@@ -174,9 +174,12 @@ def test_a_missing_or_partial_file_of_a_run_is_named_with_the_command_that_makes
 
 def test_costs_that_are_missing_are_unknown_and_damaged_ones_are_named(project):
     file = paths.run("ssf", 2).costs
-    file.write_text('{"train')
-    with pytest.raises(UserError, match=r"ssf/seed-2/costs\.json: damaged; remove it"):
-        do.table(project, "table1")
+    text = file.read_text()
+    for damaged in ('{"train', text.replace('"peak_memory_bytes": 2', '"peak_memory_bytes": 3')):
+        assert damaged != text
+        file.write_text(damaged)
+        with pytest.raises(UserError, match=r"ssf/seed-2/costs\.json: damaged; remove it"):
+            do.table(project, "table1")
     file.unlink()
     do.table(project, "table1")
     assert "cpu + unknown" in Path("results/costs1.csv").read_text()
@@ -348,7 +351,7 @@ def test_reported_figures_stand_beside_ours_on_their_own_data_set_alone(project)
     papers = literature.read()
     rows = pd.DataFrame([{"adapter": "rap", "label": "Ours", "dataset": "msrvtt", "backbone": "ViT-B-32"}])
     figures = [f"{direction}_{name}_mean" for direction in ("t2v", "v2t") for name in literature.MEASURES]
-    found = literature.beside(rows.assign(**dict.fromkeys(figures, 45.0)))
+    found = literature.compared(rows.assign(**dict.fromkeys(figures, 45.0)))
     assert len(found) == (papers.dataset == "msrvtt").sum() and papers.source.notna().all()
     ours, is_rap = found["Ours R@1 (difference)"], found.Method == "RAP"
     assert ours[is_rap].tolist() == ["45.0 (+0.2)", "45.0 (+1.0)"] and (ours[~is_rap] == "").all()

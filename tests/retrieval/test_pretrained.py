@@ -88,9 +88,19 @@ def test_another_backbone_is_refused(home, tmp_path):
     write_json(other / "config.json", config | {"digest": changed, "name": "else"})
     files = {name: digest_file(other / name) for name in ("config.json", "weights.safetensors")}
     untracked("", files).write(other / "backbone.json")
-    with pytest.raises(
-        UserError, match=r"mine.safetensors: trained on demo-vit with weights \w{12}, not on .*\(else, "
-    ):
+    with pytest.raises(UserError, match=r"mine.safetensors: trained on demo-vit \w{12}, not on .*\(else, "):
+        from_pretrained(file, other)
+
+
+def test_the_same_weights_with_another_activation_are_refused(home, tmp_path):
+    file = travelled(home, "rap", tmp_path)
+    other = shutil.copytree(paths.backbone(home.backbone.name), tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    quick = not config["model"].get("quick_gelu", False)
+    write_json(other / "config.json", config | {"model": config["model"] | {"quick_gelu": quick}})
+    files = {name: digest_file(other / name) for name in ("config.json", "weights.safetensors")}
+    untracked("", files).write(other / "backbone.json")
+    with pytest.raises(UserError, match=r"mine.safetensors: trained on demo-vit \w{12}, not on "):
         from_pretrained(file, other)
 
 
@@ -107,8 +117,8 @@ def test_a_damaged_file_is_refused(home, tmp_path):
 
 def spoil(file, **changes):
     """The same weights under a header with other entries."""
-    about, weights = adapter_file.read(file)
-    about |= changes
+    header, weights = adapter_file.read(file)
+    about = header.model_dump(mode="json") | changes
     about["checksum"] = adapter_file._checksum(about, weights)
     save_file(weights, file, metadata={"rap": json.dumps(about)})
 
@@ -117,7 +127,7 @@ def spoil(file, **changes):
     ("changes", "said"),
     [
         ({"adapter": "rapp"}, "there is no method 'rapp'; did you mean 'rap'?"),
-        ({"format": 9}, "an adapter of format 9, written by rap 0.1.0; this version reads 2"),
+        ({"format": 9}, "an adapter of format 9, written by rap 0.1.0; this version reads 3"),
         ({"options": {"lorm": {"rank": 3}}}, "its weights do not fit the rap that its header describes"),
         ({"options": {"lorm": {"rnk": 3}}}, "lorm: rnk: unknown key; did you mean 'rank'?"),
         ({"frames": {"count": 0}}, "header: frames.count: "),

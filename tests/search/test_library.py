@@ -1,6 +1,7 @@
 """The library: queries by text, by example, several at once; spans that are neighbours; what is chosen for the user."""
 
 import csv
+import dataclasses
 import json
 import math
 from io import StringIO
@@ -80,6 +81,17 @@ def test_a_picture_is_a_clip_of_one_frame(project):
     assert whole == pytest.approx(mine, abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+def test_a_picture_is_scaled_as_the_frames_of_videos_are(project, mode):
+    """A picture twice as wide as high, black in its outer quarters: cropped away, or squashed."""
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, 32:96] = 255
+    Image.fromarray(wide).save("wide.png")
+    recipe = dataclasses.replace(untrained(project, "zero_shot").recipe, mode=mode)
+    row = pictures.batch("wide.png", recipe).x[0, 0, 16, :, 0].numpy()
+    assert row[2] == (255 if mode == "shortest" else 0) and row[16] == 255
+
+
 def test_without_a_variant_rap_answers_if_it_is_trained_and_else_zero_shot(project):
     project = project.model_copy(update={"run": ("zero_shot", "lorm", "rap")})
     untold = Library.open(project)
@@ -133,7 +145,7 @@ def test_a_rap_of_another_project_is_left_aside_with_a_line(project, monkeypatch
     other = project.model_copy(update={"frames": project.frames.model_copy(update={"sampler": "fps"})})
     assert Library.open(other).note == "rap is trained on other frames, so zero-shot CLIP searched"
     assert "rap" in serve.usable(project, "zero_shot", 0) and "rap" not in serve.usable(other, "zero_shot", 0)
-    monkeypatch.setattr(library, "read_config", lambda folder: {"digest": "another"})
+    monkeypatch.setattr(library, "read_config", lambda folder: {"digest": "another", "model": {}, "preprocess": {}})
     assert Library.open(project).note == "rap is trained on another backbone, so zero-shot CLIP searched"
 
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import tiny
 
-from rap import paths
+from rap import paths, verify
 from rap.errors import UserError
 from rap.params import load
 from rap.training import sweep
+from rap.training.points import chosen, differences, read
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,7 @@ def test_a_second_sweep_trains_nothing_and_a_changed_parameter_trains_its_varian
 def test_the_choice_is_the_best_mean_of_both_figures_over_seeds():
     rows = [("a", 0.1, 0, 50.0, 60.0), ("a", 0.1, 1, 50.0, 60.0), ("a", 0.2, 0, 90.0, 70.0), ("a", 0.2, 1, 10.0, 40.0)]
     points = pd.DataFrame(rows, columns=["variant", "value", "seed", "R@1", "twin"]).assign(key="train.lr")
-    assert sweep.chosen(points) == {"a": ("train.lr", 0.1)}
+    assert chosen(points) == {"a": ("train.lr", 0.1)}
 
 
 def test_an_unknown_variant_is_one_line(project):
@@ -77,12 +78,26 @@ def test_other_rates_are_tried_for_one_method_and_cost_the_same(project):
         sweep.run(project, ["static"], [0.3, 0.3])
 
 
-def test_params_yaml_states_what_the_sweep_chose():
-    points = pd.read_csv(tiny.ROOT / "results/sweep.csv")
+def test_a_damaged_point_is_refused_and_measured_again_without_its_line(project):
+    sweep.run(project, ["static"])
+    before = paths.sweep().read_bytes()
+    lines = before.decode().splitlines(keepends=True)
+    paths.sweep().write_text("".join([*lines[:2], lines[2].replace(",0.001,", ",0.002,"), *lines[3:]]))
+    for opened in (lambda: sweep.run(project, ["static"]), lambda: verify.run(project)):
+        with pytest.raises(UserError, match=r"results/sweep\.csv, line 3: damaged; remove the line, and `rap sweep`"):
+            opened()
+    paths.sweep().write_text("".join([*lines[:2], *lines[3:]]))
+    sweep.run(project, ["static"])
+    assert paths.sweep().read_bytes() == before
+
+
+def test_params_yaml_states_what_the_sweep_chose(monkeypatch):
+    monkeypatch.chdir(tiny.ROOT)
+    points = read()
     params = load(tiny.ROOT / "params.yaml")
     compared = {*params.run, *params.tables["table6"].variants, *params.tables["table8"].variants}
     trained = {name for name in compared if params.variant(name).adapter != "none"}
-    assert set(points.variant) >= trained and sweep.differences(params, points) == []
+    assert set(points.variant) >= trained and differences(params, points) == []
     assert points[points.key == "train.lr"].groupby("variant")[
         ["value", "steps"]
     ].nunique().drop_duplicates().shape == (1, 2)

@@ -190,7 +190,7 @@ def _without_four(corpus):
 
 
 def test_a_killed_training_ends_with_the_same_bytes(by_dvc, by_snakemake):
-    """DVC trains in peace; Snakemake is killed with its job in the middle of training, unlocked, and run again."""
+    """DVC trains without interruption; Snakemake is killed with its job during a training, unlocked, and run again."""
     for folder in (by_dvc, by_snakemake):
         edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
     run(by_dvc, "dvc", "repro", "train@lorm")

@@ -233,5 +233,9 @@ def build(clip: Clip, frames: int, asa: Options) -> Adapter:
 
     Parameters per block, with rank r and H heads: 2 r D + 2 r^2 + 2 r + D + 3 H for `deformable`; 2 r^2 + 4 H more for
     `attention`, and 3 H fewer without `local`; and 2 D for each block of the text tower.
+
+    Raises UserError if the text selects patches and the tower's head does not read [CLS].
     """
+    if asa.query == "text":
+        clip.visual.toward(torch.zeros(clip.embed_dim), -1)
     return Adapter(ASA(clip.visual, frames, asa), text_tuner(clip, asa.text))

@@ -8,7 +8,9 @@ can be cut too (rap.clip.families). Any other model is used whole (rap.clip.whol
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from rap import paths
@@ -16,7 +18,7 @@ from rap.clip import families, whole
 from rap.clip.plain import Plain
 from rap.clip.towers import Clip
 from rap.errors import UserError
-from rap.files import read_json
+from rap.files import digest, read_json
 from rap.provenance import Record
 
 DEMO = "demo-vit"
@@ -40,13 +42,16 @@ def read_config(folder: str | Path) -> dict:
 
 def _read(folder: paths.BackboneFolder, *files: str) -> dict:
     """config.json, after a check of `files`."""
-    try:
-        record = Record.read(folder.record)
-    except FileNotFoundError:
-        raise UserError(f"{folder.record}: missing; run `rap backbone` first") from None
-    if damaged := record.damaged(folder, files):
-        raise UserError(f"{folder / damaged[0]}: missing or damaged; run `rap backbone` again")
+    Record.open(folder.record, "rap backbone", files)
     return read_json(folder.config)
+
+
+def identity(config: dict) -> str:
+    """A digest of everything that a backbone computes: its weights, its architecture, and its preprocessing.
+
+    Tags of one architecture may share a file of weights and differ in the activation or the normalisation.
+    """
+    return digest([config["digest"], config["model"], config["preprocess"], config.get("kind")])
 
 
 def build(config: dict, state: dict, source: str) -> Clip:
@@ -58,6 +63,10 @@ def build(config: dict, state: dict, source: str) -> Clip:
     else:
         state = {_our_name(name): tensor for name, tensor in state.items()}
         state.pop("text.attn_mask", None)
+        if "logit_bias" in state:  # trained with open_clip's --siglip
+            clip.logit_bias = nn.Parameter(torch.zeros(()))
+        for name in ("logit_scale", "logit_bias"):
+            state |= {name: state[name].reshape(())} if name in state and state[name].numel() == 1 else {}
     own = clip.weights.state_dict()
     wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
     wrong += [name for name in state if name not in own]

@@ -1,4 +1,4 @@
-"""The hub of models: what its cache holds, and how to do without a connection."""
+"""The hub of models: look into its cache, and work offline."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from rap import paths
 from rap.clip import weights
 from rap.clip.backbone import DEMO, build
 from rap.clip.models import open_clip_config
+from rap.clip.tokenizer import tokenize
 from rap.clip.torchscript import is_torchscript
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file, read_json, write_json
@@ -35,9 +36,10 @@ def run(job: "Job") -> str:
             f"{file}: a TorchScript archive of OpenAI, trained with QuickGELU, which {wanted.name} does not use; "
             "set backbone.pretrained: openai in addition to backbone.weights"
         )
+    tokenize(["a"], config["tokenizer"], 2)  # a missing tokenizer is reported now, and not by the first search
     clip = build(config, state, str(file))
     with atomic(folder.weights) as path:
-        path.write_bytes(save({name: tensor.contiguous() for name, tensor in clip.weights.state_dict().items()}))
+        save_file({name: tensor.contiguous() for name, tensor in clip.weights.state_dict().items()}, path)
     config["digest"] = digest_file(folder.weights)
     config["source"] = {"file": file.name, "digest": digest_file(file)}
     write_json(folder.config, config)
@@ -53,8 +55,8 @@ def run(job: "Job") -> str:
 
 def source_file(wanted: Backbone) -> Path:
     """The weights file named in params.yaml: a local file, or the file of open_clip's tag."""
-    if wanted.weights:
-        return Path(wanted.weights)
+    if wanted.file:
+        return wanted.file
     if wanted.pretrained and wanted.name != DEMO:
         return weights.find(wanted.name, wanted.pretrained)
     raise UserError(

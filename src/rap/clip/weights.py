@@ -25,14 +25,18 @@ def read(path: Path) -> dict[str, Tensor]:
         raise UserError(f"backbone.weights: {path} is missing; put the weights file there or name another file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _plain_names(load_file(path))
         if is_torchscript(path):
             return {name: tensor for name, tensor in read_torchscript(path).items() if name not in EXTRAS}
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        state = checkpoint.get("state_dict", checkpoint)
-        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        return _plain_names(checkpoint.get("state_dict", checkpoint))
     except Exception as error:  # each library raises its own types on an invalid file
         raise UserError(f"backbone.weights: {path} cannot be read as weights: {_short(error)}") from None
+
+
+def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix of torch's parallel modules."""
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def find(name: str, tag: str) -> Path:

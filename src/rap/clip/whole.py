@@ -99,7 +99,7 @@ def open_clip_model(name: str, model: dict) -> nn.Module:
     except OSError as error:  # the config of a text tower is on the hub
         raise UserError(
             f"backbone.name: {name}: its text tower {model['text_cfg'].get('hf_model_name')} is not in the hub's cache "
-            f"and the hub is out of reach ({' '.join(str(error).split())[:100]})"
+            f"and the hub cannot be reached ({' '.join(str(error).split())[:100]})"
         ) from None
 
 

@@ -65,12 +65,7 @@ class Manifest:
     def read(cls, folder: str | Path) -> "Manifest":
         """Raises UserError if the manifest is missing, damaged or of another version."""
         folder = paths.ManifestFolder(folder)
-        try:
-            record = Record.read(folder.record)
-        except FileNotFoundError:
-            raise UserError(f"{folder}: no manifest here; run `rap download` first") from None
-        if damaged := record.damaged(folder):
-            raise UserError(f"{folder / damaged[0]}: damaged; run `rap download` again")
+        Record.open(folder.record, "rap download", files=None)
         videos, captions = map(pd.read_parquet, folder.files)
         if [*videos, *captions] != [*VIDEO_COLUMNS, *CAPTION_COLUMNS]:
             raise UserError(f"{folder}: another version wrote this manifest; run `rap download` again")

@@ -1,1 +1,1 @@
-"""The embedded demo: procedural clips, really encoded, whose captions need time, each with its reversed twin."""
+"""The embedded demo: generated clips whose captions describe an order in time, each with its reversed twin."""

@@ -154,7 +154,7 @@ def groups(rng: np.random.Generator, batch: int, things: int) -> list[Still]:
 
 
 def both_losses(model: CLIP, heads: nn.ModuleDict, rng: np.random.Generator, batch: int) -> Tensor:
-    """The loss of the phase `scene`, and half of pair_loss on half a batch, against forgetting words."""
+    """The loss of the phase `scene`, plus 0.5 pair_loss on half a batch, so that words are not forgotten."""
     return scene_loss(model, heads, rng, batch) + 0.5 * pair_loss(model, rng, batch // 2, 1 + int(rng.random() < 0.5))
 
 

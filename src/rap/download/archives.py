@@ -54,8 +54,8 @@ def _bring(archive: Archive, settings: Download, folder: Path, work: Path) -> st
         limit = settings.max_gb * 1e9
         files = unpack(file, folder, work / "unpacking", name=name, strip=archive.strip, limit=limit)
     except FetchError as error:
-        cure = "correct the address" if error.dead else "run `rap download` again to resume"
-        raise UserError(f"download.archives: {archive.url}: {error}; {cure}") from None
+        remedy = "correct the address" if error.dead else "run `rap download` again to resume"
+        raise UserError(f"download.archives: {archive.url}: {error}; {remedy}") from None
     except ArchiveError as error:
         raise UserError(f"download.archives: {archive.url}: {error}; delete {file} to fetch it again") from None
     write_json(_marker(archive, work), {"url": archive.url, "sha256": found, "files": files})

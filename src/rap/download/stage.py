@@ -55,8 +55,8 @@ def run(job: "Job", retry_dead: bool = False) -> str:
         raise UserError(
             f"download: {len(failed)} of {len(videos)} videos failed, more than dataset.max_failed allows "
             f"({params.dataset.max_failed:g}); the first is {failed.path.iloc[0]}: {failed.reason.iloc[0]}; the videos "
-            f"are searched in {source}{_strangers(source, videos)}; `rap dataset stats` counts the reasons; mend them, "
-            "remove their rows, or set dataset.max_failed to 1.0 to work with what is there"
+            f"are searched in {source}{_unmatched(source, videos)}; `rap dataset stats` counts the reasons; repair "
+            "them, remove their rows, or set dataset.max_failed to 1.0 to work with what is there"
         )
     Manifest.remove(paths.refused(params.dataset.name))
     Manifest(videos, manifest.captions, manifest.notes).write(folder, job.result)
@@ -105,7 +105,7 @@ def _report_changed(known: dict[str, str], videos: pd.DataFrame) -> list[str]:
     return [f"{len(changed)} files have other bytes than at the last download"] if changed else []
 
 
-def _strangers(folder: Path, videos: pd.DataFrame) -> str:
+def _unmatched(folder: Path, videos: pd.DataFrame) -> str:
     """Some files in the folder that belong to no video: perhaps the names differ. Empty if there are none."""
     known = set(videos.path)
     found = [path.as_posix() for path in video_files(folder) if path.as_posix() not in known] if folder.is_dir() else []

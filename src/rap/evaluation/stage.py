@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from rap import paths
+from rap.clip.backbone import identity
 from rap.errors import UserError
 from rap.evaluation import rerank
 from rap.files import allocate, atomic, digest, digest_file, write_json
 from rap.retrieval import adapter_file, metrics, twins
 from rap.retrieval.corpus import Corpus, Split, open_corpus, records
 from rap.retrieval.model import Retriever, new_model
-from rap.retrieval.scoring import blocks
+from rap.retrieval.scoring import DIGITS, blocks
 from rap.runtime import distributed
 from rap.runtime.device import setup
 
@@ -32,7 +33,6 @@ HEADLINES = (
     "v2t.R@1",
     "twin.all",
 )  # of all figures: for `dvc metrics show`
-DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh digit, and must give ties
 
 
 def run(job: "Job", variant: str, seed: int) -> str:
@@ -83,8 +83,8 @@ def run(job: "Job", variant: str, seed: int) -> str:
 
 def load_weights(model: Retriever, file: "Path", config: dict) -> None:
     """Load an adapter file into a model. Raises UserError if it is absent, damaged, or of another backbone or form."""
-    about, weights = adapter_file.read(file)
-    if about["backbone"]["digest"] != config["digest"]:
+    header, weights = adapter_file.read(file)
+    if header.backbone.digest != identity(config):
         raise UserError(f"{file}: trained on another backbone; run `rap train` again")
     try:
         model.adapter.load_state_dict(weights)
@@ -130,8 +130,7 @@ def assess(to_video: np.ndarray, to_text: np.ndarray, split: Split, videos: pd.D
     `to_video` and `to_text`: scores [captions, videos] with captions and with videos as queries; one matrix, unless
     they are post-processed. `videos`: the manifest's.
     """
-    columns = {id: column for column, id in enumerate(split.videos)}
-    owner = split.captions.video_id.map(columns).to_numpy(int)
+    owner = split.owner
     kind = split.captions.kind.to_numpy(object)
     t2v, v2t = metrics.text_to_video(to_video, owner), metrics.video_to_text(to_text, owner)
     figures = {

@@ -53,7 +53,7 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
 def deeper(cache: str, kind: str, tower: Tower, first: float) -> str:
     """The deepest cache that is no deeper than block `first`, if it is deeper than `cache`."""
-    if tower.whole:
+    if tower.whole or first == INPUT:
         return ""
     best = "all" if first > tower.layers else str(int(first))
     return f"{kind}-{best}" if position(f"{kind}-{best}", tower) > position(cache, tower) else ""

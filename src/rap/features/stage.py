@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rap import paths, shards
-from rap.clip.backbone import load
+from rap.clip.backbone import identity, load
 from rap.clip.tokenizer import tokenize
 from rap.clip.towers import INPUT, Clip, Context, Tower, Tuner
 from rap.data.manifest import Manifest
@@ -46,7 +46,7 @@ def run(job: "Job", cache: str, shard: int) -> str:
     job.reads(folder.record)
     clip, config = load(folder)
     clip = clip.to(device)
-    recipe = {"backbone": config["digest"], "cache": cache, "dtype": params.features.dtype, "code": job.code}
+    recipe: dict = {"backbone": identity(config), "cache": cache, "code": job.code, "dtype": params.features.dtype}
     recipe["batch"] = params.features.batch  # the kernels, and so the last bits, depend on it
     if mixed(params.runtime, device):
         recipe["precision"] = "bfloat16"
@@ -183,6 +183,8 @@ def _start(params: Params, work: Work, ids: list[str], batch: Batch) -> Callable
     def finish() -> list[Item]:
         if done:
             done.synchronize()
+        if rows.dtype == torch.float16 and rows.isinf().any():
+            raise UserError("params.yaml: features.dtype: float16 is too small for this backbone; set it to bfloat16")
         return [Item(id, row, valid) for id, row, valid in zip(ids, rows.numpy(), length.tolist(), strict=True)]
 
     return finish

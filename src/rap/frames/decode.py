@@ -180,7 +180,7 @@ def _command(path: Path, codec: str, recipe: Recipe, clips: Sequence[Segments], 
     jump = {"noaccurate_seek": None, "ss": f"{seek:.6f}"} if seek else {}
     strict = tool.strict_decoder(codec)
     decoder = {"c:v": strict} if strict else {}
-    # If the size of the pictures changes, new filters would begin to count anew; these adapt.
+    # If the size of the pictures changes, a new chain of filters would count from 0 again; this one adapts.
     opened = ffmpeg.input(tool.url(path), **whitelists, **jump, **decoder, threads=1, reinit_filter=0)
     pictures = opened["V:0"].filter("settb", "AVTB")
     copies = pictures.filter_multi_output("split", len(clips))

@@ -14,7 +14,7 @@ from rap.runtime.signals import tied
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 PROTOCOLS = "file,pipe"
 STRICT = {"vp9": "libvpx-vp9"}
-CURE = "install the imageio-ffmpeg wheel or the system's ffmpeg, or set IMAGEIO_FFMPEG_EXE to its path"
+REMEDY = "install the imageio-ffmpeg wheel or the system's ffmpeg, or set IMAGEIO_FFMPEG_EXE to its path"
 
 
 class VideoError(Exception):
@@ -36,16 +36,16 @@ def _program() -> tuple[str, str]:
     try:
         name = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
-        raise UserError(f"ffmpeg: not found; {CURE}") from None
+        raise UserError(f"ffmpeg: not found; {REMEDY}") from None
     path = shutil.which(name)
     if path is None:
-        raise UserError(f"ffmpeg: {name} is not an executable program; {CURE}")
+        raise UserError(f"ffmpeg: {name} is not an executable program; {REMEDY}")
     try:
         words = subprocess.run([path, "-version"], stdin=subprocess.DEVNULL, capture_output=True).stdout.split()
     except OSError as error:
-        raise UserError(f"ffmpeg: {path} cannot be executed ({error.strerror}); {CURE}") from None
+        raise UserError(f"ffmpeg: {path} cannot be executed ({error.strerror}); {REMEDY}") from None
     if words[:2] != [b"ffmpeg", b"version"]:
-        raise UserError(f"ffmpeg: {path} is another program; {CURE}")
+        raise UserError(f"ffmpeg: {path} is another program; {REMEDY}")
     return path, words[2].decode()
 
 

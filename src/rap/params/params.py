@@ -127,14 +127,20 @@ class Params(Section):
 
     @property
     def tables(self) -> dict[str, Table]:
-        """The tables with the rows of `run` and of the ablations. A table of one row compares nothing: it is omitted.
+        """The tables with the rows of `run` and of the ablations. The first row replaces a baseline that does not run.
 
-        If no table has two rows, the first with a row remains. If the baseline does not run, the first row replaces it.
+        A table of one row compares nothing: it is omitted, unless no other table of the default run has the row.
         """
-        made = {*self.run, *self.ablations}
-        found = {name: table.only(made) for name, table in self.listed.items()}
-        several = {name: table for name, table in found.items() if len(table.variants) > 1}
-        return several or dict([(name, table) for name, table in found.items() if table.variants][:1])
+        made = {name: table.only({*self.run, *self.ablations}) for name, table in self.listed.items()}
+        found = {name: table for name, table in made.items() if len(table.variants) > 1}
+        default = [table for table in found.values() if not self.ablations.keys() & set(table.variants)]
+        shown = {variant for table in default for variant in table.variants}
+        for name, table in self.listed.items():
+            alone = table.only(self.run)
+            if name not in found and not shown.issuperset(alone.variants):
+                found[name] = alone
+                shown.update(alone.variants)
+        return {name: found[name] for name in self.listed if name in found}
 
     @property
     def all_variants(self) -> dict[str, Variant]:

@@ -1,5 +1,6 @@
 """The sections of params.yaml, which holds the values and their comments; this module has no defaults."""
 
+from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -98,6 +99,11 @@ class Backbone(Section):
     name: Name
     pretrained: str | None
     weights: str | None
+
+    @property
+    def file(self) -> Path | None:
+        """The local file of weights."""
+        return Path(self.weights).expanduser() if self.weights else None
 
 
 class Sampling(Section):

@@ -7,7 +7,6 @@ params.yaml gets that of the project, so an installed package needs no checkout.
 from collections.abc import Iterator
 from importlib import resources
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -58,10 +57,12 @@ def run(params: Params, name: str, backbone: str | None = None) -> str:
     changes = list(_merge(values, wanted))
     text = StringIO()
     yaml.dump(values, text)
-    registry.check(parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS)))
-    weights = values["backbone"]["weights"]
-    if weights and not Path(weights).exists():
-        raise UserError(f"dataset: {name} needs {weights}, which is not here; work in a checkout of the project")
+    new = parse(Params, YAML(typ="safe").load(text.getvalue()), str(PARAMS))
+    registry.check(new)
+    if new.backbone.file and not new.backbone.file.exists():
+        raise UserError(
+            f"dataset: {name} needs {new.backbone.file}, which is not here; work in a checkout of the project"
+        )
     if changes:
         write_text(PARAMS, text.getvalue())
     about = "; see docs/datasets.md for its files" if DVC.exists() else ""
@@ -85,31 +86,38 @@ def _text(name: str) -> str:
 
 
 def _suit(wanted: dict, backbone: str, params: Params) -> None:
-    """Adapt a preset, which is written for the 12 blocks of ViT-B-32, to another backbone.
+    """Adapt a preset, which is written for ViT-B-32 and its 12 blocks, to another backbone.
 
-    The weights are those of the backbone's first tag. Depths of caches keep their share of the blocks. A head that
-    pools all tokens needs a cache of all tokens even after the last block; it is stored in half the size. For a model
-    that is used whole, the embeddings are cached, and variants that need blocks do not run.
+    The weights are those of the backbone's first tag. The features stage takes fewer videos at once for a costlier
+    backbone, so that its memory hardly grows. Depths of caches keep their share of the blocks. A model that is used
+    whole gets caches of its embeddings, and variants that need blocks do not run. So does a head that pools all tokens
+    if the preset caches nothing but its input, which would take a hundred times the space of the embeddings. Families
+    that were trained in bfloat16 may exceed float16.
     """
     import open_clip
 
     from rap.clip.models import known, open_clip_config
 
     config, tags = open_clip_config(backbone, None), open_clip.list_pretrained_tags_by_model(backbone)
-    facts = known().set_index("name").loc[backbone]
+    models = known().set_index("name")
+    facts, batch = models.loc[backbone], params.features.batch
     wanted["backbone"] = {"name": backbone, "pretrained": tags[0] if tags else None, "weights": None}
     features = wanted.setdefault("features", {})
-    caches = features.get("caches", params.features.caches)
+    features["batch"] = max(1, min(batch, round(batch * models.frame["ViT-B-32"] / facts.frame)))
     features["max_words"] = min(features.get("max_words", params.features.max_words), int(facts.words))
-    if "whole" not in config:
-        depth = int(facts.blocks)
-        features["caches"] = [_at_share(cache, depth) for cache in caches]
-        if features.get("dtype") == "float32" and _pools_all(config):
-            features["dtype"] = "bfloat16"
+    caches, run = features.get("caches", params.features.caches), wanted.get("run", params.run)
+    if "whole" in config:
+        features["caches"] = ["video-all", "text-all"]
+        run = [name for name in run if not registry.needs_blocks(params, name)]
+        wanted["run"] = [*run, "lorm_head"] if "lorm_head" in params.variants and "lorm_head" not in run else run
         return
-    features["caches"] = ["video-all", "text-all"]
-    run = [name for name in wanted.get("run", params.run) if not registry.needs_blocks(params, name)]
-    wanted["run"] = [*run, "lorm_head"] if "lorm_head" in params.variants and "lorm_head" not in run else run
+    if [cache for cache in caches if cache.startswith("video")] == ["video-12"] and _pools_all(config):
+        features["caches"] = ["video-all", *(cache for cache in caches if cache.startswith("text"))]
+        wanted["run"] = [name for name in run if params.variants[name].adapter == "none"]
+    else:
+        features["caches"] = [_at_share(cache, int(facts.blocks)) for cache in caches]
+    if "kind" in config and features.get("dtype") == "float16":
+        features["dtype"] = "bfloat16"
 
 
 def _pools_all(config: dict) -> bool:

@@ -31,7 +31,7 @@ def run(params: Params, tag: str | None, max_gflops: float | None, level: str | 
     if tag:
         models["tags"] = [[one for one in tags if tag in one] for tags in models.tags]
         models = models[models.tags.astype(bool)]
-    if max_gflops:
+    if max_gflops is not None:
         models = models[models.frame <= max_gflops]
     if level:
         models = models[models.level == level]

@@ -15,7 +15,7 @@ def read() -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def beside(rows: pd.DataFrame) -> pd.DataFrame | None:
+def compared(rows: pd.DataFrame) -> pd.DataFrame | None:
     """The published figures for the dataset of a table's `rows`, each with our figure and the difference ours - theirs.
 
     Our figure is from the first row with the same adapter; without such a row the cells stay empty. Returns None if

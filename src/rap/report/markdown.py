@@ -37,11 +37,11 @@ def markdown(rows: pd.DataFrame, layout: Table, digests: dict[str, str], held_ou
         parts += ["## Intervals and tests", _about_tests(rows, layout)]
     for metric in tested:
         parts += [f"### {TESTED[metric]}", _tabulate(_tests(rows, layout, metric))]
-    if (papers := literature.beside(rows)) is not None:
-        about = "Other people's figures, as their sources give them; the difference is ours less theirs."
+    if (papers := literature.compared(rows)) is not None:
+        about = "Published figures, as their sources report them, and our figure minus theirs."
         parts += ["## Reported in the literature", about, _tabulate(papers.to_dict("list"))]
     named = ", ".join(f"{name} `{digest[:SHORT]}`" for name, digest in digests.items())
-    parts.append(f"Made from {named} (SHA-256, {SHORT} digits). `rap verify` checks that this table is still theirs.")
+    parts.append(f"Made from {named} (SHA-256, {SHORT} digits). `rap verify` checks that the table still matches them.")
     return "\n\n".join(parts) + "\n"
 
 

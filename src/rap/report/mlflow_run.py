@@ -1,4 +1,4 @@
-"""The contents of a run in MLflow: parameters, tags, metrics, the data sets, the files and the adapter."""
+"""The contents of a run in MLflow: parameters, tags, metrics, the datasets, the files and the adapter."""
 
 import subprocess
 import time
@@ -16,7 +16,6 @@ from rap import paths
 from rap.errors import UserError
 from rap.files import digest, read_json
 from rap.params import Params
-from rap.params.tables import tables_of
 from rap.provenance import Record
 from rap.report.runs import read_costs
 from rap.training.run import Run, read_run
@@ -58,11 +57,10 @@ def read(params: Params, folder: paths.RunFolder) -> Logged:
     run, trained = read_run(folder)
     evaluated = _evaluation(folder, trained)
     facts = run.model_dump(include={"dataset", "variant", "adapter", "seed", "backbone", "frames", "caches", "train"})
-    for stage, record in (("train", trained), ("evaluate", evaluated)):
+    for record in (trained, evaluated):
         if record and (damaged := record.damaged(folder)):
-            again = f"rap {stage} --variant {run.variant} --seed {run.seed}"
-            raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
-    tables = [name for name, table in tables_of(params).items() if run.variant in table.variants]
+            raise UserError(f"{folder / damaged[0]}: damaged; run `{record.command}` to make it again")
+    tables = [name for name, table in params.tables.items() if run.variant in table.variants]
     tags = {"variant": run.variant, "adapter": run.adapter, "seed": str(run.seed)} | dict.fromkeys(tables, "yes")
     tags |= {"digest.weights": run.weights, "mlflow.source.name": "rap"}
     for stage, record in (("train", trained), ("evaluate", evaluated)):
@@ -121,7 +119,7 @@ def write(client: "MlflowClient", experiment: str, logged: Logged, tags: dict[st
 
 
 def _log_data(client: "MlflowClient", id: str, logged: Logged) -> None:
-    """The data set, once for training and once for the test."""
+    """The dataset, once for training and once for the test."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     about = (logged.data[:36] or "unknown", "local", f'{{"uri": "{paths.dataset(logged.run.dataset)}"}}')
@@ -166,7 +164,7 @@ def _metrics(logged: Logged) -> Iterator[tuple[str, float, int]]:
         for name, value in _flat({name: figures[name] for name in chosen if name in figures}, "/"):
             yield f"test/{name.replace('@', '_at_')}", float(value), 0
     yield "resources/trainable_parameters", run.parameters, 0
-    for name, value in read_costs(run.variant, run.seed).items():
+    for name, value in read_costs(paths.run(run.variant, run.seed)).items():
         if name not in ("began", "ended", "device") and value is not None:
             yield f"resources/{name}", value, 0
     for row in pd.read_csv(folder.history).to_dict("records"):
@@ -184,7 +182,7 @@ def _system(logged: Logged) -> Iterator[tuple[str, float, int, int]]:
 
 def _times(run: Run, folder: paths.RunFolder) -> tuple[int, int]:
     """Start and end of the training. In a checkout, which lacks the costs, the time at which the file was written."""
-    costs = read_costs(run.variant, run.seed)
+    costs = read_costs(paths.run(run.variant, run.seed))
     written = folder.record.stat().st_mtime
     begun, ended = costs.get("began") or written, costs.get("ended") or written
     ended = min(ended, time.time())  # the clock may have been set back

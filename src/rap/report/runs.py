@@ -6,7 +6,7 @@ import pandas as pd
 
 from rap import paths
 from rap.errors import UserError
-from rap.files import read_json
+from rap.files import read_checked, read_json
 from rap.params import Params
 from rap.provenance import Record
 from rap.training.run import Costs, Run
@@ -39,7 +39,7 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record
         "weights": run.weights,
         **{name: evaluation.facts[name] for name in ("split", "test_set")},
         **{name: figures[name] for name in ("videos", "videos_total", "queries")},
-        **read_costs(variant, seed),
+        **read_costs(folder),
     }
     label = params.variant(variant).label or variant
     rows = [{"variant": variant, "label": label, "post": "", **facts, **flat(figures)}]
@@ -49,18 +49,17 @@ def rows_of(params: Params, variant: str, seed: int, reads: Callable[..., Record
     return pd.DataFrame(rows)
 
 
-def read_costs(variant: str, seed: int) -> dict:
+def read_costs(folder: paths.RunFolder) -> dict:
     """Times and memory of a training, unknown in a checkout, because no engine keeps this file.
 
     Raises UserError if the file is damaged.
     """
-    file = paths.run(variant, seed).costs
     try:
-        return Costs(**read_json(file)).model_dump()
+        return Costs(**read_checked(folder.costs)).model_dump()
     except FileNotFoundError:
         return Costs().model_dump()
     except (ValueError, TypeError):
-        raise UserError(f"{file}: damaged; remove it, and the costs of this training are unknown") from None
+        raise UserError(f"{folder.costs}: damaged; remove it, and the costs of this training are unknown") from None
 
 
 def flat(figures: dict) -> dict[str, float]:

@@ -12,7 +12,6 @@ from rap.data import registry
 from rap.errors import UserError
 from rap.files import atomic, digest, digest_file, write_text
 from rap.params import Params, Table
-from rap.params.tables import tables_of
 from rap.report import plots, statistics, tracking
 from rap.report.markdown import TESTED, markdown
 from rap.report.runs import DIRECTIONS, MEASURES, rows_of
@@ -33,7 +32,7 @@ def run(job: "Job", table: str) -> str:
     METRIC_diff_low and METRIC_diff_high, and METRIC_p of its test. Raises UserError if a run is missing, stale or
     damaged, or if two runs were not evaluated on the same test set.
     """
-    params, layout = job.params, tables_of(job.params)[table]
+    params, layout = job.params, job.params.tables[table]
     chosen = [(variant, seed) for variant in layout.variants for seed in params.seeds]
     runs = pd.concat([rows_of(params, variant, seed, job.reads) for variant, seed in chosen])
     _refuse_unequal(runs)

@@ -25,7 +25,6 @@ from rap import paths
 from rap.errors import UserError, installed, require
 from rap.files import digest
 from rap.params import Params
-from rap.params.tables import tables_of
 from rap.report import mlflow_run
 from rap.report.mlflow_run import Logged
 from rap.runtime.mlflow_settings import prepare
@@ -92,7 +91,7 @@ def ui(params: Params) -> str:
 
 
 class _Store:
-    """A client; every data set has its own experiment, `rap-DATASET`. One lock for all jobs of a machine.
+    """A client; every dataset has its own experiment, `rap-DATASET`. One lock for all jobs of a machine.
 
     MLflow fails when several processes set up one new database, and has no atomic search-then-create.
     """
@@ -144,7 +143,7 @@ class _Store:
             if ended <= (found[0].info.end_time or 0):
                 return id
         else:
-            about = f"{tables_of(params)[table].title}: [its runs, by R@1]({_link(experiment, table)})"
+            about = f"{params.tables[table].title}: [its runs, by R@1]({_link(experiment, table)})"
             tags = {"rap.table": table, "mlflow.source.name": "rap", "mlflow.note.content": about}
             id = client.create_run(experiment, began, tags, run_name=table).info.run_id
         client.set_terminated(id, end_time=ended)
@@ -165,7 +164,7 @@ class _Store:
 
 def _parents(params: Params, run: Logged) -> list[str]:
     """The tables whose runs span this one: the first that lists its variant, and all others of the default run."""
-    made = tables_of(params)
+    made = params.tables
     default = [name for name in run.tables if not params.ablations.keys() & set(made[name].variants)]
     return list(dict.fromkeys([*run.tables[:1], *default]))
 

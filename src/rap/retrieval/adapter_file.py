@@ -1,6 +1,6 @@
 """A trained adapter as one safetensors file: its weights and, in a header, everything needed to build it again.
 
-The file does not contain the backbone: the header holds the digest of its weights, and other backbones are rejected.
+The file does not contain the backbone: the header holds its digest, and other backbones are rejected.
 The header holds a checksum of itself and the weights, because the file is shared without a record.
 """
 
@@ -17,17 +17,18 @@ from torch import Tensor
 
 from rap.adapters import registry
 from rap.adapters.base import Adapter
+from rap.clip.backbone import identity
 from rap.clip.towers import Clip
 from rap.errors import UserError
 from rap.files import atomic, digest
 from rap.params import Count, Name, Params, Sampling, Section, hint, parse
 
-FORMAT = 2  # of the header
+FORMAT = 3  # of the header
 
 
 class Backbone(Section):
     name: Name
-    digest: str
+    digest: str  # rap.clip.backbone.identity
 
 
 class Trained(Section):
@@ -49,31 +50,32 @@ class Header(Section):
     trained: Trained
 
 
-def header(params: Params, variant: str, seed: int, config: dict) -> dict:
+def header(params: Params, variant: str, seed: int, config: dict) -> Header:
     """The construction, inputs and origin of a variant's adapter. `config`: the backbone's."""
     options = registry.options(params, variant)
-    return {
-        "format": FORMAT,
-        "rap": version("rap-retrieval"),
-        "adapter": params.variant(variant).adapter,
-        "options": {name: group.model_dump(mode="json") for name, group in options.items()},
-        "frames": params.frames.sampling.model_dump(mode="json"),
-        "max_words": params.features.max_words,
-        "backbone": {name: config[name] for name in ("name", "digest")},
-        "trained": {"variant": variant, "seed": seed, "dataset": params.dataset.name},
-    }
+    return Header(
+        format=FORMAT,
+        rap=version("rap-retrieval"),
+        adapter=params.variant(variant).adapter,
+        options={name: group.model_dump(mode="json") for name, group in options.items()},
+        frames=params.frames.sampling,
+        max_words=params.features.max_words,
+        backbone=Backbone(name=config["name"], digest=identity(config)),
+        trained=Trained(variant=variant, seed=seed, dataset=params.dataset.name),
+    )
 
 
-def save_pretrained(adapter: Adapter, about: dict, path: Path) -> None:
+def save_pretrained(adapter: Adapter, header: Header, path: Path) -> None:
     """Write an adapter with its header. Equal adapters are equal bytes: the metadata has one key, since safetensors
     writes several in any order."""
     weights = {name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}
+    about = header.model_dump(mode="json")
     text = json.dumps(about | {"checksum": _checksum(about, weights)}, sort_keys=True)
     with atomic(path) as temporary:
         temporary.write_bytes(save(weights, metadata={"rap": text}))
 
 
-def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
+def read(file: str | Path) -> tuple[Header, dict[str, Tensor]]:
     """The header and the weights. Raises UserError if the file is absent, damaged, or not an adapter of this format."""
     try:
         with safe_open(str(file), "pt") as opened:
@@ -90,19 +92,18 @@ def read(file: str | Path) -> tuple[dict, dict[str, Tensor]]:
         )
     if about.pop("checksum", "") != _checksum(about, weights):
         raise UserError(f"{file}: damaged: its checksum is wrong; copy it again, or run `rap train` again")
-    parse(Header, about, f"{file}: header")
-    return about, weights
+    return parse(Header, about, f"{file}: header"), weights
 
 
-def build(file: str | Path, about: dict, weights: dict[str, Tensor], clip: Clip) -> Adapter:
+def build(file: str | Path, header: Header, weights: dict[str, Tensor], clip: Clip) -> Adapter:
     """The adapter that a header describes, with its weights, for a backbone."""
-    name = about["adapter"]
+    name = header.adapter
     if name not in registry.names():
         raise UserError(f"{file}: there is no method {name!r}{hint(name, registry.names())}")
     method = registry.method(name)
     groups = method.groups.items()
-    chosen = {key: parse(group, about["options"].get(key, {}), f"{file}: {key}") for key, group in groups}
-    adapter = method.build(clip, about["frames"]["count"], **chosen)
+    chosen = {key: parse(group, header.options.get(key, {}), f"{file}: {key}") for key, group in groups}
+    adapter = method.build(clip, header.frames.count, **chosen)
     try:
         adapter.load_state_dict(weights)
     except RuntimeError:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from rap import paths
@@ -19,6 +20,11 @@ class Split:
     videos: list[str]
     captions: pd.DataFrame
     total: int
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The place of each caption's video in `videos`, [captions]."""
+        return self.captions.video_id.map({id: place for place, id in enumerate(self.videos)}).to_numpy(int)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,12 @@ class Retriever(nn.Module):
         self.adapter = adapter
         self.conditioned = adapter.video.conditioned <= self.clip.visual.layers
 
+    def train(self, mode: bool = True) -> "Retriever":
+        """Training mode for the adapter; the backbone stays in evaluation mode, or batch norms would change it."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
     def text(self, batch: Batch) -> Tensor:
         """Caption embeddings [Q, E], L2-normalised."""
         tower = self.clip.text

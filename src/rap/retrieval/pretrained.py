@@ -21,8 +21,9 @@ from rap.clip.towers import INPUT, Clip
 from rap.errors import UserError
 from rap.features.cache import Batch
 from rap.files import digest, digest_file
-from rap.params import Params, Sampling
+from rap.params import Params
 from rap.retrieval import adapter_file
+from rap.retrieval.adapter_file import Header
 from rap.retrieval.model import Retriever
 
 if TYPE_CHECKING:  # video decoders are imported on use: captions do not need them
@@ -38,14 +39,14 @@ class Pretrained:
 
     model: Retriever
     digest: str
-    header: dict
+    header: Header
     tokenizer: dict
     recipe: "Recipe"
 
     @torch.no_grad()
     def texts(self, captions: list[str]) -> Tensor:
         """Embeddings of captions, float32 [Q, E], L2-normalised."""
-        ids, lengths = tokenize(captions, self.tokenizer, self.header["max_words"])
+        ids, lengths = tokenize(captions, self.tokenizer, self.header.max_words)
         tower = self.model.clip.text
         if tower.words is None and not tower.whole:  # padding changes nothing, and a query is short
             ids = ids[:, : lengths.max()]
@@ -84,7 +85,7 @@ class Pretrained:
     def refuse_conditioned(self) -> None:
         """Raises UserError if the method has no embedding of a video without a text."""
         if self.model.conditioned:
-            name = self.header["trained"]["variant"]
+            name = self.header.trained.variant
             raise UserError(f"{name}: it has no embedding of a video without a text; use one with asa.query: frame")
 
 
@@ -93,26 +94,27 @@ def from_pretrained(file: str | Path, folder: str | Path) -> Pretrained:
 
     Raises UserError if the file is not an adapter, is damaged, or is of another format, method or backbone.
     """
-    about, weights = adapter_file.read(file)
+    header, weights = adapter_file.read(file)
     clip, config = backbone.load(folder)
-    own, needed = config["digest"], about["backbone"]["digest"]
+    own, needed = backbone.identity(config), header.backbone.digest
     if own != needed:
         raise UserError(
-            f"{file}: trained on {about['backbone']['name']} with weights {needed[:12]}, not on {folder} "
+            f"{file}: trained on {header.backbone.name} {needed[:12]}, not on {folder} "
             f"({config['name']}, {own[:12]}); load it on the backbone it was trained on"
         )
-    return _assemble(clip, config, adapter_file.build(file, about, weights, clip), digest_file(file), about)
+    return _assemble(clip, config, adapter_file.build(file, header, weights, clip), digest_file(file), header)
 
 
 def untrained(params: Params, variant: str) -> Pretrained:
     """An untrained variant on the backbone of params.yaml, such as zero-shot CLIP."""
     clip, config = backbone.load(paths.backbone(params.backbone.name))
-    about = adapter_file.header(params, variant, 0, config)
-    return _assemble(clip, config, registry.build(clip, params, variant), digest(about), about)
+    header = adapter_file.header(params, variant, 0, config)
+    name = digest(header.model_dump(mode="json"))
+    return _assemble(clip, config, registry.build(clip, params, variant), name, header)
 
 
-def _assemble(clip: Clip, config: dict, adapter: Adapter, name: str, about: dict) -> Pretrained:
+def _assemble(clip: Clip, config: dict, adapter: Adapter, name: str, header: Header) -> Pretrained:
     from rap.frames.decode import prepare
 
-    recipe = prepare(Sampling(**about["frames"]), config["preprocess"], config["name"])
-    return Pretrained(Retriever(clip, adapter).eval(), name, about, config["tokenizer"], recipe)
+    recipe = prepare(header.frames, config["preprocess"], config["name"])
+    return Pretrained(Retriever(clip, adapter).eval(), name, header, config["tokenizer"], recipe)

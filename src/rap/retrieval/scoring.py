@@ -11,6 +11,8 @@ from rap.retrieval.model import Retriever
 from rap.runtime import distributed
 from rap.runtime.prefetch import prefetch
 
+DIGITS = 5  # of a cosine: sums of the same terms in another order differ in the seventh digit, and must give ties
+
 
 def score(
     model: Retriever, video: Cache, text: Cache, videos: list[str], captions: list[str], batch: int

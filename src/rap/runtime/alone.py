@@ -13,7 +13,7 @@ from rap.files import digest
 
 @contextmanager
 def alone(record: str | Path, command: str) -> Iterator[None]:
-    """Wait until no other process writes the result with this record. `command`: that process's, for the message."""
+    """Wait until no other process writes the result with this record. A process that waits names the `command`."""
     file = paths.lock(digest(str(record))[:16])
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)

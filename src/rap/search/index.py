@@ -19,6 +19,7 @@ from rap.features.cache import Cache, choose
 from rap.files import digest
 from rap.params import Params
 from rap.progress import progress
+from rap.retrieval.adapter_file import Header
 from rap.retrieval.pretrained import Pretrained
 from rap.retrieval.scoring import parts
 from rap.runtime.alone import alone, remove_temporary
@@ -88,9 +89,9 @@ def best(cosines: np.ndarray, top: int) -> np.ndarray:
     return rows[np.argsort(-cosines[rows], kind="stable")][:top]
 
 
-def other_frames(params: Params, header: dict) -> list[str]:
+def other_frames(params: Params, header: Header) -> list[str]:
     """The keys of `frames` in which params.yaml differs from the training of the adapter with this header."""
-    cached, wanted = params.frames.sampling.model_dump(mode="json"), header["frames"]
+    cached, wanted = (frames.model_dump(mode="json") for frames in (params.frames.sampling, header.frames))
     read = [key for key in wanted if key != "fps" or wanted["sampler"] == "fps"]
     return [key for key in read if cached.get(key) != wanted[key]]
 
@@ -99,5 +100,5 @@ def _refuse_other_frames(params: Params, model: Pretrained) -> None:
     for key in other_frames(params, model.header):
         raise UserError(
             f"params.yaml: frames.{key} is {getattr(params.frames, key)}, and the adapter was trained with "
-            f"{model.header['frames'][key]}; set it to that and run `rap index` first"
+            f"{getattr(model.header.frames, key)}; set it to that and run `rap index` first"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rap import paths
-from rap.clip.backbone import read_config
+from rap.clip.backbone import identity, read_config
 from rap.data.registry import videos_folder
 from rap.errors import UserError
 from rap.params import Params, hint
@@ -66,7 +66,7 @@ class Library:
 
     @property
     def variant(self) -> str:
-        return self.model.header["trained"]["variant"]
+        return self.model.header.trained.variant
 
     def text(self, query: str, top: int = 10, split: str = "all") -> list[Hit]:
         """The best videos for a text, best first. Raises UserError if it is empty, or no video is in the split."""
@@ -159,6 +159,6 @@ def unfit(params: Params, variant: str, seed: int) -> str:
         header, _ = adapter_file.read(file)
     except UserError:
         return "damaged"
-    if header["backbone"]["digest"] != read_config(paths.backbone(params.backbone.name))["digest"]:
+    if header.backbone.digest != identity(read_config(paths.backbone(params.backbone.name))):
         return "trained on another backbone"
     return "trained on other frames" if other_frames(params, header) else ""

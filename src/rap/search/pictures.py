@@ -24,7 +24,7 @@ def is_picture(file: str | Path) -> bool:
 def batch(file: str | Path, recipe: "Recipe") -> Batch:
     """A clip of one valid frame, [1, T, size, size, 3] uint8, padded with zeros. Raises UserError if not a picture.
 
-    Scaled to the backbone's size on the shortest side and cropped at the centre, as CLIP's own transform does.
+    Scaled to the backbone's size as its transform does: on the shortest side, then cropped at the centre, or squashed.
     """
     kernel = Image.Resampling[recipe.interpolation.upper()]
     try:
@@ -35,5 +35,7 @@ def batch(file: str | Path, recipe: "Recipe") -> Batch:
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         raise UserError(f"--like: {file} cannot be read as a picture") from None
     frames = np.zeros((1, recipe.frames.count, recipe.size, recipe.size, 3), np.uint8)
-    frames[0, 0] = np.asarray(ImageOps.fit(upright, (recipe.size, recipe.size), kernel))
+    size = (recipe.size, recipe.size)
+    scaled = upright.resize(size, kernel) if recipe.mode == "squash" else ImageOps.fit(upright, size, kernel)
+    frames[0, 0] = np.asarray(scaled)
     return Batch(torch.from_numpy(frames), torch.tensor([1]), INPUT)

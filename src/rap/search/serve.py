@@ -87,7 +87,7 @@ def application(
     def video(request: Request) -> Response:
         file = folder / known(request)
         if not file.is_file():
-            raise HTTPException(404, "this video is not there any more")
+            raise HTTPException(404, "this video no longer exists")
         return FileResponse(file)  # which supports the Range requests of players
 
     def poster(request: Request) -> Response:

@@ -79,11 +79,9 @@ def settle(state: State) -> None:
 def select(model: Retriever, corpus: Corpus, state: State, settings: Train) -> None:
     """At the end of an epoch, keep the weights if they are the best so far on the split `settings.select`."""
     split = corpus.split(settings.select)
-    columns = {id: column for column, id in enumerate(split.videos)}
     captions = split.captions.caption_id.tolist()
     similarity = score(model, corpus.video, corpus.text, split.videos, captions, settings.batch)
-    owner = split.captions.video_id.map(columns).to_numpy(int)
-    recall = metrics.summary(metrics.text_to_video(similarity, owner))["R@1"]
+    recall = metrics.summary(metrics.text_to_video(similarity, split.owner))["R@1"]
     if state.best is None or recall > state.best[0]:
         weights = {name: tensor.clone() for name, tensor in model.adapter.state_dict().items()}
         state.best = (recall, state.history[-1][1], weights)

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from rap import paths
-from rap.errors import UserError
 from rap.params import Section
 from rap.provenance import Record
 
@@ -31,7 +30,10 @@ class Run(Section):
 
 
 class Costs(Section):
-    """Times and memory of a training, in costs.json. They vary, so no record covers them. None: unknown."""
+    """Times and memory of a training, in costs.json; None: unknown.
+
+    They vary, so no record covers them: the file has its own checksum.
+    """
 
     began: float | None = None  # of the process, in seconds since 1970; MLflow shows both
     ended: float | None = None
@@ -45,8 +47,5 @@ class Costs(Section):
 
 def read_run(folder: paths.RunFolder) -> tuple[Run, Record]:
     """The facts and the record of a finished training. Raises UserError if there is none, or it is damaged."""
-    try:
-        record = Record.read(folder.record)
-    except FileNotFoundError:
-        raise UserError(f"{folder.record}: not there; run `rap train` first") from None
+    record = Record.open(folder.record, "rap train")
     return Run(**record.facts), record

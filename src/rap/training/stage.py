@@ -8,7 +8,7 @@ import torch
 
 from rap import paths
 from rap.features.cache import deeper
-from rap.files import atomic, digest, digest_file, write_json
+from rap.files import atomic, digest, digest_file, write_checked
 from rap.params import Params
 from rap.retrieval import adapter_file
 from rap.retrieval.corpus import Corpus, open_corpus, records
@@ -19,7 +19,6 @@ from rap.runtime.device import setup
 from rap.training import costs
 from rap.training.batches import Pairs
 from rap.training.loop import COLUMNS, fit
-from rap.training.monitor import watched
 from rap.training.optimiser import optimiser
 from rap.training.run import Costs, Run
 from rap.training.state import State
@@ -54,9 +53,7 @@ def run(job: "Job", variant: str, seed: int) -> str:
         if distributed.is_main():
             state.save(checkpoint, provenance)
 
-    every = params.tracking.system_metrics if distributed.is_main() else None
-    with watched(every, paths.run(variant, seed).system):
-        fit(model, pairs, state, settings, params.runtime, f"{variant} seed {seed}", save)
+    fit(model, pairs, state, settings, params.runtime, f"{variant} seed {seed}", save)
     if not distributed.is_main():
         return ""
     if state.best is not None:
@@ -74,15 +71,15 @@ def run(job: "Job", variant: str, seed: int) -> str:
 
 
 def _facts(params: Params, variant: str, seed: int, model: Retriever, config: dict, pairs: Pairs, state: State) -> Run:
-    about, settings = adapter_file.header(params, variant, seed, config), params.training(variant)
+    header, settings = adapter_file.header(params, variant, seed, config), params.training(variant)
     corpus = pairs.corpus
     return Run(
         variant=variant,
         seed=seed,
         dataset=params.dataset.name,
-        adapter=about["adapter"],
-        options=about["options"],
-        frames=about["frames"],
+        adapter=header.adapter,
+        options=header.options,
+        frames=header.frames.model_dump(mode="json"),
         train=settings.model_dump(mode="json"),
         caches={"video": corpus.video.name, "text": corpus.text.name},
         backbone=config["name"],
@@ -101,8 +98,8 @@ def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: St
     """Write the files of a finished training, its record last."""
     params, folder = job.params, paths.run(facts.variant, facts.seed)
     folder.record.unlink(missing_ok=True)
-    about = adapter_file.header(params, facts.variant, facts.seed, config)
-    adapter_file.save_pretrained(model.adapter, about, folder.adapter)
+    header = adapter_file.header(params, facts.variant, facts.seed, config)
+    adapter_file.save_pretrained(model.adapter, header, folder.adapter)
     with atomic(folder.history) as path:
         pd.DataFrame(state.history, columns=COLUMNS).to_csv(path, index=False, lineterminator="\n")
     device = model.clip.logit_scale.device
@@ -116,7 +113,7 @@ def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: St
         index_bytes_per_video=costs.index_bytes_per_video(model, params.frames.count),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
     )
-    write_json(folder.costs, measured.model_dump())
+    write_checked(folder.costs, measured.model_dump())
     files = {file.name: digest_file(file) for file in folder.trained}
     said = facts.model_dump(mode="json")
     job.result(digest([files, said]), files, **said).write(folder.record)

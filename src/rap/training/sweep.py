@@ -16,23 +16,21 @@ import torch
 from rap import paths
 from rap.adapters import registry
 from rap.errors import UserError
-from rap.files import write_text
 from rap.jobs import Job
 from rap.params import Params, hint
 from rap.progress import progress
 from rap.retrieval import metrics, twins
 from rap.retrieval.corpus import Corpus, open_corpus, records
 from rap.retrieval.model import Retriever, new_model
-from rap.retrieval.scoring import score
+from rap.retrieval.scoring import DIGITS, score
 from rap.runtime.device import setup
 from rap.training.batches import Pairs
 from rap.training.loop import fit
 from rap.training.optimiser import optimiser
+from rap.training.points import COLUMNS, chosen, read, write
 from rap.training.state import State
 
 SPLIT = "val"
-COLUMNS = ["variant", "key", "value", "seed", "steps", "R@1", "twin", "provenance"]
-DIGITS = 5  # of a cosine, as in the evaluate stage
 
 
 def run(params: Params, names: list[str], rates: Sequence[float] = ()) -> str:
@@ -60,7 +58,7 @@ def run(params: Params, names: list[str], rates: Sequence[float] = ()) -> str:
             continue
         row = {"variant": name, "key": key, "value": float(value), "seed": seed, **point.measure()}
         found = pd.concat([found[~same], pd.DataFrame([row], columns=COLUMNS)]).infer_objects().sort_values(COLUMNS[:4])
-        write_text(paths.sweep(), found.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        write(found)
     best = chosen(found[found.variant.isin({name for name, *_ in wanted})])
     lines = [f"{name}: {key}: {value:g}" for name, (key, value) in best.items()]
     return "\n".join([*lines, f"{paths.sweep()}: {len(found)} points; put these values into params.yaml"])
@@ -127,37 +125,8 @@ def scored(model: Retriever, corpus: Corpus, batch: int) -> dict[str, float]:
     split = corpus.split(SPLIT)
     captions = split.captions.caption_id.tolist()
     similarity = score(model, corpus.video, corpus.text, split.videos, captions, batch).round(DIGITS)
-    columns = {id: column for column, id in enumerate(split.videos)}
-    owner = split.captions.video_id.map(columns).to_numpy(int)
     twin_of = corpus.manifest.videos.set_index("video_id").twin
     partner = twins.partners(split.videos, [twin_of[id] for id in split.videos])
-    accuracy, _ = twins.accuracy(twins.wins(similarity, owner, partner), [""] * len(owner))
-    recall = metrics.summary(metrics.text_to_video(similarity, owner))["R@1"]
+    accuracy, _ = twins.accuracy(twins.wins(similarity, split.owner, partner), [""] * len(captions))
+    recall = metrics.summary(metrics.text_to_video(similarity, split.owner))["R@1"]
     return {"R@1": recall, "twin": accuracy.get("all", float("nan"))}
-
-
-def read() -> pd.DataFrame:
-    """All points so far."""
-    if not paths.sweep().exists():
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(paths.sweep(), dtype={"provenance": str})
-
-
-def chosen(points: pd.DataFrame) -> dict[str, tuple[str, float]]:
-    """By variant, the key and the value with the highest mean of R@1 and twin accuracy over seeds; ties: the first."""
-    best: dict[str, tuple[str, float]] = {}
-    for name, rows in points.groupby("variant", sort=False):
-        means = rows.assign(score=rows[["R@1", "twin"]].mean(axis=1)).groupby(["key", "value"], sort=False).score.mean()
-        best[str(name)] = means.idxmax()
-    return best
-
-
-def differences(params: Params, points: pd.DataFrame) -> list[str]:
-    """One line for each value in params.yaml that differs from the sweep's choice."""
-    found = []
-    for name, (key, value) in chosen(points).items():
-        part, option = key.split(".")
-        stated = params.training(name).lr if part == "train" else params.variant(name).options[part][option]
-        if stated != value:
-            found.append(f"{params.path(name)}.{key} is {stated:g}; the sweep chose {value:g}")
-    return found

@@ -12,7 +12,6 @@ from rap.data.manifest import Manifest
 from rap.data.registry import held_out
 from rap.files import digest, digest_file, write_text
 from rap.params import Params
-from rap.params.tables import tables_of
 from rap.provenance import Record
 from rap.report import dataset
 from rap.report.page import figures, gallery, latex, looks, tables
@@ -49,7 +48,7 @@ def run(job: "Job") -> str:
     for shard in params.shards:
         job.reads(paths.frames(params.dataset.name, shard).record)
     rows = {name: pd.read_csv(paths.table(name).csv, keep_default_na=False, na_values=[""]) for name in named}
-    drawn, layouts = _draw(params, rows), tables_of(params)
+    drawn, layouts = _draw(params, rows), params.tables
     found = gallery.examples(params, gallery.chosen_variant(params))
     val = held_out(params)
     values = {
@@ -95,7 +94,7 @@ def _draw(params: Params, rows: dict[str, pd.DataFrame]) -> dict:
 
 def _seconds(params: Params) -> pd.Series:
     """The mean time of training, in seconds by variant; NaN if unknown."""
-    taken = {v: [read_costs(v, seed).get("train_seconds") for seed in params.seeds] for v in params.run}
+    taken = {v: [read_costs(paths.run(v, seed)).get("train_seconds") for seed in params.seeds] for v in params.run}
     return pd.DataFrame(taken).astype(float).mean()
 
 

@@ -1,4 +1,4 @@
-"""Processor, memory and GPUs during a training, on request (`tracking.system_metrics`), by MLflow's own collectors."""
+"""Processor, memory and GPUs during a job, on request (`tracking.system_metrics`), by MLflow's own collectors."""
 
 import time
 from collections.abc import Iterator
@@ -15,15 +15,12 @@ from rap.runtime.mlflow_settings import prepare
 
 
 @contextmanager
-def watched(every: float | None, file: Path) -> Iterator[None]:
-    """Sample system metrics every `every` seconds while the block runs, and write `file`; None: do nothing.
+def watched(every: float, file: Path) -> Iterator[None]:
+    """Sample system metrics every `every` seconds while the block runs, and write `file`.
 
     The CSV has a row for each sample: `time` in milliseconds since 1970, and a column for each metric of MLflow.
     Raises UserError if MLflow, which is an extra, is not installed.
     """
-    if every is None:
-        yield
-        return
     require("mlflow", "tracking")
     collectors, ended, rows = _collectors(), Event(), []
 

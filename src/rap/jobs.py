@@ -75,7 +75,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        return provenance.command(self.stage, self.item)
+        return " ".join(["rap", self.stage, *(f"--{axis} {value}" for axis, value in self.item.items())])
 
     @property
     def inputs(self) -> list[str]:
@@ -146,7 +146,10 @@ class Job:
         """
         if reason := self._inputs.record(str(path)):
             raise UserError(f"{path}: {reason}; run `{_command_for(self.params, str(path))}` first")
-        record = Record.open(Path(path), Record.read(path).command, None if whole else files)
+        record, folder = Record.read(path), Path(path).parent
+        if damaged := record.damaged(folder, None if whole else files):
+            again = _command_for(self.params, str(path))
+            raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
         self.read[str(path)] = record.content
         return record
 

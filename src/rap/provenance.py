@@ -81,20 +81,10 @@ class Record:
             raise UserError(f"{path.parent / damaged[0]}: damaged; run `{command}` to make it again")
         return record
 
-    @property
-    def command(self) -> str:
-        """The command that wrote the result."""
-        return command(self.stage, self.item)
-
     def damaged(self, folder: Path, names: Iterable[str] | None = None) -> list[str]:
         """The files, of `names` or of all, that are missing from `folder` or whose bytes have changed."""
         chosen = self.files if names is None else names
         return [name for name in chosen if not _is_intact(folder / name, self.files.get(name, ""))]
-
-
-def command(stage: str, item: dict[str, Any]) -> str:
-    """The command of a job: `rap STAGE` with an option for each axis."""
-    return " ".join(["rap", stage, *(f"--{axis} {value}" for axis, value in item.items())])
 
 
 def _is_intact(file: Path, checksum: str) -> bool:

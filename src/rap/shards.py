@@ -182,4 +182,5 @@ def _reusable(stem: paths.ShardStem, keys: dict[str, str], shape: tuple, dtype: 
 
 
 def _again(record: Record) -> str:
-    return f"run `{record.command}` to make it again" if record.stage else "remove it"
+    options = "".join(f" --{name} {value}" for name, value in record.item.items())
+    return f"run `rap {record.stage}{options}` to make it again" if record.stage else "remove it"

@@ -17,7 +17,7 @@ from rap import params, paths
 from rap.adapters import registry
 from rap.data import registry as data
 from rap.errors import UserError
-from rap.files import read_json, write_json
+from rap.files import read_checked, read_json, write_checked
 from rap.jobs import Job
 from rap.report import literature, tracking
 from rap.report.page import latex, tables
@@ -130,7 +130,7 @@ def test_same_runs_same_bytes_and_times_stay_out_of_them(project):
     do.table(project, "table1")
     before = [(Path("results") / name).read_bytes() for name in names]
     costs = paths.run("lorm", 1) / "costs.json"
-    write_json(costs, read_json(costs) | {"train_seconds": 400.0, "peak_memory_bytes": 99, "device": "GPU"})
+    write_checked(costs, read_checked(costs) | {"train_seconds": 400.0, "peak_memory_bytes": 99, "device": "GPU"})
     Path("results/table1.json").unlink()
     do.table(project, "table1")
     assert before == [(Path("results") / name).read_bytes() for name in names]
@@ -175,7 +175,7 @@ def test_a_missing_or_partial_file_of_a_run_is_named_with_the_command_that_makes
 def test_costs_that_are_missing_are_unknown_and_damaged_ones_are_named(project):
     file = paths.run("ssf", 2).costs
     text = file.read_text()
-    for damaged in ('{"train', text.replace('"peak_memory_bytes": 2', '"peak_memory_bytes": 3')):
+    for damaged in ('{"train', text.replace('"peak_memory_bytes": 12', '"peak_memory_bytes": 13')):
         assert damaged != text
         file.write_text(damaged)
         with pytest.raises(UserError, match=r"ssf/seed-2/costs\.json: damaged; remove it"):

@@ -20,7 +20,7 @@ from browser import shown
 
 from rap import params, paths
 from rap.errors import UserError
-from rap.files import read_json, write_json
+from rap.files import read_checked, read_json, write_checked
 from rap.provenance import Record
 from rap.report import tracking
 from rap.retrieval.pretrained import from_pretrained
@@ -142,7 +142,7 @@ def test_in_a_browser_the_notes_link_compares_a_table_by_its_first_headline(tmp_
 def test_a_run_is_logged_once_and_other_contents_supersede_it(project):
     folder = write_run(project, "lorm", 0)
     assert tracking.log_all(project).startswith("1 runs logged, 0 already there")
-    write_json(folder / "costs.json", read_json(folder / "costs.json") | {"train_seconds": 9.0})
+    write_checked(folder / "costs.json", read_checked(folder / "costs.json") | {"train_seconds": 9.0})
     assert tracking.log_all(project).startswith("0 runs logged, 1 already there")
     assert len(runs(project, everything=True)) == 1
     write_run(project, "lorm", 0, loss=2.0)

@@ -57,9 +57,10 @@ def read(params: Params, folder: paths.RunFolder) -> Logged:
     run, trained = read_run(folder)
     evaluated = _evaluation(folder, trained)
     facts = run.model_dump(include={"dataset", "variant", "adapter", "seed", "backbone", "frames", "caches", "train"})
-    for record in (trained, evaluated):
+    for stage, record in (("train", trained), ("evaluate", evaluated)):
         if record and (damaged := record.damaged(folder)):
-            raise UserError(f"{folder / damaged[0]}: damaged; run `{record.command}` to make it again")
+            again = f"rap {stage} --variant {run.variant} --seed {run.seed}"
+            raise UserError(f"{folder / damaged[0]}: damaged; run `{again}` to make it again")
     tables = [name for name, table in params.tables.items() if run.variant in table.variants]
     tags = {"variant": run.variant, "adapter": run.adapter, "seed": str(run.seed)} | dict.fromkeys(tables, "yes")
     tags |= {"digest.weights": run.weights, "mlflow.source.name": "rap"}

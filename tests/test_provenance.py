@@ -316,7 +316,7 @@ def test_verify_checks_the_bytes_of_results_that_params_yaml_does_not_list(proje
         "results/runs/old/seed-0/ranks.parquet",
     ):
         damage(file, 200)
-    with pytest.raises(UserError, match=r"verify: 3 of .* are damaged") as error:
+    with pytest.raises(UserError, match=r"verify: 3 results are damaged") as error:
         verify.run(project)
     lines = str(error.value).splitlines()[1:]
     assert all(line.endswith("its result is damaged, and params.yaml does not list it; remove it") for line in lines)
@@ -350,7 +350,9 @@ def test_verify_checks_the_index_of_a_search(project):
     (index,) = Path(D, "index").glob("*.npy")
     damage(index, count=3)
     record = index.with_suffix(".json")
-    with pytest.raises(UserError, match=rf"1 of 16 .*\n{re.escape(str(record))}: its rows are damaged; remove it, and"):
+    with pytest.raises(
+        UserError, match=rf"verify: 1 results .*\n{re.escape(str(record))}: its rows are damaged; remove it"
+    ):
         verify.run(project)
     record.unlink()
     Library.open(project, "lorm")
@@ -405,7 +407,7 @@ def test_verify_names_a_damaged_file_with_the_command_that_mends_it(project, fil
     with pytest.raises(UserError) as error:
         verify.run(project)
     head, *lines = str(error.value).splitlines()
-    assert re.fullmatch(r"verify: \d+ of 15 results are damaged or stale:", head)
+    assert re.fullmatch(r"verify: \d+ results are damaged or stale:", head)
     assert any(re.fullmatch(rf"{re.escape(file)}( \(.*\))?: damaged; run `rap {command}`", line) for line in lines)
     wrong = [line for line in lines if ": damaged; run" in line]
     assert len(wrong) == 1, "no other file is damaged"

@@ -74,7 +74,10 @@ def write_checked(path: str | Path, values: dict[str, Any]) -> None:
 
 def read_checked(path: str | Path) -> dict[str, Any]:
     """Raises ValueError if the file is damaged."""
-    values = json.loads(Path(path).read_text(encoding="utf-8", errors="replace"))
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8", errors="replace"))
+    except RecursionError:
+        values = None
     if not isinstance(values, dict) or values.pop("checksum", None) != digest(values):
         raise ValueError(f"{path}: damaged")
     return values

@@ -60,15 +60,16 @@ class Record:
         """Raises FileNotFoundError if the record is missing, and UserError if it is damaged or of another format."""
         try:
             values = read_checked(path)
-        except ValueError:
-            values = {}
-        if values.pop("format", None) != FORMAT:
-            raise UserError(f"{path}: damaged, or of another version of rap; run the stage that writes it again")
-        del values["digest"]
-        return cls(**values | {"provenance": Provenance(**values["provenance"])})
+            if values.pop("format") != FORMAT:
+                raise ValueError
+            del values["digest"]
+            return cls(**values | {"provenance": Provenance(**values["provenance"])})
+        except (ValueError, KeyError, TypeError):
+            said = "damaged, or of another version of rap; run the stage that writes it again"
+            raise UserError(f"{path}: {said}") from None
 
     @classmethod
-    def open(cls, path: Path, command: str, files: Iterable[str] | None = ()) -> "Record":
+    def open(cls, path: Path, command: str, *, files: Iterable[str] | None = ()) -> "Record":
         """The record, after a check of `files` beside it; None: all of its files.
 
         Raises UserError, which names the `command` to run, if one of them is missing or damaged.
@@ -77,6 +78,8 @@ class Record:
             record = cls.read(path)
         except FileNotFoundError:
             raise UserError(f"{path}: not there; run `{command}` first") from None
+        except UserError:
+            raise UserError(f"{path}: damaged, or of another version of rap; run `{command}` first") from None
         if damaged := record.damaged(path.parent, files):
             raise UserError(f"{path.parent / damaged[0]}: damaged; run `{command}` to make it again")
         return record

@@ -190,8 +190,9 @@ def test_training_from_the_cache_equals_training_from_frames_to_the_bit(settings
 
 def test_a_selection_by_the_text_is_refused_where_the_head_does_not_read_cls(settings):
     _, clip, _ = tiny_families.pair("rap-siglip")
-    with pytest.raises(UserError, match=r"needs a plain ViT, whose head reads .* set query: frame"):
-        build(settings, clip, "asa", {"asa": {"form": "attention", "query": "text", "top_k": 2}})
+    for method in ("asa", "rap", "shuffled"):
+        with pytest.raises(UserError, match=r"needs a plain ViT, whose head reads .* set query: frame"):
+            build(settings, clip, method, {"asa": {"form": "attention", "query": "text", "top_k": 2}})
 
 
 def test_tokens_are_counted_up_to_the_place_that_the_tower_reads():

@@ -148,6 +148,12 @@ def test_numbers_that_float16_cannot_hold_are_refused(project):
 def test_a_method_that_starts_at_the_pixels_needs_no_deeper_cache(project):
     tower = tiny.clip().visual
     assert deeper("frames", "video", tower, INPUT) == "" and deeper("video-0", "video", tower, 2) == "video-2"
+    unstored = project.model_copy(update={"frames": project.frames.model_copy(update={"store": False})})
+    with pytest.raises(UserError, match=r"no cache for a method that starts at frames; set frames\.store: true"):
+        choose(unstored, "video", tower, INPUT)
+    deep = project.model_copy(update={"features": project.features.model_copy(update={"caches": ("video-2",)})})
+    with pytest.raises(UserError, match=r"starts at text-all; add text-all to features\.caches"):
+        choose(deep, "text", tiny.clip().text, torch.inf)
 
 
 def test_the_deepest_usable_cache_is_chosen(project):

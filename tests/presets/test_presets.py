@@ -150,6 +150,8 @@ def test_a_preset_for_another_backbone_sets_what_belongs_to_it(name):
     assert settings.features.caches[0] == {"folder": "video-all", "msrvtt": "video-14"}[name]
     assert settings.run == {"folder": ("zero_shot",), "msrvtt": STANDARD}[name]
     assert settings.features.batch == 1  # of videos: this model costs 27 times ViT-B-32
+    presets.run(params.load(), name)
+    assert params.load().features.batch == 32
     presets.run(params.load(), name, "RN50")
     settings, run = params.load(), ("zero_shot", "lorm_head")
     assert (settings.backbone.name, settings.backbone.pretrained) == ("RN50", "openai")

@@ -145,7 +145,7 @@ def test_a_rap_of_another_project_is_left_aside_with_a_line(project, monkeypatch
     other = project.model_copy(update={"frames": project.frames.model_copy(update={"sampler": "fps"})})
     assert Library.open(other).note == "rap is trained on other frames, so zero-shot CLIP searched"
     assert "rap" in serve.usable(project, "zero_shot", 0) and "rap" not in serve.usable(other, "zero_shot", 0)
-    monkeypatch.setattr(library, "read_config", lambda folder: {"digest": "another", "model": {}, "preprocess": {}})
+    monkeypatch.setattr(library, "read_config", lambda folder: {"digest": "another"})
     assert Library.open(project).note == "rap is trained on another backbone, so zero-shot CLIP searched"
 
 

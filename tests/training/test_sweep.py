@@ -86,6 +86,9 @@ def test_a_damaged_point_is_refused_and_measured_again_without_its_line(project)
     for opened in (lambda: sweep.run(project, ["static"]), lambda: verify.run(project)):
         with pytest.raises(UserError, match=r"results/sweep\.csv, line 3: damaged; remove the line, and `rap sweep`"):
             opened()
+    paths.sweep().write_text("".join([lines[0].replace("R@1,twin", "twin,R@1"), *lines[1:]]))
+    with pytest.raises(UserError, match=r"results/sweep\.csv: the first line is not variant,key,"):
+        verify.run(project)
     paths.sweep().write_text("".join([*lines[:2], *lines[3:]]))
     sweep.run(project, ["static"])
     assert paths.sweep().read_bytes() == before

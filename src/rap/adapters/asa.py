@@ -26,6 +26,7 @@ from rap.adapters.base import Adapter
 from rap.adapters.layers import Blocks, chosen, full, text_tuner
 from rap.adapters.registry import register
 from rap.clip.towers import Clip, Context, Tuner, VideoTower, repeated
+from rap.errors import UserError
 from rap.params import Count, Section
 
 REACH = 8.0  # upper bound of the squared patch distance in the score
@@ -178,13 +179,21 @@ def taken(patches: Tensor, index: Tensor) -> Tensor:
 
 
 class ASA(Tuner):
-    """At the input of the chosen blocks, every token of a clip attends to the responsive patches of all its frames."""
+    """At the input of the chosen blocks, every token of a clip attends to the responsive patches of all its frames.
+
+    Raises UserError if the text selects patches and the tower's head does not read [CLS].
+    """
 
     def __init__(self, tower: VideoTower, frames: int, options: Options):
         super().__init__()
         blocks = chosen(options.blocks, tower)
         self.first_block = min(blocks)
         self.text = options.query == "text"
+        if self.text and not tower.has_direction:
+            raise UserError(
+                "a selection of patches by the text needs a plain ViT, whose head reads [CLS]; set query: frame in the "
+                "variant, or choose a ViT of CLIP as the backbone"
+            )
         self.conditioned = self.first_block if self.text else self.conditioned
         self.top_k = None if options.top_k is None else min(options.top_k, tower.grid**2)
         form = FORMS[options.form]
@@ -233,9 +242,5 @@ def build(clip: Clip, frames: int, asa: Options) -> Adapter:
 
     Parameters per block, with rank r and H heads: 2 r D + 2 r^2 + 2 r + D + 3 H for `deformable`; 2 r^2 + 4 H more for
     `attention`, and 3 H fewer without `local`; and 2 D for each block of the text tower.
-
-    Raises UserError if the text selects patches and the tower's head does not read [CLS].
     """
-    if asa.query == "text":
-        clip.visual.toward(torch.zeros(clip.embed_dim), -1)
     return Adapter(ASA(clip.visual, frames, asa), text_tuner(clip, asa.text))

@@ -42,16 +42,16 @@ def read_config(folder: str | Path) -> dict:
 
 def _read(folder: paths.BackboneFolder, *files: str) -> dict:
     """config.json, after a check of `files`."""
-    Record.open(folder.record, "rap backbone", files)
+    Record.open(folder.record, "rap backbone", files=files)
     return read_json(folder.config)
 
 
 def identity(config: dict) -> str:
-    """A digest of everything that a backbone computes: its weights, its architecture, and its preprocessing.
+    """A digest of everything that a backbone computes: weights, architecture, preprocessing and tokenizer.
 
     Tags of one architecture may share a file of weights and differ in the activation or the normalisation.
     """
-    return digest([config["digest"], config["model"], config["preprocess"], config.get("kind")])
+    return digest([config.get(key) for key in ("digest", "kind", "model", "preprocess", "tokenizer")])
 
 
 def build(config: dict, state: dict, source: str) -> Clip:
@@ -65,9 +65,10 @@ def build(config: dict, state: dict, source: str) -> Clip:
         state.pop("text.attn_mask", None)
         if "logit_bias" in state:  # trained with open_clip's --siglip
             clip.logit_bias = nn.Parameter(torch.zeros(()))
-        for name in ("logit_scale", "logit_bias"):
-            state |= {name: state[name].reshape(())} if name in state and state[name].numel() == 1 else {}
     own = clip.weights.state_dict()
+    for name in ("logit_scale", "logit_bias"):  # numbers, which some files hold as lists of one
+        if name in state and state[name].numel() == 1:
+            state[name] = state[name].reshape(own[name].shape)
     wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
     wrong += [name for name in state if name not in own]
     if wrong:

@@ -6,7 +6,7 @@ The modules and their weights are open_clip's own, under its parameter names.
 import re
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from rap.clip.towers import Clip, VideoTower
 from rap.clip.variants import VariantText, VariantVideo
@@ -38,7 +38,7 @@ class Family(Clip):
         self.visual = video_tower(config["model"]["vision_cfg"], model.visual, config["preprocess"])
         self.text = VariantText(model)
         self.logit_scale = model.logit_scale
-        self.logit_bias = cast(Tensor | None, getattr(model, "logit_bias", None))
+        self.logit_bias = cast(nn.Parameter | None, getattr(model, "logit_bias", None))
 
     @property
     def weights(self) -> nn.Module:

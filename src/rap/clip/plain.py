@@ -57,6 +57,8 @@ class Transformer(nn.Module):
 
 
 class PlainVideo(VideoTower):
+    has_direction = True
+
     def __init__(self, embed_dim: int, vision: dict, preprocess: dict, activation: nn.Module):
         super().__init__()
         width, patch = vision["width"], vision["patch_size"]

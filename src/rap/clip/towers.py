@@ -21,8 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rap.errors import UserError
-
 INPUT = -1
 SITES = ("input", "ln_1", "qkv", "out", "ln_2", "fc", "proj")  # of a block
 # ln_1 and ln_2 are the inputs of attention and MLP: the normed tokens or, if a block norms afterwards, the tokens. out
@@ -278,12 +276,14 @@ class Tower(nn.Module, ABC):
 class VideoTower(Tower):
     """Frames [B, T, size, size, 3] uint8 -> tokens [B, T, prefix + patches, D] -> frame embeddings [B, T, E].
 
-    `grid`: patches on one side. `class_tokens`: 1 if [CLS] precedes the patches, else 0.
+    `grid`: patches on one side. `class_tokens`: 1 if [CLS] precedes the patches, else 0. `has_direction`: whether
+    `toward` is defined.
     """
 
     size: int
     grid: int
     class_tokens: int = 1
+    has_direction: bool = False
     heads: int
     mean: Tensor
     std: Tensor
@@ -312,12 +312,9 @@ class VideoTower(Tower):
     def toward(self, query: Tensor, layer: int) -> Tensor:
         """The direction in which a head of block `layer` moves [CLS] towards the texts [..., E]: [..., D].
 
-        Raises UserError if the head does not read [CLS].
+        Defined if `has_direction`.
         """
-        raise UserError(
-            "a selection of patches by the text needs a plain ViT, whose head reads [CLS]; set query: frame in the "
-            "variant, or choose a ViT of CLIP as the backbone"
-        )
+        raise NotImplementedError
 
 
 class TextTower(Tower):
@@ -344,7 +341,7 @@ class Clip(nn.Module):
     text: TextTower
     embed_dim: int
     logit_scale: nn.Parameter
-    logit_bias: Tensor | None
+    logit_bias: nn.Parameter | None
 
     @property
     def weights(self) -> nn.Module:

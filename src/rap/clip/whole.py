@@ -115,9 +115,6 @@ def converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     own = model.state_dict()
-    for name in ("logit_scale", "logit_bias"):
-        if name in state and name in own:
-            state[name] = state[name].reshape(own[name].shape)
     if "logit_bias" in own and "logit_bias" not in state:
         state["logit_bias"] = torch.zeros_like(own["logit_bias"])
     state.pop("text.transformer.embeddings.position_ids", None)

@@ -46,17 +46,25 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
     caches += [FRAMES] * (kind == "video" and params.frames.store)
     usable = [cache for cache in caches if position(cache, tower) <= first]
     if not usable:
-        need = f"{kind}-ids" if first == INPUT else f"{kind}-{first}"
-        raise UserError(f"params.yaml: features.caches: no cache for a method that starts at {need}; add {need}")
+        need = _deepest(kind, tower, first)
+        cure = "set frames.store: true" if need == FRAMES else f"add {need} to features.caches"
+        raise UserError(f"params.yaml: no cache for a method that starts at {need}; {cure}")
     return max(usable, key=lambda cache: position(cache, tower))
+
+
+def _deepest(kind: str, tower: Tower, first: float) -> str:
+    """The deepest possible cache that is no deeper than the first block that a method edits."""
+    if first == INPUT:
+        return FRAMES if kind == "video" else f"{kind}-ids"
+    return f"{kind}-all" if first > tower.layers else f"{kind}-{int(first)}"
 
 
 def deeper(cache: str, kind: str, tower: Tower, first: float) -> str:
     """The deepest cache that is no deeper than block `first`, if it is deeper than `cache`."""
-    if tower.whole or first == INPUT:
+    if tower.whole:
         return ""
-    best = "all" if first > tower.layers else str(int(first))
-    return f"{kind}-{best}" if position(f"{kind}-{best}", tower) > position(cache, tower) else ""
+    best = _deepest(kind, tower, first)
+    return best if position(best, tower) > position(cache, tower) else ""
 
 
 @dataclass(frozen=True)

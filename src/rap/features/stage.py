@@ -37,7 +37,7 @@ def run(job: "Job", cache: str, shard: int) -> str:
     """Write data/DATASET/features/CACHE/shard-K.npy and .parquet.
 
     The key of a row is the digest of everything that the row depends on: the frames of the video (or the caption), the
-    weights, the depth, the batch, mixed precision, CPU threads, the storage type and the source code. Rows with an
+    backbone, the depth, the batch, mixed precision, CPU threads, the storage type and the source code. Rows with an
     unchanged key are kept.
     """
     params = job.params

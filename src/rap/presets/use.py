@@ -19,6 +19,7 @@ from rap.params import Params, hint, parse
 from rap.paths import DVC, PARAMS
 
 FOLDER = resources.files("rap.presets")
+BATCH = 32  # clips in a forward pass of ViT-B-32
 START = "params"  # the project's own params.yaml; not a preset
 
 
@@ -100,12 +101,14 @@ def _suit(wanted: dict, backbone: str, params: Params) -> None:
 
     config, tags = open_clip_config(backbone, None), open_clip.list_pretrained_tags_by_model(backbone)
     models = known().set_index("name")
-    facts, batch = models.loc[backbone], params.features.batch
+    facts = models.loc[backbone]
     wanted["backbone"] = {"name": backbone, "pretrained": tags[0] if tags else None, "weights": None}
     features = wanted.setdefault("features", {})
-    features["batch"] = max(1, min(batch, round(batch * models.frame["ViT-B-32"] / facts.frame)))
+    features["batch"] = max(1, round(BATCH * min(1, models.frame["ViT-B-32"] / facts.frame)))
     features["max_words"] = min(features.get("max_words", params.features.max_words), int(facts.words))
     caches, run = features.get("caches", params.features.caches), wanted.get("run", params.run)
+    if config.get("kind") and features.get("dtype") == "float16":
+        features["dtype"] = "bfloat16"
     if "whole" in config:
         features["caches"] = ["video-all", "text-all"]
         run = [name for name in run if not registry.needs_blocks(params, name)]
@@ -116,8 +119,6 @@ def _suit(wanted: dict, backbone: str, params: Params) -> None:
         wanted["run"] = [name for name in run if params.variants[name].adapter == "none"]
     else:
         features["caches"] = [_at_share(cache, int(facts.blocks)) for cache in caches]
-    if "kind" in config and features.get("dtype") == "float16":
-        features["dtype"] = "bfloat16"
 
 
 def _pools_all(config: dict) -> bool:

@@ -81,7 +81,7 @@ def read(file: str | Path) -> tuple[Header, dict[str, Tensor]]:
         with safe_open(str(file), "pt") as opened:
             about = json.loads((opened.metadata() or {})["rap"])
             weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        number = about["format"]
+        number, right = about["format"], about.pop("checksum", "") == _checksum(about, weights)
     except FileNotFoundError:
         raise UserError(f"{file}: not there; `rap train` writes adapter.safetensors under results/runs/") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
@@ -90,7 +90,7 @@ def read(file: str | Path) -> tuple[Header, dict[str, Tensor]]:
         raise UserError(
             f"{file}: an adapter of format {number}, written by rap {about.get('rap')}; this version reads {FORMAT}"
         )
-    if about.pop("checksum", "") != _checksum(about, weights):
+    if not right:
         raise UserError(f"{file}: damaged: its checksum is wrong; copy it again, or run `rap train` again")
     return parse(Header, about, f"{file}: header"), weights
 

@@ -1,6 +1,7 @@
 """The inputs of a model from a dataset: a cache for each tower, and the splits of the manifest."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ class Split:
     captions: pd.DataFrame
     total: int
 
-    @property
+    @cached_property
     def owner(self) -> np.ndarray:
         """The place of each caption's video in `videos`, [captions]."""
         return self.captions.video_id.map({id: place for place, id in enumerate(self.videos)}).to_numpy(int)

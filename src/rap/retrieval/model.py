@@ -24,7 +24,10 @@ class Retriever(nn.Module):
         self.conditioned = adapter.video.conditioned <= self.clip.visual.layers
 
     def train(self, mode: bool = True) -> "Retriever":
-        """Training mode for the adapter; the backbone stays in evaluation mode, or batch norms would change it."""
+        """Training mode for the adapter; the backbone stays in evaluation mode, or batch norms would change it.
+
+        A copy of the backbone that is trained does so too, with fixed statistics.
+        """
         super().train(mode)
         self.clip.eval()
         return self

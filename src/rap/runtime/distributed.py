@@ -42,11 +42,8 @@ def launch(processes: int, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in (
-        "torch.distributed",
-        "torch.distributed.elastic.agent.server.api",
-    ):  # the processes report their own errors
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("torch.distributed", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the processes report their own errors
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -1,5 +1,7 @@
 """The points of a sweep: results/sweep.csv. Each line ends with a checksum of the line."""
 
+from io import StringIO
+
 import pandas as pd
 
 from rap import paths
@@ -8,6 +10,7 @@ from rap.files import digest, write_text
 from rap.params import Params
 
 COLUMNS = ["variant", "key", "value", "seed", "steps", "R@1", "twin", "provenance"]
+HEADER = ",".join([*COLUMNS, "checksum"])
 
 
 def read() -> pd.DataFrame:
@@ -15,19 +18,21 @@ def read() -> pd.DataFrame:
     file = paths.sweep()
     if not file.exists():
         return pd.DataFrame(columns=COLUMNS)
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    header, *lines = file.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    if header != HEADER:
+        raise UserError(f"{file}: the first line is not {HEADER}; restore it from git, or remove the file")
+    for number, line in enumerate(lines, start=2):
         values, _, checksum = line.rpartition(",")
-        if number > 1 and checksum != _checksum(values):
-            raise UserError(
-                f"{file}, line {number}: damaged; remove the line, and `rap sweep` measures the point again"
-            )
-    return pd.read_csv(file, dtype={"provenance": str})[COLUMNS]
+        if checksum != _checksum(values):
+            said = "damaged; remove the line, and `rap sweep` measures the point again"
+            raise UserError(f"{file}, line {number}: {said}")
+    return pd.read_csv(StringIO("\n".join([header, *lines])), dtype={"provenance": str})[COLUMNS]
 
 
 def write(points: pd.DataFrame) -> None:
     text = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    header, *lines = text.splitlines()
-    write_text(paths.sweep(), "\n".join([f"{header},checksum", *(f"{line},{_checksum(line)}" for line in lines), ""]))
+    lines = text.splitlines()[1:]
+    write_text(paths.sweep(), "\n".join([HEADER, *(f"{line},{_checksum(line)}" for line in lines), ""]))
 
 
 def _checksum(line: str) -> str:

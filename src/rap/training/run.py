@@ -1,4 +1,4 @@
-"""A run is a variant trained with one seed. Its facts and its costs, as every reader of a run sees them."""
+"""A run: a variant trained with one seed. Its facts and its costs."""
 
 from typing import Any, Literal
 

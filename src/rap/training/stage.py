@@ -11,6 +11,7 @@ from rap.features.cache import deeper
 from rap.files import atomic, digest, digest_file, write_checked
 from rap.params import Params
 from rap.retrieval import adapter_file
+from rap.retrieval.adapter_file import Header
 from rap.retrieval.corpus import Corpus, open_corpus, records
 from rap.retrieval.loss import refuse_unfit
 from rap.retrieval.model import Retriever, new_model
@@ -58,8 +59,9 @@ def run(job: "Job", variant: str, seed: int) -> str:
         return ""
     if state.best is not None:
         model.adapter.load_state_dict(state.best[2])
-    facts = _facts(params, variant, seed, model, config, pairs, state)
-    _write(job, model, config, corpus, state, facts, began)
+    header = adapter_file.header(params, variant, seed, config)
+    facts = _facts(params, header, config, model, pairs, state)
+    _write(job, header, facts, model, corpus, state, began)
     checkpoint.unlink(missing_ok=True)
     deep = deeper(corpus.video.name, "video", model.clip.visual, model.adapter.video.first_block)
     hint = f"; with {deep} in features.caches, it would compute less" if deep and state.history else ""
@@ -70,13 +72,10 @@ def run(job: "Job", variant: str, seed: int) -> str:
     )
 
 
-def _facts(params: Params, variant: str, seed: int, model: Retriever, config: dict, pairs: Pairs, state: State) -> Run:
-    header, settings = adapter_file.header(params, variant, seed, config), params.training(variant)
-    corpus = pairs.corpus
+def _facts(params: Params, header: Header, config: dict, model: Retriever, pairs: Pairs, state: State) -> Run:
+    corpus, settings = pairs.corpus, params.training(header.trained.variant)
     return Run(
-        variant=variant,
-        seed=seed,
-        dataset=params.dataset.name,
+        **header.trained.model_dump(),
         adapter=header.adapter,
         options=header.options,
         frames=header.frames.model_dump(mode="json"),
@@ -94,11 +93,12 @@ def _facts(params: Params, variant: str, seed: int, model: Retriever, config: di
     )
 
 
-def _write(job: "Job", model: Retriever, config: dict, corpus: Corpus, state: State, facts: Run, began: float) -> None:
+def _write(
+    job: "Job", header: Header, facts: Run, model: Retriever, corpus: Corpus, state: State, began: float
+) -> None:
     """Write the files of a finished training, its record last."""
     params, folder = job.params, paths.run(facts.variant, facts.seed)
     folder.record.unlink(missing_ok=True)
-    header = adapter_file.header(params, facts.variant, facts.seed, config)
     adapter_file.save_pretrained(model.adapter, header, folder.adapter)
     with atomic(folder.history) as path:
         pd.DataFrame(state.history, columns=COLUMNS).to_csv(path, index=False, lineterminator="\n")

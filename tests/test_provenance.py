@@ -131,7 +131,14 @@ def test_the_code_of_a_training_is_its_method_and_no_other():
     forget()
     found = set(provenance.closure("rap.training.stage", "rap.adapters.lorm"))
     assert {"rap.adapters.lorm", "rap.clip.towers", "rap.training.loop"} <= found
-    others = {"rap.adapters.vpt", "rap.cli", "rap.stages", "rap.jobs"}
+    others = {
+        "rap.adapters.vpt",
+        "rap.cli",
+        "rap.stages",
+        "rap.jobs",
+        "rap.runtime.monitor",
+        "rap.runtime.mlflow_settings",
+    }
     assert not found & others and not [name for name in found if name.startswith(("rap.report", "rap.frames"))]
 
 

@@ -161,10 +161,10 @@ def test_a_parameter_that_goes_there_and_back_is_not_missed(by_dvc):
     """DVC runs with another value, unseen by Snakemake, and the value is put back: the files are the other value's."""
     before = contents(by_dvc, TABLE + RUNS)
     set_rank(by_dvc, 3)
-    run(by_dvc, "dvc", "repro")
+    run(by_dvc, "dvc", "repro", "table1")
     assert contents(by_dvc, RUNS) != before[len(TABLE) :]
     set_rank(by_dvc, 2)
-    run(by_dvc, "snakemake", "--cores", "2")
+    run(by_dvc, "snakemake", "--cores", "2", TABLE[0])
     assert contents(by_dvc, TABLE + RUNS) == before
 
 
@@ -192,7 +192,7 @@ def _without_four(corpus):
 def test_a_killed_training_ends_with_the_same_bytes(by_dvc, by_snakemake):
     """DVC trains without interruption; Snakemake is killed with its job during a training, unlocked, and run again."""
     for folder in (by_dvc, by_snakemake):
-        edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 60, "checkpoint_every": 5}))
+        edit(folder, lambda params: params["variants"]["lorm"].update(train={"epochs": 30, "checkpoint_every": 5}))
     run(by_dvc, "dvc", "repro", "train@lorm")
     killed = start(by_snakemake, "snakemake", "--cores", "2", RUNS[1])
     while not (by_snakemake / LORM / "checkpoint.pt").exists():

@@ -277,6 +277,7 @@ def up_to_date(job: Job) -> str:
 
 
 def _run(job: Job, values: dict) -> str:
+    """Import the stage by its name in the table: a job that is up to date needs no torch."""
     return import_module(job.about.module).run(job, **values)
 
 

@@ -192,7 +192,7 @@ def compared() -> list[str]:
         name
         for name, model in known.items()
         if not name.startswith("rap-")
-        and not models.has_blocks(name)
+        and "whole" in models.open_clip_config(name, None)
         and ("hf_model_name" in model["text_cfg"]) == (asked == "hub")
     ]
 

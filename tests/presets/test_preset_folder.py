@@ -33,7 +33,9 @@ def test_the_preset_caches_one_layer_and_trains_what_then_searches(clips, tmp_pa
     table["split"] = ["test" if row % 2 else "train" for row in table.index]
     table.to_csv("my-videos.csv", index=False)
     settings = params.load()
-    said = [perform(settings, job.stage, **job.item) for job in jobs(settings, ablations=False) if job.stage != "report"]
+    said = [
+        perform(settings, job.stage, **job.item) for job in jobs(settings, ablations=False) if job.stage != "report"
+    ]
     assert not [line for line in said if "would compute less" in line]
     assert {file.name for file in Path("data/folder/features").iterdir()} == {"video-12", "text-ids"}
     assert pd.read_csv("results/table1.csv").variant.tolist() == ["zero_shot", "lorm_head"]

@@ -25,8 +25,8 @@ def test_the_list_is_that_of_the_installed_open_clip():
     known = [name for name in open_clip.list_models() if not name.startswith("rap-")]  # of other tests
     assert list(MODELS.name) == known
     assert [" ".join(open_clip.list_pretrained_tags_by_model(name)) for name in known] == list(MODELS.tags)
-    levels = ["blocks" if models.has_blocks(name) else "whole" for name in known]
-    assert levels == list(MODELS.level)
+    kinds = [models.open_clip_config(name, None).get("kind") for name in known]
+    assert ["whole" if kind == "whole" else "blocks" for kind in kinds] == list(MODELS.level)
 
 
 def test_every_model_has_counts():
@@ -57,4 +57,4 @@ def test_weights_that_are_at_hand_are_marked_first(tmp_path, monkeypatch):
 def test_a_model_that_is_used_whole_names_near_models_with_blocks(name):
     config = models.open_clip_config(name, None)
     near = config["whole"].rpartition(" are ")[2].split(" and ")
-    assert len(near) == 2 and all(models.has_blocks(one) for one in near)
+    assert len(near) == 2 and all("whole" not in models.open_clip_config(one, None) for one in near)

@@ -67,11 +67,3 @@ def is_plain(model: dict) -> bool:
     """Whether a model of open_clip, given by its config, is a plain ViT (rap.clip.plain)."""
     strange = (set(model["vision_cfg"]) - VISION_KEYS) | (set(model["text_cfg"]) - TEXT_KEYS) | (set(model) & UNUSUAL)
     return not strange and isinstance(model["vision_cfg"]["layers"], int)
-
-
-def has_blocks(name: str) -> bool:
-    """Whether the towers of open_clip's model `name` can be cut at any block."""
-    import open_clip
-
-    model = open_clip.get_model_config(name)
-    return is_plain(model) or families.can_be_cut(model)

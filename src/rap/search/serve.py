@@ -54,66 +54,78 @@ def run(params: Params, variant: str | None, seed: int, approximate: bool, host:
 def application(
     params: Params, variant: str | None, seed: int, approximate: bool = False, host: str = LOOPBACK[0]
 ) -> Starlette:
-    """The web application. The first model is loaded now, others on request."""
-    lock = Lock()
-    loaded = cache(partial(Library.open, params, seed=seed, approximate=approximate))
-    first = loaded(variant)
-    videos = Manifest.read(paths.manifest(params.dataset.name)).videos.set_index("video_id")
-    folder, pictures = videos_folder(params), Pictures(params)
+    """The web application; every address is a method of Site."""
+    site = Site(params, variant, seed, approximate)
+    addresses = {
+        "/": site.page,
+        "/choices": site.choices,
+        "/search": site.search,
+        "/video/{id:path}": site.video,
+        "/poster/{id:path}": site.poster,
+    }
+    hosts = [*LOOPBACK, host] if host != "0.0.0.0" else ["*"]
+    return Starlette(
+        routes=[Route(path, endpoint) for path, endpoint in addresses.items()],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code)},
+    )
 
-    def page(request: Request) -> Response:
+
+class Site:
+    """The answers to requests. The first model is loaded now, others on request."""
+
+    def __init__(self, params: Params, variant: str | None, seed: int, approximate: bool):
+        self.params, self.seed = params, seed
+        self.lock = Lock()  # torch and the cache of models are shared by the threads of the server
+        self.loaded = cache(partial(Library.open, params, seed=seed, approximate=approximate))
+        self.first = self.loaded(variant)
+        self.videos = Manifest.read(paths.manifest(params.dataset.name)).videos.set_index("video_id")
+        self.folder, self.pictures = videos_folder(params), Pictures(params)
+
+    def page(self, request: Request) -> Response:
         text = files("rap.search").joinpath("page.html").read_text(encoding="utf-8")
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
-    def choices(request: Request) -> Response:
-        return JSONResponse({"variants": usable(params, first.variant, seed), "splits": SPLITS})
+    def choices(self, request: Request) -> Response:
+        return JSONResponse({"variants": usable(self.params, self.first.variant, self.seed), "splits": SPLITS})
 
-    def search(request: Request) -> Response:
+    def search(self, request: Request) -> Response:
         asked = request.query_params
-        top, name = asked.get("top", "12"), asked.get("variant") or first.variant
+        top, name = asked.get("top", "12"), asked.get("variant") or self.first.variant
         if not top.isdecimal() or not 0 < int(top) <= MOST:
             raise HTTPException(400, f"top is {top!r}; give a number from 1 to {MOST}")
         try:
-            with lock:  # torch and the cache of models are shared by the threads of the server
-                library = first if name == first.variant else loaded(name)
+            with self.lock:
+                library = self.first if name == self.first.variant else self.loaded(name)
                 find = library.like if "like" in asked else library.text
-                if "like" in asked and asked["like"] not in videos.index:
+                if "like" in asked and asked["like"] not in self.videos.index:
                     raise HTTPException(404, "no such video")
                 hits = find(asked.get("like", asked.get("query", "")), int(top), asked.get("split", "all"))
         except UserError as error:
             raise HTTPException(400, str(error)) from None
         return JSONResponse({"variant": library.variant, "note": library.note, "hits": [hit.values() for hit in hits]})
 
-    def video(request: Request) -> Response:
-        file = folder / known(request)
+    def video(self, request: Request) -> Response:
+        file = self.folder / self.path(request)
         if not file.is_file():
             raise HTTPException(404, "this video no longer exists")
         return FileResponse(file)  # which supports the Range requests of players
 
-    def poster(request: Request) -> Response:
-        known(request)
+    def poster(self, request: Request) -> Response:
+        self.path(request)
         try:
-            picture = pictures.strip(request.path_params["id"], 3)
+            picture = self.pictures.strip(request.path_params["id"], 3)
         except UserError as error:
             raise HTTPException(404, str(error)) from None
         data = BytesIO()
         Image.fromarray(picture[len(picture) // 2]).save(data, "jpeg", quality=90)
         return Response(data.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
-    def known(request: Request) -> Path:
+    def path(self, request: Request) -> Path:
         """The path of a video of the manifest, relative to the folder of the videos."""
-        if request.path_params["id"] not in videos.index:
+        if request.path_params["id"] not in self.videos.index:
             raise HTTPException(404, "no such video")
-        return Path(videos.path[request.path_params["id"]])
-
-    routes = [("/", page), ("/choices", choices), ("/search", search)]
-    routes += [("/video/{id:path}", video), ("/poster/{id:path}", poster)]
-    hosts = [*LOOPBACK, host] if host != "0.0.0.0" else ["*"]
-    return Starlette(
-        routes=[Route(path, endpoint) for path, endpoint in routes],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code)},
-    )
+        return Path(self.videos.path[request.path_params["id"]])
 
 
 def usable(params: Params, first: str, seed: int) -> list[str]:

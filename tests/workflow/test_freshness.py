@@ -115,6 +115,12 @@ def copy(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target, symlinks=True))
 
 
+LATER = {  # DVC plans these when a job before them has written other files; their own parameters and code are as before
+    "the arithmetic of the towers": FRAMES,
+    "the training": {job for job in RUNS if "evaluate" in job} | REPORT,
+    "the method of one variant": REPORT,
+    "an input under its old name": FRAMES | FEATURES | RUNS | TABLES,
+}
 KINDS = (
     "a parameter of one variant",
     "the training",
@@ -130,7 +136,7 @@ CASES = [("dvc", what) for what in CHANGES] + [
 def test_a_change_is_never_missed_and_concerns_no_other_job(ran, tmp_path, engine, what):
     """After Snakemake alone, DVC has no list of its own: it runs everything, and the stages answer "up to date".
 
-    DVC names the jobs that it must run first; the others follow when the files between them change.
+    Else DVC names exactly the jobs whose own parameters, code or inputs changed; the others follow.
     """
     change, concerned = CHANGES[what]
     folder = copy(ran[engine], tmp_path / "clone")
@@ -139,8 +145,7 @@ def test_a_change_is_never_missed_and_concerns_no_other_job(ran, tmp_path, engin
     if engine == "snakemake":
         assert planned(folder, "dvc") >= concerned
     else:
-        found = planned(folder, "dvc")
-        assert found <= concerned and bool(found) == bool(concerned)
+        assert planned(folder, "dvc") == concerned - LATER.get(what, set())
 
 
 def test_a_dry_run_writes_nothing(ran, tmp_path):

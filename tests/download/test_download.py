@@ -77,7 +77,7 @@ def test_too_many_failures_leave_no_manifest_and_delete_an_older_one(project, cl
     Path("videos/one.webm").unlink()
     with pytest.raises(UserError, match=r"1 of 2 videos failed.*max_failed.*one\.webm: cannot be opened"):
         do.download(project())
-    with pytest.raises(UserError, match="no manifest"):
+    with pytest.raises(UserError, match=r"manifest\.json: not there; run `rap download` first"):
         Manifest.read("data/folder/manifest")
     assert "one.webm" in stats.run(project())  # which needs no manifest to say what is missing
     do.download(project(dataset={"max_failed": 0.5}))

@@ -109,7 +109,7 @@ def test_lines_of_processes_do_not_mix_and_are_not_bars(tmp_path):
             written.append(bytes(data))
             return len(data)
 
-    stream = side_by_side.Lines(Raw(tmp_path / "said", "w"), "ascii", "backslashreplace", line_buffering=True)
+    stream = side_by_side.LogStream(Raw(tmp_path / "said", "w"), "ascii", "backslashreplace", line_buffering=True)
     print("a ca\u00f1on:", 2, file=stream)
     assert written == [b"a ca\\xf1on: 2\n"] and not stream.isatty()
 

@@ -13,7 +13,7 @@ from sealed import damage
 from rap import paths, provenance, verify
 from rap.data.registry import videos_folder
 from rap.errors import UserError
-from rap.files import digest_file
+from rap.files import digest_file, write_checked
 from rap.jobs import Job
 from rap.params import Params, Variant
 from rap.provenance import Provenance, Record
@@ -140,6 +140,19 @@ def test_the_code_of_a_training_is_its_method_and_no_other():
         "rap.runtime.mlflow_settings",
     }
     assert not found & others and not [name for name in found if name.startswith(("rap.report", "rap.frames"))]
+
+
+@pytest.mark.parametrize("values", [{}, {"format": 1}, {"format": 1, "digest": "", "provenance": None}])
+def test_a_record_whose_checksum_is_right_and_whose_content_is_not_is_refused(tmp_path, values):
+    write_checked(tmp_path / "run.json", values)
+    with pytest.raises(UserError, match=r"run\.json: damaged, or of another version"):
+        Record.read(tmp_path / "run.json")
+
+
+def test_a_record_that_is_nested_too_deeply_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match=r"run\.json: damaged, or of another version"):
+        Record.read(tmp_path / "run.json")
 
 
 def test_a_record_with_any_damaged_byte_is_refused(tmp_path):

@@ -89,7 +89,7 @@ def _damaged_alone() -> Iterator[str]:
 
 
 def _changed_videos(params: Params) -> Iterator[str]:
-    """A line for each video that is not the one that the manifest describes. A video that is absent is no problem."""
+    """A line for each video whose bytes differ from the digest in the manifest. Missing videos are not reported."""
     try:
         manifest = Manifest.read(paths.manifest(params.dataset.name))
     except UserError:

@@ -53,7 +53,7 @@ def choose(params: Params, kind: str, tower: Tower, first: float) -> str:
 
 
 def _deepest(kind: str, tower: Tower, first: float) -> str:
-    """The deepest possible cache that is no deeper than the first block that a method edits."""
+    """The name of the best cache for a method whose first edited block is `first`, whether or not it is listed."""
     if first == INPUT:
         return FRAMES if kind == "video" else f"{kind}-ids"
     return f"{kind}-all" if first > tower.layers else f"{kind}-{int(first)}"
